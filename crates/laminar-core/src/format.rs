@@ -1,0 +1,70 @@
+//! Bytes to rows and back. Implemented in `laminar-formats`, driven by source tasks and sink writers.
+
+use crate::source::RawRecord;
+use crate::{Changes, Result};
+
+/// Turns records into rows. One decoder per source task; never shared.
+///
+/// A record that fails leaves nothing behind: the rows before and after it are what they would be without it.
+pub trait Decoder: Send {
+    /// Appends the record's row. An error names what is wrong with this record only; the caller decides whether that
+    /// fails the job, skips the record or sends it to the dead letters, and goes on pushing.
+    fn push(&mut self, record: &RawRecord<'_>) -> std::result::Result<(), DecodeError>;
+    /// Rows pushed since the last flush.
+    fn len(&self) -> usize;
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Rows pushed since the last flush, in push order, each with its event time; `None` if there are none.
+    fn flush(&mut self) -> Result<Option<Changes>>;
+}
+
+/// Why one record is not a row.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}{}", .column.as_ref().map(|c| format!(" (column {c})")).unwrap_or_default())]
+pub struct DecodeError {
+    pub message: String,
+    /// The table's column that could not be filled, where one is to blame.
+    pub column: Option<String>,
+    /// Byte of the value at which decoding stopped.
+    pub offset: Option<usize>,
+}
+
+/// Turns rows into record values.
+pub trait Encoder: Send {
+    /// Appends one value per row of `changes` to `out`, in order.
+    fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()>;
+}
+
+/// Values laid end to end in one buffer: no allocation a row.
+///
+/// ```text
+/// bytes  {"a":1}{"a":2}      ends  [7, 14]
+/// ```
+#[derive(Debug, Default)]
+pub struct EncodedValues {
+    pub bytes: Vec<u8>,
+    /// One entry per value: the byte after its last.
+    pub ends: Vec<usize>,
+}
+
+impl EncodedValues {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+    /// Ends the value whose bytes were just appended.
+    pub fn end_value(&mut self) {
+        self.ends.push(self.bytes.len());
+    }
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
+    }
+}

@@ -1,0 +1,25 @@
+//! Vocabulary and ports: what every other crate speaks.
+//!
+//! Rows travel as [`Changes`] inside [`Message`]s; connectors implement the [`source`] and [`sink`] traits, formats the
+//! [`format`] traits. Nothing here does I/O, knows a runtime or names a connector.
+//!
+//! Reading order: `changes` (rows), `message` (all that travels between tasks), `source`, `sink`, `format` (the ports),
+//! `connector` (how a connector presents itself), `options` (SQL options to typed values), `error`, `time`, `ids`.
+
+pub mod changes;
+pub mod connector;
+pub mod error;
+pub mod format;
+pub mod ids;
+pub mod message;
+pub mod options;
+pub mod sink;
+pub mod source;
+pub mod table;
+pub mod time;
+
+pub use changes::{ChangeKind, Changes, Kinds};
+pub use error::{Code, Error, ErrorKind, Location, Result, Retry};
+pub use ids::{Epoch, JobId, OperatorId, PipelineId, Position, SplitId, TaskId};
+pub use message::{Barrier, Message, Watermark};
+pub use options::Options;

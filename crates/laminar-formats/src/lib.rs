@@ -1,0 +1,1 @@
+//! laminar-core

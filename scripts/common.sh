@@ -1,0 +1,47 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it: where things are kept, and the few helpers that several of them need.
+#
+# Nothing is written inside the clone. What is worth keeping (jars, the Python environment, the cargo target folder)
+# is in $LAMINAR_CACHE; what one run makes is in a fresh folder under $TMPDIR that goes away with the run.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export LAMINAR_CACHE="${LAMINAR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/laminar}"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$LAMINAR_CACHE/target}"
+
+# say TEXT: progress goes to standard error, so that standard output stays what a command was asked for.
+say() { printf '%s\n' "$*" >&2; }
+
+die() { say "${0##*/}: $*"; exit 1; }
+
+# free_port: prints a loopback port that nothing listens on, below the range the kernel hands out to clients.
+free_port() {
+  local port
+  for _ in $(seq 200); do
+    port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
+    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then echo "$port"; return; fi
+  done
+  die "found no free port on 127.0.0.1"
+}
+
+# wait_for_port PORT PID SECONDS: true once PORT answers; false when the process ends first or time runs out.
+wait_for_port() {
+  local port=$1 pid=$2 end=$((SECONDS + $3))
+  while [ "$SECONDS" -lt "$end" ]; do
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then return 0; fi
+    kill -0 "$pid" 2>/dev/null || return 1
+    sleep 0.05
+  done
+  return 1
+}
+
+# end_process PID MARK SECONDS: ends the process PID if its command line holds MARK (a pid may have been given to
+# somebody else since we wrote it down), first politely, after SECONDS by force.
+end_process() {
+  local pid=$1 mark=$2 end=$((SECONDS + $3))
+  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$mark" || return 0
+  kill "$pid" 2>/dev/null || return 0
+  while kill -0 "$pid" 2>/dev/null; do
+    if [ "$SECONDS" -ge "$end" ]; then kill -9 "$pid" 2>/dev/null || true; return 0; fi
+    sleep 0.05
+  done
+}

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the demo need and this machine lacks. Silent, and asks nobody's leave, when
+# nothing is missing: then it only looks. Written for Debian and Ubuntu; elsewhere it says what is missing.
+# Rust itself is left to rustup.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# One line a need: how to see that it is there | the Debian packages that bring it.
+missing() {
+  have cc && have make || echo build-essential
+  have pkg-config || echo pkg-config
+  have perl || echo perl
+  [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
+  [ -e /usr/include/zlib.h ] || echo zlib1g-dev
+  have java || echo default-jre-headless
+  have mvn || echo maven
+  have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
+  have kcat || echo kcat
+  have setsid && have setpriv || echo util-linux
+  have python3 || echo python3
+  python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+}
+
+if ! have cargo; then
+  [ -x "$HOME/.cargo/bin/cargo" ] && die "cargo is in ~/.cargo/bin but not on the PATH: run '. \"\$HOME/.cargo/env\"' first"
+  die "Rust is missing: install it with rustup (the version is in Cargo.toml, rust-version), then run this again"
+fi
+
+packages=$(missing | tr '\n' ' ')
+[ -n "$packages" ] || exit 0
+have apt-get || die "missing on this machine: $packages(named as Debian packages; install them, then run this again)"
+
+sudo=""
+if [ "$(id -u)" != 0 ]; then
+  have sudo || die "missing: $packages(run as root: apt-get install $packages)"
+  sudo=sudo
+fi
+say "installing $packages"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# A policy that says no: the tests start a cluster of their own, the package need not start one on port 5432.
+install() {
+  # shellcheck disable=SC2086 # a list of packages
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages </dev/null >"$log" 2>&1
+}
+if ! install; then
+  $sudo apt-get update -q </dev/null >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "apt-get update failed"; }
+  install || { tail -n 20 "$log" >&2; die "apt-get could not install $packages"; }
+fi
+left=$(missing | tr '\n' ' ')
+[ -z "$left" ] || die "still missing after apt-get: $left"

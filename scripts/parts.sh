@@ -1,0 +1,217 @@
+#!/usr/bin/env bash
+# The real parts that tests and the demo run against, on free loopback ports, without Docker and without root's leave:
+# Apache Kafka (one node, KRaft) and PostgreSQL (a throw-away cluster).
+#
+#   scripts/parts.sh start [kafka] [postgres]   starts both (or the named ones), prints NAME=value lines for the tests
+#   scripts/parts.sh env                        prints those lines again
+#   scripts/parts.sh stop [kafka] [postgres]    stops them; with no name: both, and removes their folder
+#   scripts/parts.sh run COMMAND…               starts both, runs COMMAND with the variables set, stops both, whatever happens
+#
+# Use:   set -a; eval "$(scripts/parts.sh start)"; set +a
+#
+# Everything one start makes is in one folder, LAMINAR_PARTS (a fresh one under $TMPDIR unless set). `stop` and `env`
+# work on $LAMINAR_PARTS, or else on the last one started. `start postgres` in a folder that has one starts it again
+# with the same data on the same port: that is how a test takes the metadata database away and gives it back.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# No TMPDIR below a home folder: the user `postgres` has to be able to enter it.
+runs=/tmp
+last="$LAMINAR_CACHE/parts.last"
+kafka_version=$(sed -n 's/.*<kafka.version>\(.*\)<.*/\1/p' "$root/scripts/kafka/pom.xml")
+kafka_home="$LAMINAR_CACHE/kafka/$kafka_version"
+[ "$(id -u)" = 0 ] && postgres_user=postgres || postgres_user=$(id -un)
+
+# as_postgres COMMAND…: PostgreSQL refuses to run as root.
+as_postgres() {
+  if [ "$(id -u)" = 0 ]; then (cd / && setpriv --reuid postgres --regid postgres --init-groups "$@"); else "$@"; fi
+}
+
+postgres_bin() {
+  local bin
+  bin=$(find /usr/lib/postgresql -mindepth 2 -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -n 1)
+  [ -x "$bin/initdb" ] || bin=$(dirname "$(readlink -f "$(command -v initdb || echo /none)")")
+  [ -x "$bin/initdb" ] || die "no PostgreSQL server is installed; scripts/install.sh does it"
+  echo "$bin"
+}
+
+fetch_kafka() {
+  [ -e "$kafka_home/complete" ] && return
+  say "fetching Apache Kafka $kafka_version (once, about 40 MB)"
+  mkdir -p "$kafka_home"
+  mvn -q -B -ntp -Dstyle.color=never -f "$root/scripts/kafka/pom.xml" -Dlaminar.build="$kafka_home" package </dev/null >&2
+  touch "$kafka_home/complete"
+}
+
+# Small, and with the fast compiler only: the broker has a few minutes to live. In its own session: a Ctrl-C at the
+# terminal is for us to act on, not for the broker.
+kafka_java() {
+  exec setsid java -Xms128m -Xmx"${LAMINAR_KAFKA_HEAP:-512m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto \
+    -Dlog4j2.configurationFile="$parts/kafka/log4j2.properties" -cp "$kafka_home/libs/*" "$@"
+}
+
+write_kafka_config() {
+  local port=$1 controller=$2
+  cat >"$parts/kafka/server.properties" <<P
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$controller
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs=$parts/kafka/data
+num.partitions=1
+auto.create.topics.enable=true
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+transaction.max.timeout.ms=900000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+log.cleaner.dedupe.buffer.size=10000000
+num.network.threads=2
+num.io.threads=2
+P
+  cat >"$parts/kafka/log4j2.properties" <<'P'
+status=error
+appender.c.type=Console
+appender.c.name=C
+appender.c.layout.type=PatternLayout
+appender.c.layout.pattern=[%d] %p %m (%c)%n
+rootLogger.level=warn
+rootLogger.appenderRef.c.ref=C
+logger.k.name=kafka.server.KafkaRaftServer
+logger.k.level=info
+P
+}
+
+start_kafka() {
+  local port pid started
+  fetch_kafka
+  if [ ! -f "$parts/kafka/port" ]; then
+    mkdir -p "$parts/kafka"
+    port=$(free_port)
+    write_kafka_config "$port" "$(free_port)"
+    (kafka_java kafka.tools.StorageTool format --cluster-id laminarTestClusterAAAA -c "$parts/kafka/server.properties") \
+      >"$parts/kafka/format.log" 2>&1 || { tail -n 20 "$parts/kafka/format.log" >&2; die "cannot format Kafka's log folder"; }
+    echo "$port" >"$parts/kafka/port"
+  fi
+  started=$(grep -c 'Kafka Server started' "$parts/kafka/log" 2>/dev/null || true)
+  (kafka_java kafka.Kafka "$parts/kafka/server.properties") </dev/null >>"$parts/kafka/log" 2>&1 &
+  pid=$!
+  echo "$pid" >"$parts/kafka/pid"
+  for _ in $(seq 1200); do
+    [ "$(grep -c 'Kafka Server started' "$parts/kafka/log")" -gt "${started:-0}" ] && return
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.05
+  done
+  tail -n 20 "$parts/kafka/log" >&2
+  die "Kafka did not start; its whole log is $parts/kafka/log"
+}
+
+stop_kafka() {
+  [ -f "$parts/kafka/pid" ] || return 0
+  end_process "$(<"$parts/kafka/pid")" "$parts/kafka/server.properties" 10
+  rm -f "$parts/kafka/pid"
+}
+
+start_postgres() {
+  local bin port
+  bin=$(postgres_bin)
+  if [ ! -f "$parts/postgres/port" ]; then
+    mkdir -p "$parts/postgres"
+    chown "$postgres_user" "$parts/postgres"
+    as_postgres "$bin/initdb" -D "$parts/postgres/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync \
+      >"$parts/postgres/initdb.log" 2>&1 || { cat "$parts/postgres/initdb.log" >&2; die "cannot create a PostgreSQL cluster"; }
+    free_port >"$parts/postgres/port"
+  fi
+  port=$(<"$parts/postgres/port")
+  as_postgres "$bin/pg_ctl" -D "$parts/postgres/data" -l "$parts/postgres/log" -w -t 30 -o "-p $port -c listen_addresses=127.0.0.1 \
+    -c unix_socket_directories=$parts/postgres -c fsync=off -c full_page_writes=off -c synchronous_commit=off \
+    -c max_connections=200" start >/dev/null || { tail -n 20 "$parts/postgres/log" >&2; die "PostgreSQL did not start"; }
+}
+
+stop_postgres() {
+  [ -f "$parts/postgres/data/postmaster.pid" ] || return 0
+  as_postgres "$(postgres_bin)/pg_ctl" -D "$parts/postgres/data" -m immediate -w -t 20 stop >/dev/null || true
+}
+
+print_env() {
+  echo "LAMINAR_PARTS=$parts"
+  if [ -f "$parts/kafka/port" ]; then echo "LAMINAR_TEST_KAFKA=127.0.0.1:$(<"$parts/kafka/port")"; fi
+  if [ -f "$parts/postgres/port" ]; then
+    echo "LAMINAR_TEST_POSTGRES=postgres://postgres@127.0.0.1:$(<"$parts/postgres/port")/postgres"
+  fi
+}
+
+start() {
+  local part
+  mkdir -p "$LAMINAR_CACHE"
+  parts=${LAMINAR_PARTS:-}
+  if [ -z "$parts" ]; then
+    parts=$(mktemp -d "$runs/laminar-parts.XXXXXX")
+    trap 'stop' EXIT # half a start leaves nothing behind
+    trap 'exit 130' INT TERM HUP
+  fi
+  mkdir -p "$parts"
+  chmod 755 "$parts"
+  for part in "${@:-both}"; do
+    case $part in
+      kafka) start_kafka ;;
+      postgres) start_postgres ;;
+      both) start_kafka; start_postgres ;;
+      *) die "no such part: $part (kafka, postgres)" ;;
+    esac
+  done
+  trap - EXIT INT TERM HUP
+  echo "$parts" >"$last"
+}
+
+stop() {
+  local part
+  [ -d "$parts" ] || return 0
+  for part in "${@:-all}"; do
+    case $part in
+      kafka) stop_kafka ;;
+      postgres) stop_postgres ;;
+      all) stop_kafka; stop_postgres; rm -rf "$parts" ;;
+      *) die "no such part: $part (kafka, postgres)" ;;
+    esac
+  done
+}
+
+# find_parts: the folder that stop and env work on.
+find_parts() {
+  parts=${LAMINAR_PARTS:-$(cat "$last" 2>/dev/null || true)}
+  [ -n "$parts" ] && [ -d "$parts" ] || die "nothing is started"
+}
+
+run() {
+  local status=0
+  unset LAMINAR_PARTS
+  start
+  trap 'stop' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+  set -a
+  eval "$(print_env)"
+  set +a
+  "$@" || status=$?
+  return "$status"
+}
+
+action=${1:-}
+[ $# -gt 0 ] && shift
+case $action in
+  start) start "$@"; print_env ;;
+  stop) find_parts; stop "$@" ;;
+  env) find_parts; print_env ;;
+  run) [ $# -gt 0 ] || die "run what?"; run "$@" ;;
+  *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+esac

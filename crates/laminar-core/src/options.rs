@@ -385,6 +385,9 @@ impl JsonSchema for ByteSize {
 pub struct Secret(String);
 
 impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -45,3 +45,19 @@ end_process() {
     sleep 0.05
   done
 }
+
+# python_environment REQUIREMENTS: prints the interpreter of a virtual environment that holds exactly those packages;
+# made once for each content of the file.
+python_environment() {
+  local digest env
+  digest=$(cat "$1" <(python3 --version) | sha256sum | cut -c 1-12)
+  env="$LAMINAR_CACHE/python/$digest"
+  if [ ! -e "$env/complete" ]; then
+    say "making a Python environment for the tests (once)"
+    rm -rf "$env"
+    python3 -m venv "$env" >&2
+    "$env/bin/pip" install --quiet --disable-pip-version-check -r "$1" </dev/null >&2
+    touch "$env/complete"
+  fi
+  echo "$env/bin/python"
+}

@@ -28,6 +28,13 @@ if ! have cargo; then
   die "Rust is missing: install it with rustup (the version is in Cargo.toml, rust-version), then run this again"
 fi
 
+for component in rustfmt clippy; do
+  cargo "${component#rust}" --version >/dev/null 2>&1 && continue
+  have rustup || die "cargo ${component#rust} is missing: install Rust's component $component"
+  say "installing Rust's component $component"
+  rustup --quiet component add "$component"
+done
+
 packages=$(missing | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 have apt-get || die "missing on this machine: $packages(named as Debian packages; install them, then run this again)"
@@ -40,7 +47,6 @@ fi
 say "installing $packages"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# A policy that says no: the tests start a cluster of their own, the package need not start one on port 5432.
 install() {
   # shellcheck disable=SC2086 # a list of packages
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages </dev/null >"$log" 2>&1

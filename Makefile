@@ -1,0 +1,29 @@
+# The commands of this repository. Each is one script; what they keep is in a cache folder outside the clone
+# (LAMINAR_CACHE, by default ~/.cache/laminar), so a second run is fast and a clone stays clean.
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint e2e crash bench
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1@\2/p' Makefile | column -t -s @
+
+install: ## installs what this machine lacks (Debian packages); silent when nothing is missing
+	@scripts/install.sh
+
+demo: install ## Laminar at work: orders through a real Kafka, filtered and transformed in SQL
+	@scripts/demo.sh
+
+test: install lint ## every test, against a real Kafka and PostgreSQL that it starts and stops
+	@scripts/parts.sh run scripts/test.sh
+
+lint: install ## format and clippy, warnings are errors
+	@scripts/lint.sh
+
+e2e: install ## only the tests that drive the binary from outside; ARGS='-k zombie' picks some
+	@scripts/parts.sh run scripts/e2e.sh $(ARGS)
+
+crash: install ## the crash tests at full length: 1 M rows, 25 kills and one at each crash point, per setting
+	@scripts/parts.sh run scripts/e2e.sh --full -k crash $(ARGS)
+
+bench: install ## the benchmarks, in one table (release build, about 15 minutes the first time)
+	@scripts/parts.sh run scripts/bench.sh

@@ -1,0 +1,155 @@
+//! The house rules that a machine can check: who may know whom, who owns which outside thing, and the shape of files.
+//!
+//! The crate graph is the picture of `docs/ARCHITECTURE.md`. A new edge is a decision: draw it there, say why in the
+//! commit, then add it here.
+
+// A test may fail by panicking; clippy excuses only the functions marked #[test].
+#![allow(clippy::expect_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+
+/// Crate → the crates of ours that it may use, lowest first.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("formats", &["core"]),
+    ("connectors", &["core", "formats"]),
+    ("state", &["core"]),
+    ("engine", &["core", "state"]),
+    ("metastore", &["core"]),
+    ("planner", &["core", "formats", "connectors", "engine"]),
+    ("controller", &["core", "state", "engine", "planner", "metastore"]),
+    ("session", &["core", "formats", "connectors", "state", "engine", "planner", "metastore", "controller"]),
+    ("api", &["core", "session"]),
+    ("cli", &["core", "connectors", "state", "metastore", "controller", "session", "api"]),
+    ("sqltest", &["core", "connectors", "metastore", "session"]),
+];
+
+/// Outside thing → the crates that may use its library, in tests too.
+const OWNERS: &[(&str, &[&str])] = &[
+    ("rdkafka", &["connectors"]),
+    ("sqlx", &["metastore"]),
+    ("object_store", &["state"]),
+    ("axum", &["api"]),
+    ("clap", &["cli"]),
+    ("sqlparser", &["planner"]),
+    ("datafusion", &["engine", "planner", "session"]),
+];
+
+const MAX_LINES: usize = 800;
+
+fn metadata() -> Metadata {
+    MetadataCommand::new().no_deps().other_options(["--offline".to_string()]).exec().expect("cargo metadata")
+}
+
+fn short_name(package: &Package) -> &str {
+    package.name.strip_prefix("laminar-").expect("a package of ours is named laminar-…")
+}
+
+/// Fails with all findings at once.
+fn check(findings: Vec<String>) {
+    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}
+
+#[test]
+fn crates_know_only_what_the_picture_allows() {
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
+    let mut findings = Vec::new();
+    for package in &metadata().packages {
+        let name = short_name(package);
+        let Some(allowed) = allowed.get(name) else {
+            findings.push(format!("{name} is not in the picture: add it to ALLOWED and to docs/ARCHITECTURE.md"));
+            continue;
+        };
+        for dependency in package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development) {
+            if let Some(other) = dependency.name.strip_prefix("laminar-")
+                && !allowed.contains(&other)
+            {
+                findings.push(format!("{name} depends on {other}, which the picture does not allow"));
+            }
+        }
+    }
+    check(findings);
+}
+
+#[test]
+fn the_picture_has_no_cycle() {
+    let mut below = BTreeSet::new();
+    for (name, uses) in ALLOWED {
+        for used in *uses {
+            assert!(below.contains(used), "{name} uses {used}, which stands above it");
+        }
+        below.insert(name);
+    }
+}
+
+#[test]
+fn each_outside_thing_has_one_owner() {
+    let mut findings = Vec::new();
+    for package in &metadata().packages {
+        let name = short_name(package);
+        for dependency in &package.dependencies {
+            if let Some((library, owners)) = OWNERS.iter().find(|(library, _)| *library == dependency.name)
+                && !owners.contains(&name)
+            {
+                findings.push(format!("{name} uses {library}; only {} may", owners.join(", ")));
+            }
+        }
+    }
+    check(findings);
+}
+
+#[test]
+fn versions_stand_only_in_the_root_manifest() {
+    let mut findings = Vec::new();
+    for package in &metadata().packages {
+        let text = std::fs::read_to_string(&package.manifest_path).expect("a manifest");
+        for line in text.lines().filter(|line| line.contains("version = \"") || line.contains(" = \"") && is_version(line)) {
+            findings.push(format!("{}: {line}", package.manifest_path));
+        }
+    }
+    check(findings);
+}
+
+/// `name = "1.2"`: a dependency with a version of its own.
+fn is_version(line: &str) -> bool {
+    let value = line.split_once(" = \"").map(|(_, value)| value.trim_start_matches(['^', '=', '~']));
+    value.is_some_and(|value| value.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+#[test]
+fn every_source_file_says_what_it_is_and_is_short() {
+    let metadata = metadata();
+    let mut findings = Vec::new();
+    for package in &metadata.packages {
+        let folder = package.manifest_path.parent().expect("a manifest is in a folder");
+        for file in rust_files(folder.as_std_path()) {
+            let text = std::fs::read_to_string(&file).expect("a readable file");
+            let name = file.strip_prefix(metadata.workspace_root.as_std_path()).unwrap_or(&file).display();
+            if !text.starts_with("//! ") {
+                findings.push(format!("{name}: no header (//! what this is, and the rule that must stay true)"));
+            }
+            let lines = text.lines().count();
+            if lines > MAX_LINES {
+                findings.push(format!("{name}: {lines} lines; more than {MAX_LINES} want a seam"));
+            }
+        }
+    }
+    check(findings);
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a readable folder") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}

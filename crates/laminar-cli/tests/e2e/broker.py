@@ -1,0 +1,88 @@
+"""The outside world of a test: topics, and readers and writers that share no code with the engine."""
+
+import time
+import uuid
+
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+
+class Broker:
+    def __init__(self, address):
+        self.address = address
+        self.admin = AdminClient({"bootstrap.servers": address})
+
+    def create_topic(self, prefix, partitions=4):
+        """A topic of its own for this test; answers its name."""
+        name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+        for future in self.admin.create_topics([NewTopic(name, partitions, 1)]).values():
+            future.result(30)
+        return name
+
+    def producer(self, **settings):
+        defaults = {"bootstrap.servers": self.address, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000}
+        return Producer({**defaults, **settings})
+
+    def reader(self, topic, keep):
+        """A reader that remembers `keep(message)` of each message."""
+        return CommittedReader(self.address, topic, keep)
+
+    def group_offsets(self, group, topic, partitions=4):
+        """Committed group offsets by partition: what every Kafka tool shows as the pipeline's progress."""
+        settings = {"bootstrap.servers": self.address, "group.id": group, "enable.auto.commit": False}
+        consumer = Consumer(settings)
+        try:
+            answer = consumer.committed([TopicPartition(topic, p) for p in range(partitions)], timeout=30)
+            return {part.partition: part.offset for part in answer}
+        finally:
+            consumer.close()
+
+
+class CommittedReader:
+    """Reads a topic from its start with `read_committed`: what a user of the output sees, and nothing more."""
+
+    def __init__(self, address, topic, keep):
+        self.keep = keep
+        self.kept = []
+        self.consumer = Consumer({
+            "bootstrap.servers": address,
+            "group.id": f"reader-{uuid.uuid4()}",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        })
+        known = self.consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        self.partitions = sorted(known)
+        self.consumer.assign([TopicPartition(topic, p, 0) for p in self.partitions])
+
+    def drain(self, quiet=0.0):
+        """Reads to the end of every partition as it is now, then goes on until nothing came for `quiet` seconds."""
+        at_end = set()
+        last = time.monotonic()
+        while len(at_end) < len(self.partitions) or time.monotonic() - last < quiet:
+            for message in self.consumer.consume(10_000, 0.1):
+                if message.error() is None:
+                    at_end.discard(message.partition())
+                    self.kept.append(self.keep(message))
+                    last = time.monotonic()
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    at_end.add(message.partition())
+                else:
+                    raise RuntimeError(message.error())
+        return self.kept
+
+    def wait_for(self, count, patience):
+        """Reads until `count` messages came in all; False if none came for `patience` seconds."""
+        last = time.monotonic()
+        while len(self.kept) < count:
+            before = len(self.kept)
+            self.drain()
+            if len(self.kept) > before:
+                last = time.monotonic()
+            elif time.monotonic() - last > patience:
+                return False
+        return True
+
+    def close(self):
+        self.consumer.close()

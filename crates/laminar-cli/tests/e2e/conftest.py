@@ -1,0 +1,54 @@
+"""Settings of the tests that drive the real binary: the parts they need, and how much they do.
+
+The parts come from `scripts/parts.sh run` (as `make test` and `make e2e` do); a missing one is an error, never a skip.
+"""
+
+import os
+
+import pytest
+
+from broker import Broker
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="every setting of the crash tests with 1 M rows")
+    parser.addoption("--seed", type=int, default=None, help="of the data and of the moments of death; printed by a run")
+
+
+def _part(name):
+    value = os.environ.get(name)
+    if not value:
+        pytest.exit(f"{name} is not set: run `make e2e`, or this inside `scripts/parts.sh run`", returncode=2)
+    return value
+
+
+@pytest.fixture(scope="session")
+def broker():
+    return Broker(_part("LAMINAR_TEST_KAFKA"))
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    return _part("LAMINAR_TEST_POSTGRES")
+
+
+@pytest.fixture(scope="session")
+def binary():
+    return _part("LAMINAR_BINARY")
+
+
+@pytest.fixture
+def seed(request):
+    given = request.config.getoption("--seed")
+    return given if given is not None else int.from_bytes(os.urandom(4), "big")
+
+
+@pytest.fixture
+def say(capsys):
+    """Prints a line at once, captured or not: a crash test of minutes should show where it is."""
+
+    def line(text):
+        with capsys.disabled():
+            print(f"  {text}", flush=True)
+
+    return line

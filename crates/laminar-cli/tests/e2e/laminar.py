@@ -1,0 +1,100 @@
+"""The binary under test as a process: start it, talk to it over REST, kill it."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+
+from orders import wait_until
+
+
+def free_port():
+    """A loopback port that nothing listens on, below the range that the kernel hands out to clients."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+
+
+class Process:
+    """One life of the binary. Its output goes to a file, whose end is shown when something is wrong."""
+
+    def __init__(self, command, folder, env=None):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "laminar.log"
+        with open(self.log, "ab") as log:
+            self.child = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "RUST_LOG": "info", "RUST_BACKTRACE": "1", **(env or {})},
+            )
+
+    def signal(self, number):
+        self.child.send_signal(number)
+
+    def kill(self):
+        """kill -9, and waits until it is gone; its exit status (None while alive never happens)."""
+        if self.child.poll() is None:
+            self.child.kill()
+        return self.child.wait(30)
+
+    def stop(self, seconds=60):
+        """Ctrl-C, and the exit status."""
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGINT)
+        return self.wait(seconds)
+
+    def wait(self, seconds):
+        try:
+            return self.child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s\n{self.tail()}") from None
+
+    def alive(self):
+        return self.child.poll() is None
+
+    def tail(self, lines=40):
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class Server(Process):
+    """`laminar server` on a port of its own; the same folder and database make it the same installation."""
+
+    def __init__(self, binary, folder, database, env=None):
+        self.port = free_port()
+        command = [binary, "server", "--bind", f"127.0.0.1:{self.port}", "--data-dir", folder / "data"]
+        super().__init__(command, folder, {"LAMINAR_DATABASE_URL": database, **(env or {})})
+
+    def wait_until_ready(self, seconds=30):
+        def ready():
+            assert self.alive(), f"the server ended with {self.child.returncode}\n{self.tail()}"
+            try:
+                return self.get("/api/v1/ping") is not None
+            except OSError:
+                return False
+
+        wait_until(ready, seconds, f"the server\n{self.tail()}")
+        return self
+
+    def get(self, path):
+        return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}"))
+
+    def sql(self, text):
+        body = json.dumps({"query": text}).encode()
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.port}/api/v1/sql", body, headers))
+
+    @staticmethod
+    def _ask(request):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{error.code} {error.read().decode()}") from None

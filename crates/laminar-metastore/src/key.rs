@@ -45,7 +45,8 @@ impl SecretKey {
     /// When several processes create it at once, all get the same key.
     pub fn load_or_create(path: &Path) -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Error::new(Code::FileError, format!("key file {} cannot be used", path.display())).with_detail(error.to_string())
+            Error::new(Code::FileError, format!("key file {} cannot be used", path.display()))
+                .with_detail(error.to_string())
         };
         let text = match fs::read_to_string(path) {
             Ok(text) => text,

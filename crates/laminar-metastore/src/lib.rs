@@ -7,10 +7,19 @@
 //! Reading order: `model` (what is stored), the traits below, `key` (sealing), `database` (two drivers, one SQL),
 //! `objects`, `pipelines`, `jobs`, `checkpoints` (the statements). Tables are in `/migrations`.
 
-mod key;
 mod model;
 
-use std::sync::Mutex;
+mod key;
+
+mod database;
+mod store;
+
+mod checkpoints;
+mod jobs;
+mod objects;
+mod pipelines;
+
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use laminar_core::options::Secret;
@@ -20,8 +29,8 @@ use uuid::{ContextV7, Timestamp, Uuid};
 
 pub use key::SecretKey;
 pub use model::{
-    CatalogObject, CheckpointRow, DesiredState, Job, JobChange, JobErrorRow, NewJob, NewJobError, NewObject, NewPipeline,
-    ObjectKind, Page, Pipeline, PipelineChange,
+    CatalogObject, CheckpointRow, DesiredState, Job, JobChange, JobErrorRow, NewJob, NewJobError, NewObject,
+    NewPipeline, ObjectKind, Page, Pipeline, PipelineChange,
 };
 
 /// The metadata database.
@@ -34,6 +43,8 @@ pub trait Metastore: Objects + Pipelines + Jobs + Checkpoints + std::fmt::Debug 
     fn instance_id(&self) -> &str;
     /// Does the database answer?
     async fn ping(&self) -> Result<()>;
+    /// Closes the connections, so that the files or the server are free when it returns.
+    async fn close(&self);
 }
 
 /// Secrets, connections, tables and views.
@@ -111,4 +122,14 @@ pub fn new_id(clock: &SharedClock) -> String {
     let millis = u64::try_from(clock.now_millis()).unwrap_or_default();
     let nanos = u32::try_from(millis % 1000).unwrap_or_default() * 1_000_000;
     Uuid::new_v7(Timestamp::from_unix(&ID_SEQUENCE, millis / 1000, nanos)).to_string()
+}
+
+/// Opens the metadata database at `url`, brings its tables up to date and checks the key.
+///
+/// `url` is `sqlite:PATH` (created if absent, readable by its owner only), `sqlite::memory:` or `postgres://…` (tables are
+/// in the schema `laminar`). Safe when two servers start at once.
+///
+/// Errors: `invalid_option` for an unusable URL or a key that does not open what is stored; `metadata_unavailable`.
+pub async fn connect(url: &str, key: SecretKey, clock: SharedClock) -> Result<Arc<dyn Metastore>> {
+    store::open(url, key, clock).await
 }

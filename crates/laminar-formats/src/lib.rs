@@ -1,1 +1,78 @@
-//! laminar-core
+//! Bytes to rows and back: the formats that records outside are written in.
+//!
+//! A connector asks for a [`decoder()`] or an [`encoder()`] with the [`FormatOptions`] of its table and knows no more about
+//! formats than that. One record is one row, in both directions.
+//!
+//! ```text
+//!  RawRecord ─► record ─┬─ json │ raw    the record's value to the table's value columns
+//!                       └─ metadata      topic, partition, offset, … to METADATA columns
+//!                              │
+//!                              ▼  flush: columns in the order of the projection, one event time a row
+//!                           Changes
+//! ```
+//!
+//! The rule that must stay true: **a record that fails leaves nothing behind.** Every column can be cut back to the row
+//! where a record started, and is, on its first error.
+//!
+//! Reading order: `options` (what a user may write), `record` (a record to a row), `metadata`, `raw`, `json` (the decoder
+//! and the encoder, where the time goes).
+
+pub mod json;
+pub mod options;
+
+mod fault;
+mod metadata;
+mod raw;
+mod record;
+mod times;
+
+use arrow::datatypes::SchemaRef;
+use laminar_core::connector::Role;
+use laminar_core::format::{Decoder, Encoder};
+use laminar_core::table::TableSpec;
+use laminar_core::{Error, Result};
+
+use options::Known;
+pub use options::{FormatName, FormatOptions, TimestampFormat};
+
+/// Turns records into rows of `table`: its projected columns in projection order, each row with its event time.
+///
+/// Value columns come from the record's value in the format of `options`, metadata columns from the record itself. The
+/// event time is the table's event time column where it is not null, else the record's timestamp.
+///
+/// Errors are those of [`FormatOptions::check`], and `conflicting_options` for an option that only a sink has.
+pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Decoder>> {
+    options.check_role(Role::Source)?;
+    options.check(table)?;
+    let plan = record::Plan::new(table)?;
+    match options.known()? {
+        Known::Json if options.unstructured() => {
+            Ok(Box::new(record::RecordDecoder::new(json::Unstructured::new(!plan.wanted.is_empty()), plan)?))
+        }
+        Known::Json => {
+            let values = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
+            Ok(Box::new(record::RecordDecoder::new(values, plan)?))
+        }
+        Known::Raw => {
+            let columns = plan.wanted.iter().filter_map(|i| plan.value_columns.get(*i)).cloned().collect();
+            Ok(Box::new(record::RecordDecoder::new(raw::RawDecoder::new(columns)?, plan)?))
+        }
+    }
+}
+
+/// Turns rows of `schema`, the sink table's columns, into record values.
+///
+/// Only inserts can be written: a row that updates or deletes another is refused with `not_supported`.
+pub fn encoder(options: &FormatOptions, schema: SchemaRef) -> Result<Box<dyn Encoder>> {
+    options.check_role(Role::Sink)?;
+    match options.known()? {
+        Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
+        Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+    }
+}
+
+/// The error for a fault of ours that is not the record's.
+fn internal(message: impl std::fmt::Display) -> Error {
+    Error::internal(message.to_string())
+}

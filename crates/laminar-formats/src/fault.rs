@@ -1,0 +1,28 @@
+//! Why a record is not a row, boxed: a fault is rare, and the path without one must return in registers.
+
+use laminar_core::format::DecodeError;
+
+/// A [`DecodeError`] on its way out.
+pub(crate) type Fault = Box<DecodeError>;
+
+/// A fault at byte `offset` of the value.
+#[cold]
+pub(crate) fn fault(offset: usize, message: impl Into<String>) -> Fault {
+    Box::new(DecodeError { message: message.into(), column: None, offset: Some(offset) })
+}
+
+/// A fault that no byte of the value is to blame for.
+#[cold]
+pub(crate) fn fault_of_record(message: impl Into<String>) -> Fault {
+    Box::new(DecodeError { message: message.into(), column: None, offset: None })
+}
+
+/// Says which column could not be filled; inner columns come first, so `b` within `a` becomes `a.b`.
+#[cold]
+pub(crate) fn in_column(mut fault: Fault, name: &str) -> Fault {
+    fault.column = Some(match fault.column.take() {
+        Some(inner) => format!("{name}.{inner}"),
+        None => name.to_string(),
+    });
+    fault
+}

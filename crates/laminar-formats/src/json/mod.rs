@@ -1,0 +1,29 @@
+//! JSON: one object a record.
+//!
+//! ```text
+//!  decode   a message ─► object (which field is next) ─► column (a value into Arrow's buffers) ─┐
+//!                           ▲  scan, string, number, skip: the grammar over bytes               │ nested: lists, structs,
+//!                           └───────────────────────────────────────────────────────────────────┘ maps of columns
+//!  encode   rows ─► one object a row, bytes appended to one buffer
+//! ```
+//!
+//! Decoding is one pass over the message with no tree in between and no copy of the message. All of a message is checked,
+//! also what no column reads: whether it is well-formed never depends on the query.
+
+mod column;
+mod decode;
+mod encode;
+mod nested;
+mod number;
+mod object;
+mod pretty;
+mod scan;
+mod simd;
+mod skip;
+mod string;
+mod types;
+
+pub(crate) use decode::{JsonDecoder, Unstructured};
+pub(crate) use encode::{JsonEncoder, refuse_changes};
+pub(crate) use string::write_string;
+pub(crate) use types::{check_column, sql_type};

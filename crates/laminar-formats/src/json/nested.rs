@@ -1,0 +1,264 @@
+//! Columns within columns: lists, structs and maps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, ListArray, MapArray, NullBufferBuilder, StructArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, FieldRef, Fields};
+use laminar_core::{Code, Error, Result};
+
+use crate::fault::{Fault, fault, in_column};
+use crate::internal;
+use crate::json::column::{Bytes, Slot, mismatch};
+use crate::json::object::ObjectReader;
+use crate::json::scan::{skip_space, unexpected};
+use crate::json::skip::{MAX_DEPTH, too_deep};
+use crate::json::string;
+use crate::options::TimestampFormat;
+
+/// Where the entries of each row end in a child column.
+struct Ends {
+    offsets: Vec<i32>,
+    nulls: NullBufferBuilder,
+}
+
+impl Ends {
+    fn new() -> Self {
+        Self { offsets: vec![0], nulls: NullBufferBuilder::new(0) }
+    }
+    /// Entries of all rows so far.
+    fn total(&self) -> usize {
+        self.offsets.last().and_then(|end| usize::try_from(*end).ok()).unwrap_or(0)
+    }
+    fn push(&mut self, total: usize, at: usize) -> Result<(), Fault> {
+        let total =
+            i32::try_from(total).map_err(|_| fault(at, "the batch has more than 2^31 entries in this column"))?;
+        self.offsets.push(total);
+        self.nulls.append_non_null();
+        Ok(())
+    }
+    fn push_null(&mut self) {
+        self.offsets.push(self.offsets.last().copied().unwrap_or(0));
+        self.nulls.append_null();
+    }
+    fn truncate(&mut self, rows: usize) {
+        self.offsets.truncate(rows + 1);
+        self.nulls.truncate(rows);
+    }
+    fn take(&mut self) -> (OffsetBuffer<i32>, Option<arrow::buffer::NullBuffer>) {
+        (OffsetBuffer::new(std::mem::replace(&mut self.offsets, vec![0]).into()), self.nulls.finish())
+    }
+}
+
+/// An array of values of one type.
+pub(crate) struct Lists {
+    field: FieldRef,
+    item: Slot,
+    ends: Ends,
+}
+
+impl Lists {
+    pub fn new(field: &FieldRef, format: TimestampFormat) -> Result<Self> {
+        Ok(Self { field: Arc::clone(field), item: Slot::new(field, format)?, ends: Ends::new() })
+    }
+
+    pub fn read(&mut self, bytes: &[u8], at: usize, depth: usize) -> Result<usize, Fault> {
+        if bytes.get(at) != Some(&b'[') {
+            return Err(mismatch(bytes, at, depth, &DataType::List(Arc::clone(&self.field))));
+        }
+        if depth >= MAX_DEPTH {
+            return Err(too_deep(at));
+        }
+        let mut total = self.ends.total();
+        let mut next = skip_space(bytes, at + 1);
+        if bytes.get(next) == Some(&b']') {
+            self.ends.push(total, at)?;
+            return Ok(next + 1);
+        }
+        loop {
+            next = self.item.read(bytes, next, depth + 1)?;
+            total += 1;
+            next = skip_space(bytes, next);
+            match bytes.get(next) {
+                Some(b',') => next = skip_space(bytes, next + 1),
+                Some(b']') => break,
+                _ => return Err(unexpected(bytes, next, ", or ]")),
+            }
+        }
+        self.ends.push(total, at)?;
+        Ok(next + 1)
+    }
+    pub fn push_null(&mut self) {
+        self.ends.push_null();
+    }
+    pub fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        self.item.column.truncate(self.ends.total());
+    }
+    pub fn finish(&mut self) -> Result<ArrayRef> {
+        let (offsets, nulls) = self.ends.take();
+        let items = self.item.column.finish()?;
+        Ok(Arc::new(ListArray::try_new(Arc::clone(&self.field), offsets, items, nulls)?))
+    }
+}
+
+/// An object with known fields.
+pub(crate) struct Structs {
+    fields: Fields,
+    reader: ObjectReader,
+    nulls: NullBufferBuilder,
+}
+
+impl Structs {
+    pub fn new(fields: &Fields, format: TimestampFormat) -> Result<Self> {
+        let slots = fields.iter().map(|field| Slot::new(field, format)).collect::<Result<Vec<_>>>()?;
+        let names = fields.iter().enumerate().map(|(slot, field)| (field.name().as_str(), Some(slot)));
+        let reader = ObjectReader::new(names, slots);
+        Ok(Self { fields: fields.clone(), reader, nulls: NullBufferBuilder::new(0) })
+    }
+    pub fn read(&mut self, bytes: &[u8], at: usize, depth: usize) -> Result<usize, Fault> {
+        if bytes.get(at) != Some(&b'{') {
+            return Err(mismatch(bytes, at, depth, &DataType::Struct(self.fields.clone())));
+        }
+        let end = self.reader.read(bytes, at, depth)?;
+        self.nulls.append_non_null();
+        Ok(end)
+    }
+    pub fn push_null(&mut self) {
+        self.reader.push_null();
+        self.nulls.append_null();
+    }
+    pub fn truncate(&mut self, rows: usize) {
+        self.reader.truncate(rows);
+        self.nulls.truncate(rows);
+    }
+    pub fn finish(&mut self) -> Result<ArrayRef> {
+        let rows = self.reader.rows();
+        let columns = self.reader.finish()?;
+        let nulls = self.nulls.finish();
+        if columns.is_empty() {
+            return Ok(Arc::new(StructArray::new_empty_fields(rows, nulls)));
+        }
+        Ok(Arc::new(StructArray::try_new(self.fields.clone(), columns, nulls)?))
+    }
+}
+
+/// An object with any fields, all of one type. Of equal keys the last wins, in the place of the first.
+pub(crate) struct Maps {
+    entries: FieldRef,
+    keys: Bytes,
+    value: Slot,
+    ends: Ends,
+}
+
+impl Maps {
+    pub fn new(entries: &FieldRef, format: TimestampFormat) -> Result<Self> {
+        let value = match entries.data_type() {
+            DataType::Struct(fields) => fields.get(1),
+            _ => None,
+        };
+        let value = value.ok_or_else(|| Error::new(Code::NotSupported, "a MAP without values"))?;
+        Ok(Self {
+            entries: Arc::clone(entries),
+            keys: Bytes::new(),
+            value: Slot::new(value, format)?,
+            ends: Ends::new(),
+        })
+    }
+
+    pub fn read(&mut self, bytes: &[u8], at: usize, depth: usize) -> Result<usize, Fault> {
+        if bytes.get(at) != Some(&b'{') {
+            return Err(mismatch(bytes, at, depth, &DataType::Map(Arc::clone(&self.entries), false)));
+        }
+        if depth >= MAX_DEPTH {
+            return Err(too_deep(at));
+        }
+        let first = self.ends.total();
+        // Where the value of each entry starts, for the rare second look.
+        let mut starts = Vec::new();
+        let mut next = skip_space(bytes, at + 1);
+        if bytes.get(next) == Some(&b'}') {
+            self.ends.push(first, at)?;
+            return Ok(next + 1);
+        }
+        loop {
+            if bytes.get(next) != Some(&b'"') {
+                return Err(unexpected(bytes, next, "a field name in quotes"));
+            }
+            let after = skip_space(bytes, string::read(bytes, next + 1, &mut self.keys.bytes)?);
+            self.keys.end_entry(next)?;
+            if bytes.get(after) != Some(&b':') {
+                return Err(unexpected(bytes, after, ":"));
+            }
+            let start = skip_space(bytes, after + 1);
+            starts.push(start);
+            next = self.read_value(bytes, start, depth, first + starts.len() - 1)?;
+            next = skip_space(bytes, next);
+            match bytes.get(next) {
+                Some(b',') => next = skip_space(bytes, next + 1),
+                Some(b'}') => break,
+                _ => return Err(unexpected(bytes, next, ", or }")),
+            }
+        }
+        if let Some(unique) = self.without_repeated(first, starts) {
+            self.keys.truncate(first);
+            self.value.column.truncate(first);
+            for (entry, (key, start)) in unique.iter().enumerate() {
+                self.keys.bytes.extend_from_slice(key);
+                self.keys.end_entry(at)?;
+                self.read_value(bytes, *start, depth, first + entry)?;
+            }
+            self.ends.push(first + unique.len(), at)?;
+        } else {
+            self.ends.push(self.keys.len(), at)?;
+        }
+        Ok(next + 1)
+    }
+
+    fn read_value(&mut self, bytes: &[u8], start: usize, depth: usize, entry: usize) -> Result<usize, Fault> {
+        let read = self.value.read(bytes, start, depth + 1);
+        read.map_err(|fault| in_column(fault, &self.key(entry)))
+    }
+
+    #[cold]
+    fn key(&self, entry: usize) -> String {
+        String::from_utf8_lossy(self.keys.entries_from(entry).next().unwrap_or_default()).into_owned()
+    }
+
+    /// Key and value start of each entry of the current row, if a key is there twice.
+    fn without_repeated(&self, first: usize, starts: Vec<usize>) -> Option<Vec<(Vec<u8>, usize)>> {
+        let mut places: HashMap<&[u8], usize> = HashMap::with_capacity(starts.len());
+        let mut unique: Vec<(&[u8], usize)> = Vec::with_capacity(starts.len());
+        let count = starts.len();
+        for (key, start) in self.keys.entries_from(first).zip(starts) {
+            let place = *places.entry(key).or_insert(unique.len());
+            match unique.get_mut(place) {
+                Some(earlier) => earlier.1 = start,
+                None => unique.push((key, start)),
+            }
+        }
+        if unique.len() == count {
+            return None;
+        }
+        Some(unique.into_iter().map(|(key, start)| (key.to_vec(), start)).collect())
+    }
+
+    pub fn push_null(&mut self) {
+        self.ends.push_null();
+    }
+    pub fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        let total = self.ends.total();
+        self.keys.truncate(total);
+        self.value.column.truncate(total);
+    }
+    pub fn finish(&mut self) -> Result<ArrayRef> {
+        let (offsets, nulls) = self.ends.take();
+        let keys = self.keys.finish_text()?;
+        let values = self.value.column.finish()?;
+        let DataType::Struct(fields) = self.entries.data_type() else { return Err(internal("a MAP without entries")) };
+        let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
+        Ok(Arc::new(MapArray::try_new(Arc::clone(&self.entries), offsets, entries, nulls, false)?))
+    }
+}

@@ -23,7 +23,8 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
-    fn from_code(code: i8) -> Self {
+    /// The kind with this number; an unknown one counts as an insert.
+    pub fn from_code(code: i8) -> Self {
         match code {
             1 => Self::UpdateBefore,
             2 => Self::UpdateAfter,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  <url>/<pipeline>/manifests/00000000000000000042-9f2c4e….json    one per checkpoint: its table of contents
-//!  <url>/<pipeline>/state/retain-1/0-42-<id>.arrow                 immutable pieces of operator state
+//!  <url>/<pipeline>/state/retain-1/00000000000000000042/0-42-….arrow  immutable pieces of operator state
 //! ```
 //!
 //! A file, once written, never changes, and is durable when the call that wrote it returns. The manifest names each file

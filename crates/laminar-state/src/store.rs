@@ -125,7 +125,7 @@ impl PipelineStore {
         let bytes = encode(rows)?;
         let sha256 = digest(&bytes);
         let unique = sha256.get(..16).unwrap_or_default();
-        let path = format!("state/{operator}/{name}-{unique}.arrow");
+        let path = format!("state/{operator}/{:020}/{name}-{unique}.arrow", epoch.0);
         let size = bytes.len() as u64;
         self.store.put(&self.path(&path), bytes, PutMode::Overwrite).await?;
         Ok(StateFileRef { path, bytes: size, sha256, epoch })
@@ -187,20 +187,22 @@ impl PipelineStore {
         Ok(found)
     }
 
-    /// Deletes every manifest but those of `keep`, then every state file that no kept manifest names. A file that is
-    /// already gone is no error.
-    pub async fn retain(&self, keep: &[&Manifest]) -> Result<()> {
-        let epochs: BTreeSet<Epoch> = keep.iter().map(|m| m.epoch).collect();
-        let named: BTreeSet<&str> =
-            keep.iter().flat_map(|m| m.state.values()).flat_map(|s| s.files.values()).map(|f| f.path.as_str()).collect();
-        let newest = epochs.last().copied().unwrap_or_default();
-        for manifest in self.list().await? {
-            if !epochs.contains(&manifest.epoch) && manifest.epoch < newest {
-                self.delete(&manifest.path).await?;
+    /// Deletes every manifest but those of `keep` (each with its sha256), orphans of the same epoch included, then every
+    /// state file that no kept manifest names. Later epochs are left alone. A file that is already gone is no error.
+    pub async fn retain(&self, keep: &[(&Manifest, &str)]) -> Result<()> {
+        let newest = keep.iter().map(|(m, _)| m.epoch).max().unwrap_or_default();
+        let kept = |listed: &ManifestRef| {
+            keep.iter().any(|(m, sha256)| m.epoch == listed.epoch && sha256.starts_with(&listed.digest_prefix))
+        };
+        for listed in self.list().await? {
+            if listed.epoch <= newest && !kept(&listed) {
+                self.delete(&listed.path).await?;
             }
         }
+        let files = keep.iter().flat_map(|(m, _)| m.state.values()).flat_map(|s| s.files.values());
+        let named: BTreeSet<&str> = files.map(|f| f.path.as_str()).collect();
         for path in self.files("state").await? {
-            if !named.contains(path.as_str()) {
+            if state_epoch(&path).is_some_and(|epoch| epoch <= newest) && !named.contains(path.as_str()) {
                 self.delete(&path).await?;
             }
         }
@@ -254,6 +256,11 @@ fn parse_name(path: &str) -> Option<ManifestRef> {
     let name = path.strip_prefix("manifests/")?.strip_suffix(".json")?;
     let (epoch, digest_prefix) = name.split_once('-').unwrap_or((name, ""));
     Some(ManifestRef { epoch: Epoch(epoch.parse().ok()?), digest_prefix: digest_prefix.into(), path: path.into() })
+}
+
+/// The epoch that wrote a state file; later ones belong to a checkpoint that is being made.
+fn state_epoch(path: &str) -> Option<Epoch> {
+    path.split('/').nth(2)?.parse().ok().map(Epoch)
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest> {

@@ -26,6 +26,7 @@ fn manifest(epoch: u64, files: &[(&str, &StateFileRef)]) -> Manifest {
         sources: [("source-0".into(), SourcePositions { splits, watermarks: BTreeMap::new() })].into(),
         state: [("retain-1".into(), OperatorState { files })].into(),
         watermark: None,
+        previous_digest: None,
     }
 }
 
@@ -100,12 +101,15 @@ async fn retain_keeps_what_the_kept_manifests_name() {
     let shared = store.write_state(&"retain-1".into(), Epoch(2), "0-2", &[rows(&[2])]).await.unwrap();
     let (first, second) = (manifest(1, &[("0-1", &old)]), manifest(2, &[("0-2", &shared)]));
     let third = manifest(3, &[("0-2", &shared)]);
-    for m in [&first, &second, &third] {
-        store.publish(m, Publish::Candidate).await.unwrap();
+    let mut orphan = third.clone();
+    orphan.watermark = Some(7);
+    let mut digests = vec![];
+    for m in [&first, &second, &third, &orphan] {
+        digests.push(store.publish(m, Publish::Candidate).await.unwrap());
     }
-    store.retain(&[&second, &third]).await.unwrap();
-    let epochs: Vec<_> = store.list().await.unwrap().iter().map(|m| m.epoch.0).collect();
-    assert_eq!(epochs, [2, 3]);
+    store.retain(&[(&second, &digests[1]), (&third, &digests[2])]).await.unwrap();
+    let kept: Vec<_> = store.list().await.unwrap().iter().map(|m| (m.epoch.0, m.digest_prefix.clone())).collect();
+    assert_eq!(kept, [(2, digests[1][..16].to_string()), (3, digests[2][..16].to_string())]);
     assert!(store.read_state(&old).await.is_err());
     assert_eq!(store.read_state(&shared).await.unwrap(), [rows(&[2])]);
 }

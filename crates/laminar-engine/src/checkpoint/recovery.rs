@@ -1,0 +1,179 @@
+//! Reads the facts that a restart is decided from, and loads what it restores.
+//!
+//! Order matters: fence first (every committer's `recover`), read the markers, only then look at manifests. A manifest that
+//! cannot be verified is rebuilt from the one before, or the job stops with an error: never a silent fall back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use laminar_core::sink::{Committer, Marker};
+use laminar_core::{Code, Epoch, Error, OperatorId, Position, Result, SplitId};
+use laminar_state::{Manifest, PipelineStore};
+use tracing::warn;
+
+use super::protocol::{self, Start};
+use crate::crash::CrashPoints;
+use crate::graph::{Graph, NodeKind};
+use crate::job::Restore;
+use crate::operator::StateFile;
+
+/// Positions that a replay stops at, per source operator.
+pub(crate) type Bounds = BTreeMap<OperatorId, BTreeMap<SplitId, Position>>;
+
+/// All that a job starts from.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// The restored epoch; the next one is one more. Not 0 on a start without state if epochs were used before.
+    pub last: Epoch,
+    /// Absent on a fresh start.
+    pub manifest: Option<(Manifest, String)>,
+    pub replay: Option<Bounds>,
+    /// Per committer: the epoch of its marker.
+    pub ahead: Vec<Epoch>,
+    /// Restored files of each operator.
+    pub state: BTreeMap<OperatorId, Vec<StateFile>>,
+}
+
+pub(crate) async fn recover(
+    graph: &Graph,
+    committers: &[Arc<dyn Committer>],
+    store: &PipelineStore,
+    restore: Restore,
+    crash: &CrashPoints,
+) -> Result<Recovered> {
+    let mut markers = Vec::with_capacity(committers.len());
+    for committer in committers {
+        markers.push(committer.recover().await?);
+        crash.hit("recover-fenced")?;
+    }
+    crash.hit("recover-marker-read")?;
+    let mut recovered = match restore {
+        Restore::Nothing => Recovered { last: newest_epoch(&markers, store).await?, ..Recovered::default() },
+        Restore::Epoch(epoch) => from_epoch(epoch, &markers, store).await?,
+        Restore::Latest if committers.is_empty() => from_latest_manifest(store).await?,
+        Restore::Latest => from_markers(&markers, store).await?,
+    };
+    recovered.ahead = markers.iter().map(|m| m.as_ref().map_or(Epoch(0), |m| m.epoch)).collect();
+    if let Some((manifest, _)) = &recovered.manifest {
+        check_operators(graph, manifest)?;
+        for (operator, state) in &manifest.state {
+            let mut files = Vec::with_capacity(state.files.len());
+            for (name, file) in &state.files {
+                files.push(StateFile { name: name.clone(), rows: store.read_state(file).await? });
+            }
+            recovered.state.insert(operator.clone(), files);
+        }
+    }
+    crash.hit("recover-restored")?;
+    Ok(recovered)
+}
+
+async fn from_markers(markers: &[Option<Marker>], store: &PipelineStore) -> Result<Recovered> {
+    let start = protocol::decide(markers)?;
+    let Start::From { epoch, digest, replay } = &start else { return Ok(Recovered::default()) };
+    let damage = match load_whole(store, *epoch, digest).await {
+        Ok(manifest) => {
+            let replay = replay.as_ref().map(|marker| marker.positions.clone());
+            return Ok(Recovered { last: *epoch, manifest: Some((manifest, digest.clone())), replay, ..Recovered::default() });
+        }
+        Err(error) if error.code() == Code::CheckpointDamaged => error,
+        Err(error) => return Err(error),
+    };
+    let Some((previous, marker)) = protocol::rebuild_from_previous(&start, markers) else { return Err(damage) };
+    let Some((manifest, digest)) = only_manifest(store, previous).await? else { return Err(damage) };
+    warn!(%epoch, %previous, error = %damage, "checkpoint is damaged: rebuilding it from the one before");
+    Ok(Recovered {
+        last: previous,
+        manifest: Some((manifest, digest)),
+        replay: Some(marker.positions),
+        ..Recovered::default()
+    })
+}
+
+/// Loads a manifest and verifies every file that it names.
+async fn load_whole(store: &PipelineStore, epoch: Epoch, digest: &str) -> Result<Manifest> {
+    let manifest = store.load(epoch, digest).await?;
+    for file in manifest.state.values().flat_map(|s| s.files.values()) {
+        store.read_state(file).await?;
+    }
+    Ok(manifest)
+}
+
+/// The manifest of an epoch if there is exactly one: with two, nobody can say which was committed.
+async fn only_manifest(store: &PipelineStore, epoch: Epoch) -> Result<Option<(Manifest, String)>> {
+    let listed = store.list().await?;
+    let mut of_epoch = listed.iter().filter(|m| m.epoch == epoch);
+    match (of_epoch.next(), of_epoch.next()) {
+        (Some(only), None) => Ok(Some((store.load_listed(only).await?, only.digest_prefix.clone()))),
+        _ => Ok(None),
+    }
+}
+
+/// Without a committer the newest manifest decides. If it is damaged the job stops.
+async fn from_latest_manifest(store: &PipelineStore) -> Result<Recovered> {
+    let listed = store.list().await?;
+    let Some(newest) = listed.last() else { return Ok(Recovered::default()) };
+    let manifest = store.load_listed(newest).await.map_err(|e| {
+        e.with_hint("RESTART PIPELINE … FROM CHECKPOINT n takes an older one and repeats rows; IGNORING STATE starts anew")
+    })?;
+    let digest = newest.digest_prefix.clone();
+    Ok(Recovered { last: newest.epoch, manifest: Some((manifest, digest)), ..Recovered::default() })
+}
+
+/// The user asked for an older checkpoint: rows after it are written again.
+async fn from_epoch(epoch: Epoch, markers: &[Option<Marker>], store: &PipelineStore) -> Result<Recovered> {
+    let named = markers.iter().flatten().find(|m| m.epoch == epoch);
+    let found = match named {
+        Some(marker) => Some((store.load(epoch, &marker.manifest_digest).await?, marker.manifest_digest.clone())),
+        None => only_manifest(store, epoch).await?,
+    };
+    let Some(manifest) = found else {
+        let kept: Vec<_> = store.list().await?.iter().map(|m| m.epoch.to_string()).collect();
+        let error = Error::new(Code::NotFound, format!("checkpoint {epoch} is not kept"));
+        return Err(error.with_hint(format!("checkpoints that are: {}", kept.join(", "))));
+    };
+    Ok(Recovered { last: newest_epoch(markers, store).await?, manifest: Some(manifest), ..Recovered::default() })
+}
+
+async fn newest_epoch(markers: &[Option<Marker>], store: &PipelineStore) -> Result<Epoch> {
+    let marked = markers.iter().flatten().map(|m| m.epoch).max();
+    let listed = store.list().await?.last().map(|m| m.epoch);
+    Ok(marked.max(listed).unwrap_or_default())
+}
+
+/// State and positions fit only the operators that made them.
+fn check_operators(graph: &Graph, manifest: &Manifest) -> Result<()> {
+    let now = graph.fingerprint();
+    let keeps_state = |id: &OperatorId| manifest.state.get(id).is_some_and(|s| !s.files.is_empty());
+    for (id, before) in &manifest.operators {
+        if !manifest.sources.contains_key(id) && !keeps_state(id) {
+            continue;
+        }
+        let same = match now.get(id) {
+            Some(text) if manifest.sources.contains_key(id) => kind_of(text) == kind_of(before),
+            Some(text) => text == before,
+            None => false,
+        };
+        if !same {
+            let is = now.get(id).map_or("is gone", String::as_str);
+            let message = format!("operator {id} was '{before}' in checkpoint {} and now {is}", manifest.epoch);
+            return Err(Error::new(Code::CheckpointMismatch, message)
+                .with_hint("RESTART PIPELINE … IGNORING STATE starts without the old state"));
+        }
+    }
+    let is_new = |id: &OperatorId| !manifest.sources.contains_key(id);
+    let added = graph.nodes.iter().find(|n| matches!(n.kind, NodeKind::Source(_)) && is_new(&n.id));
+    match added {
+        Some(node) => Err(Error::new(
+            Code::CheckpointMismatch,
+            format!("operator {} ({}) is not in checkpoint {}", node.id, node.name, manifest.epoch),
+        )
+        .with_hint("RESTART PIPELINE … IGNORING STATE starts without the old state")),
+        None => Ok(()),
+    }
+}
+
+/// `source orders (id Int64, …)` without its columns: a query may read others of the same table.
+fn kind_of(fingerprint: &str) -> &str {
+    fingerprint.split_once(" (").map_or(fingerprint, |(kind, _)| kind)
+}

@@ -1,0 +1,422 @@
+//! The door to the engine: start a graph, watch it, stop it.
+//!
+//! [`Job::start`] recovers first (fence, markers, manifest, state), opens every reader and writer, and only then moves rows;
+//! its errors mean that nothing was read or written. Afterwards the job reports through [`Job::next_event`]; `Finished`,
+//! `Stopped` or `Failed` is the last event. A job never restarts itself: that is the controller's business.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use laminar_core::sink::{Committer, Delivery, Sink};
+use laminar_core::source::SplitStart;
+use laminar_core::time::SharedClock;
+use laminar_core::{Epoch, Error, JobId, OperatorId, PipelineId, Position, Result, SplitId, TaskId};
+use laminar_state::CheckpointStore;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::checkpoint::coordinator::{Coordinator, SourceHandle};
+use crate::checkpoint::protocol::Protocol;
+use crate::checkpoint::recovery::{Recovered, recover};
+use crate::crash::CrashPoints;
+use crate::graph::{Exchange, Graph, NodeKind, SourceNode};
+use crate::metrics::{JobMetrics, OperatorKind};
+use crate::operator::OperatorContext;
+use crate::tasks::chain::{Chain, ChainNode, Step};
+use crate::tasks::channel::{Outlet, Receiver, Sender, channel};
+use crate::tasks::operator::OperatorTask;
+use crate::tasks::plan::{ChainPlan, chains};
+use crate::tasks::sink::SinkEnd;
+use crate::tasks::source::SourceTask;
+use crate::tasks::watermark::SplitWatermarks;
+use crate::tasks::TaskEvent;
+
+/// Life-cycle events that wait for their reader.
+const JOB_EVENTS: usize = 1024;
+/// Events of all tasks that wait for the coordinator.
+const TASK_EVENTS: usize = 1024;
+/// Commands that wait for one source task: at most one barrier and one acknowledgement are under way.
+const COMMANDS: usize = 8;
+
+#[derive(Clone)]
+pub struct JobConfig {
+    pub job: JobId,
+    pub pipeline: PipelineId,
+    /// Parallel instances of every chain, at least 1.
+    pub parallelism: usize,
+    pub checkpoint_interval: Duration,
+    /// A checkpoint that takes longer fails the job.
+    pub checkpoint_timeout: Duration,
+    pub store: CheckpointStore,
+    pub clock: SharedClock,
+    pub restore: Restore,
+    pub crash: CrashPoints,
+}
+
+/// What a job starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restore {
+    /// The last committed checkpoint, if there is one.
+    Latest,
+    /// An older one that is still kept: rows after it are written again.
+    Epoch(Epoch),
+    /// No state: sources start as configured.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// One more checkpoint, then the end.
+    Checkpoint,
+    /// At once; what came after the last checkpoint will be read again.
+    Immediate,
+}
+
+/// One run of a pipeline.
+pub struct Job {
+    events: mpsc::Receiver<JobEvent>,
+    stop: mpsc::Sender<StopMode>,
+    metrics: Arc<JobMetrics>,
+}
+
+#[derive(Clone, Debug)]
+pub enum JobEvent {
+    Started {
+        /// `None`: without state.
+        restored: Option<Epoch>,
+    },
+    CheckpointStarted {
+        epoch: Epoch,
+    },
+    CheckpointCommitted(CheckpointSummary),
+    /// A sample of the records that were left out.
+    BadRecord {
+        table: String,
+        split: SplitId,
+        position: Position,
+        message: String,
+    },
+    /// Every source was exhausted, and all rows are committed.
+    Finished,
+    Stopped {
+        /// The checkpoint it stopped with; `None` if it stopped at once.
+        epoch: Option<Epoch>,
+    },
+    Failed(Error),
+}
+
+/// A checkpoint that is done.
+#[derive(Clone, Debug)]
+pub struct CheckpointSummary {
+    pub epoch: Epoch,
+    /// µs since 1970 UTC.
+    pub started_micros: i64,
+    pub finished_micros: i64,
+    /// Written for this checkpoint, not the whole state.
+    pub bytes: u64,
+    pub files: usize,
+    /// Next record to read, per source and split.
+    pub positions: BTreeMap<OperatorId, BTreeMap<SplitId, Position>>,
+}
+
+impl Job {
+    /// Recovers, opens everything and starts the tasks.
+    pub async fn start(graph: Graph, config: JobConfig) -> Result<Job> {
+        graph.check()?;
+        let committers = committers(&graph);
+        let store = config.store.pipeline(&config.pipeline);
+        let recovered = recover(&graph, &committers, &store, config.restore, &config.crash).await?;
+        let restored = recovered.manifest.as_ref().map(|(m, _)| m.epoch);
+        let (released, released_by_tasks) = watch::channel(recovered.last);
+        let (task_events, from_tasks) = mpsc::channel(TASK_EVENTS);
+        let metrics = Arc::new(JobMetrics::default());
+        let pin_start = recovered.manifest.is_none();
+        let mut builder = Builder {
+            graph: &graph,
+            config: &config,
+            committers: &committers,
+            recovered: &recovered,
+            released: released_by_tasks,
+            events: task_events,
+            metrics: Arc::clone(&metrics),
+            tasks: JoinSet::new(),
+            ids: Vec::new(),
+            sources: BTreeMap::new(),
+            futures: Vec::new(),
+        };
+        builder.build().await?;
+        let Builder { mut tasks, ids, sources, futures, .. } = builder;
+        for task in futures {
+            tasks.spawn(task);
+        }
+        let (events_out, events) = mpsc::channel(JOB_EVENTS);
+        let (stop, stop_in) = mpsc::channel(4);
+        let _ = events_out.try_send(JobEvent::Started { restored });
+        let group = |node: &crate::graph::Node| match &node.kind {
+            NodeKind::Source(source) => Some((node.id.clone(), source.source.group())),
+            _ => None,
+        };
+        let coordinator = Coordinator {
+            job: config.job.clone(),
+            pipeline: config.pipeline.clone(),
+            protocol: Protocol::new(ids.into_iter().collect(), recovered.ahead, recovered.last),
+            committers,
+            store,
+            clock: config.clock.clone(),
+            interval: config.checkpoint_interval,
+            checkpoint_timeout: config.checkpoint_timeout,
+            tasks,
+            task_events: from_tasks,
+            sources,
+            groups: graph.nodes.iter().filter_map(group).collect(),
+            released,
+            stop: stop_in,
+            events: events_out,
+            metrics: Arc::clone(&metrics),
+            crash: config.crash.clone(),
+            operators: graph.fingerprint(),
+            previous: recovered.manifest,
+            replaying: recovered.replay.is_some(),
+            pin_start,
+        };
+        tokio::spawn(coordinator.run());
+        Ok(Job { events, stop, metrics })
+    }
+
+    /// Asks the job to stop; the end arrives as an event. Asking again is harmless, and `Immediate` overrides.
+    pub fn stop(&self, mode: StopMode) {
+        // Full: enough requests are waiting already. Closed: it has ended.
+        let _ = self.stop.try_send(mode);
+    }
+
+    pub fn metrics(&self) -> Arc<JobMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// `None` after the last event.
+    pub async fn next_event(&mut self) -> Option<JobEvent> {
+        self.events.recv().await
+    }
+}
+
+/// One of each id, in the order of the graph: sinks with equal ids share a transaction.
+fn committers(graph: &Graph) -> Vec<Arc<dyn Committer>> {
+    let mut found: Vec<Arc<dyn Committer>> = Vec::new();
+    for node in &graph.nodes {
+        let NodeKind::Sink(sink) = &node.kind else { continue };
+        let committer = sink.sink.committer().filter(|_| sink.sink.delivery() == Delivery::ExactlyOnce);
+        if let Some(committer) = committer
+            && !found.iter().any(|c| c.id() == committer.id())
+        {
+            found.push(committer);
+        }
+    }
+    found
+}
+
+type TaskFuture = futures::future::BoxFuture<'static, Result<()>>;
+
+/// Opens what the tasks need. Nothing runs until all of it is open.
+struct Builder<'a> {
+    graph: &'a Graph,
+    config: &'a JobConfig,
+    committers: &'a [Arc<dyn Committer>],
+    recovered: &'a Recovered,
+    released: watch::Receiver<Epoch>,
+    events: mpsc::Sender<TaskEvent>,
+    metrics: Arc<JobMetrics>,
+    tasks: JoinSet<Result<()>>,
+    ids: Vec<TaskId>,
+    sources: BTreeMap<TaskId, SourceHandle>,
+    futures: Vec<TaskFuture>,
+}
+
+/// Ends of the channels that an edge becomes: `senders[from][to]`, `receivers[to][from]`.
+struct Wires {
+    outlets: Vec<Option<Outlet>>,
+    receivers: Vec<Vec<Receiver>>,
+}
+
+impl Builder<'_> {
+    async fn build(&mut self) -> Result<()> {
+        let plans = chains(self.graph);
+        let parallelism = self.config.parallelism.max(1);
+        let mut wires: BTreeMap<usize, Wires> = BTreeMap::new();
+        for plan in &plans {
+            for edge in &plan.inputs {
+                wires.insert(*edge, self.wire(*edge, parallelism));
+            }
+        }
+        for plan in &plans {
+            let Some(head) = plan.nodes.first().and_then(|n| self.graph.nodes.get(*n)) else { continue };
+            let mut starts = match &head.kind {
+                NodeKind::Source(source) => self.starts(&head.id, source, parallelism).await?,
+                _ => Vec::new(),
+            };
+            for index in 0..parallelism {
+                let task = TaskId { operator: head.id.clone(), index: index as u32 };
+                let chain = self.chain(plan, index, &mut wires).await?;
+                match &head.kind {
+                    NodeKind::Source(source) => {
+                        let splits = starts.get_mut(index).map(std::mem::take).unwrap_or_default();
+                        self.source_task(task, source, splits, chain).await?;
+                    }
+                    _ => self.operator_task(task, plan, index, chain, &mut wires),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wire(&self, edge: usize, parallelism: usize) -> Wires {
+        let mut receivers: Vec<Vec<Receiver>> = (0..parallelism).map(|_| Vec::new()).collect();
+        let exchange = self.graph.edges.get(edge).map(|e| &e.exchange);
+        let mut outlets = Vec::with_capacity(parallelism);
+        for from in 0..parallelism {
+            let outlet = match exchange {
+                Some(Exchange::Hash(keys)) => {
+                    let ends: Vec<(Sender, Receiver)> = (0..parallelism).map(|_| channel()).collect();
+                    let (senders, ends): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+                    receivers.iter_mut().zip(ends).for_each(|(to, end)| to.push(end));
+                    Outlet::Hash { keys: keys.clone(), receivers: senders }
+                }
+                _ => {
+                    let (sender, end) = channel();
+                    if let Some(to) = receivers.get_mut(from) {
+                        to.push(end);
+                    }
+                    Outlet::Forward(sender)
+                }
+            };
+            outlets.push(Some(outlet));
+        }
+        Wires { outlets, receivers }
+    }
+
+    /// Where each instance's splits start: as restored, else as configured. A split that a restored job has never seen is
+    /// new, so it is read from its beginning.
+    async fn starts(&self, id: &OperatorId, source: &SourceNode, parallelism: usize) -> Result<Vec<Vec<SplitStart>>> {
+        let known = self.recovered.manifest.as_ref().map(|(m, _)| m.sources.get(id).cloned().unwrap_or_default());
+        let mut discovered = source.source.discover().await?;
+        let forgotten = known.iter().flat_map(|k| k.splits.keys()).filter(|s| !discovered.contains(s)).cloned();
+        let forgotten: Vec<_> = forgotten.collect();
+        discovered.extend(forgotten);
+        let mut starts: Vec<Vec<SplitStart>> = vec![Vec::new(); parallelism];
+        for (i, split) in discovered.into_iter().enumerate() {
+            let position = known.as_ref().map(|k| k.splits.get(&split).copied().unwrap_or(Position(0)));
+            if let Some(of_task) = starts.get_mut(i % parallelism) {
+                of_task.push(SplitStart { split, position });
+            }
+        }
+        Ok(starts)
+    }
+
+    async fn source_task(&mut self, id: TaskId, node: &SourceNode, splits: Vec<SplitStart>, chain: Chain) -> Result<()> {
+        let operator = id.operator.clone();
+        let (reader, decoder) = match splits.is_empty() {
+            true => (None, None),
+            false => (Some(node.source.open(splits).await?), node.source.decoder()?),
+        };
+        let positions: BTreeMap<_, _> = reader.iter().flat_map(|r| r.positions()).collect();
+        let restored = self.recovered.manifest.as_ref().and_then(|(m, _)| m.sources.get(&operator));
+        let watermarks = SplitWatermarks::new(
+            positions.keys().cloned(),
+            restored.map(|s| &s.watermarks).unwrap_or(&BTreeMap::new()),
+            node.watermark_delay,
+            node.idle_timeout,
+            Instant::now(),
+        );
+        let (commands, commands_in) = mpsc::channel(COMMANDS);
+        // A task without splits has nothing to read: a bounded job must not wait for it.
+        let handle = SourceHandle { commands, exhausted: reader.is_none(), replayed: false };
+        self.sources.insert(id.clone(), handle);
+        let task = SourceTask {
+            metrics: chain.head_metrics().cloned().unwrap_or_default(),
+            id: id.clone(),
+            operator: operator.clone(),
+            node: node.clone(),
+            reader,
+            decoder,
+            chain,
+            commands: commands_in,
+            events: self.events.clone(),
+            released: self.released.clone(),
+            positions,
+            watermarks,
+            replay: self.recovered.replay.as_ref().map(|r| r.get(&operator).cloned().unwrap_or_default()),
+            wait_for_barrier: self.recovered.manifest.is_none(),
+            job_metrics: Arc::clone(&self.metrics),
+            crash: self.config.crash.clone(),
+        };
+        self.ids.push(id);
+        self.futures.push(Box::pin(task.run()));
+        Ok(())
+    }
+
+    fn operator_task(&mut self, id: TaskId, plan: &ChainPlan, index: usize, chain: Chain, wires: &mut BTreeMap<usize, Wires>) {
+        let mut inputs = Vec::new();
+        for edge in &plan.inputs {
+            let input = self.graph.edges.get(*edge).map_or(0, |e| e.input);
+            let ends = wires.get_mut(edge).and_then(|w| w.receivers.get_mut(index)).map(std::mem::take);
+            inputs.extend(ends.into_iter().flatten().map(|end| (input, end)));
+        }
+        let task = OperatorTask {
+            id: id.clone(),
+            inputs,
+            chain,
+            events: self.events.clone(),
+            released: self.released.clone(),
+            crash: self.config.crash.clone(),
+        };
+        self.ids.push(id);
+        self.futures.push(Box::pin(task.run()));
+    }
+
+    async fn chain(&mut self, plan: &ChainPlan, index: usize, wires: &mut BTreeMap<usize, Wires>) -> Result<Chain> {
+        let mut nodes = Vec::with_capacity(plan.nodes.len());
+        for node in &plan.nodes {
+            let Some(described) = self.graph.nodes.get(*node) else { continue };
+            let task = TaskId { operator: described.id.clone(), index: index as u32 };
+            let kind = match described.kind {
+                NodeKind::Source(_) => OperatorKind::Source,
+                NodeKind::Operator(_) => OperatorKind::Transform,
+                NodeKind::Sink(_) => OperatorKind::Sink,
+            };
+            let metrics = self.metrics.operator(&described.id, task.index, &described.name, kind);
+            let step = match &described.kind {
+                NodeKind::Source(_) => Step::Source,
+                NodeKind::Operator(factory) => {
+                    let mut operator = factory.create(&task)?;
+                    let restored = self.recovered.state.get(&described.id).cloned().unwrap_or_default();
+                    let parallelism = self.config.parallelism.max(1);
+                    operator.open(&mut OperatorContext { task: task.clone(), parallelism, restored }).await?;
+                    Step::Operator(operator)
+                }
+                NodeKind::Sink(sink) => {
+                    let committer = self.committer_of(sink.sink.as_ref());
+                    let ahead = committer.and_then(|c| self.recovered.ahead.get(c)).copied();
+                    let muted = ahead.filter(|ahead| self.recovered.replay.is_some() && *ahead > self.recovered.last);
+                    let writer = sink.sink.open(&task).await?;
+                    Step::Sink(SinkEnd::new(writer, self.released.clone(), committer.is_some(), muted, Arc::clone(&metrics)))
+                }
+            };
+            let mut children = Vec::new();
+            let mut outlets = Vec::new();
+            for (i, edge) in self.graph.edges.iter().enumerate().filter(|(_, e)| e.from == *node) {
+                match wires.get_mut(&i) {
+                    Some(wire) => outlets.extend(wire.outlets.get_mut(index).and_then(Option::take)),
+                    None => children.extend(plan.nodes.iter().position(|n| *n == edge.to).map(|at| (at, edge.input))),
+                }
+            }
+            nodes.push(ChainNode { id: described.id.clone(), step, children, outlets, metrics });
+        }
+        Ok(Chain::new(nodes))
+    }
+
+    fn committer_of(&self, sink: &dyn Sink) -> Option<usize> {
+        let id = sink.committer().filter(|_| sink.delivery() == Delivery::ExactlyOnce)?;
+        self.committers.iter().position(|c| c.id() == id.id())
+    }
+}

@@ -1,0 +1,172 @@
+//! Counters of one job, written by tasks per batch and read at any time.
+//!
+//! Every number only grows within a job, except watermarks, lags and the retained epoch, which are gauges.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use laminar_core::OperatorId;
+use serde::Serialize;
+
+/// One operator instance's counters.
+#[derive(Debug, Default)]
+pub struct OperatorMetrics {
+    pub rows_in: AtomicU64,
+    pub rows_out: AtomicU64,
+    pub batches_in: AtomicU64,
+    pub bytes_in: AtomicU64,
+    /// Records that could not be decoded.
+    pub bad_records: AtomicU64,
+    /// Largest watermark, µs since 1970 UTC; `i64::MIN` before the first.
+    pub watermark_micros: AtomicI64,
+    /// Time rows waited in front of the writer for a commit, µs.
+    pub commit_wait_micros: AtomicU64,
+    /// Time the task waited for the other inputs' barriers, µs.
+    pub alignment_micros: AtomicU64,
+}
+
+pub(crate) fn add(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
+/// Counters of a whole job.
+#[derive(Debug, Default)]
+pub struct JobMetrics {
+    operators: Mutex<BTreeMap<(OperatorId, u32), (Arc<OperatorMetrics>, OperatorLabels)>>,
+    pub checkpoints_committed: AtomicU64,
+    pub checkpoints_failed: AtomicU64,
+    pub last_epoch: AtomicU64,
+    pub last_checkpoint_bytes: AtomicU64,
+    pub last_checkpoint_micros: AtomicU64,
+    pub bad_records: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+struct OperatorLabels {
+    name: String,
+    kind: OperatorKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperatorKind {
+    Source,
+    Transform,
+    Sink,
+}
+
+/// One operator's numbers, summed over its instances (watermark: the smallest).
+#[derive(Clone, Debug, Serialize)]
+pub struct OperatorSnapshot {
+    pub operator: OperatorId,
+    pub name: String,
+    pub kind: OperatorKind,
+    pub parallelism: u32,
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub batches_in: u64,
+    pub bytes_in: u64,
+    pub bad_records: u64,
+    pub watermark_micros: Option<i64>,
+    pub commit_wait_micros: u64,
+    pub alignment_micros: u64,
+}
+
+/// All of a job's numbers at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobSnapshot {
+    pub operators: Vec<OperatorSnapshot>,
+    pub checkpoints_committed: u64,
+    pub checkpoints_failed: u64,
+    /// 0 before the first checkpoint.
+    pub last_epoch: u64,
+    pub last_checkpoint_bytes: u64,
+    pub last_checkpoint_micros: u64,
+    pub bad_records: u64,
+}
+
+impl JobMetrics {
+    pub(crate) fn operator(&self, id: &OperatorId, index: u32, name: &str, kind: OperatorKind) -> Arc<OperatorMetrics> {
+        let metrics = Arc::new(OperatorMetrics { watermark_micros: AtomicI64::new(i64::MIN), ..OperatorMetrics::default() });
+        let labels = OperatorLabels { name: name.to_string(), kind };
+        let mut operators = self.operators.lock().unwrap_or_else(PoisonError::into_inner);
+        operators.insert((id.clone(), index), (Arc::clone(&metrics), labels));
+        metrics
+    }
+
+    pub fn snapshot(&self) -> JobSnapshot {
+        let operators = self.operators.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut summed: Vec<OperatorSnapshot> = Vec::new();
+        for ((id, _), (metrics, labels)) in operators.iter() {
+            let watermark = Some(metrics.watermark_micros.load(Ordering::Relaxed)).filter(|w| *w != i64::MIN);
+            match summed.last_mut().filter(|s| s.operator == *id) {
+                Some(sum) => sum.add(metrics, watermark),
+                None => {
+                    let mut sum = OperatorSnapshot::empty(id, labels);
+                    sum.add(metrics, watermark);
+                    sum.watermark_micros = watermark;
+                    summed.push(sum);
+                }
+            }
+        }
+        JobSnapshot {
+            operators: summed,
+            checkpoints_committed: self.checkpoints_committed.load(Ordering::Relaxed),
+            checkpoints_failed: self.checkpoints_failed.load(Ordering::Relaxed),
+            last_epoch: self.last_epoch.load(Ordering::Relaxed),
+            last_checkpoint_bytes: self.last_checkpoint_bytes.load(Ordering::Relaxed),
+            last_checkpoint_micros: self.last_checkpoint_micros.load(Ordering::Relaxed),
+            bad_records: self.bad_records.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl JobSnapshot {
+    /// Rows that all sources read.
+    pub fn rows_read(&self) -> u64 {
+        self.sum(OperatorKind::Source, |o| o.rows_out)
+    }
+    /// Rows that all sinks took.
+    pub fn rows_written(&self) -> u64 {
+        self.sum(OperatorKind::Sink, |o| o.rows_in)
+    }
+    pub fn bytes_read(&self) -> u64 {
+        self.sum(OperatorKind::Source, |o| o.bytes_in)
+    }
+    fn sum(&self, kind: OperatorKind, of: impl Fn(&OperatorSnapshot) -> u64) -> u64 {
+        self.operators.iter().filter(|o| o.kind == kind).map(of).sum()
+    }
+}
+
+impl OperatorSnapshot {
+    fn empty(id: &OperatorId, labels: &OperatorLabels) -> Self {
+        Self {
+            operator: id.clone(),
+            name: labels.name.clone(),
+            kind: labels.kind,
+            parallelism: 0,
+            rows_in: 0,
+            rows_out: 0,
+            batches_in: 0,
+            bytes_in: 0,
+            bad_records: 0,
+            watermark_micros: None,
+            commit_wait_micros: 0,
+            alignment_micros: 0,
+        }
+    }
+
+    fn add(&mut self, metrics: &OperatorMetrics, watermark: Option<i64>) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.parallelism += 1;
+        self.rows_in += of(&metrics.rows_in);
+        self.rows_out += of(&metrics.rows_out);
+        self.batches_in += of(&metrics.batches_in);
+        self.bytes_in += of(&metrics.bytes_in);
+        self.bad_records += of(&metrics.bad_records);
+        self.commit_wait_micros += of(&metrics.commit_wait_micros);
+        self.alignment_micros += of(&metrics.alignment_micros);
+        self.watermark_micros = self.watermark_micros.zip(watermark).map(|(a, b)| a.min(b));
+    }
+}

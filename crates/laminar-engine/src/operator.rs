@@ -1,0 +1,86 @@
+//! What an operator must do, and what it may rely on.
+//!
+//! The runner calls an operator; the operator never reads channels, clocks or storage itself. The runner guarantees that
+//! calls never overlap, that barriers are aligned over the inputs, and that the watermark only grows.
+
+use std::fmt::Debug;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use laminar_core::{Changes, Epoch, Result, TaskId, Watermark};
+
+/// Makes one operator per parallel instance.
+pub trait OperatorFactory: Send + Sync + Debug {
+    fn create(&self, task: &TaskId) -> Result<Box<dyn Operator>>;
+    /// What the operator computes, for comparison with a checkpoint: equal text means its state fits.
+    fn fingerprint(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// One step of a running query.
+#[async_trait]
+pub trait Operator: Send {
+    /// Called once before any row; `ctx` has the restored state, if any.
+    async fn open(&mut self, _ctx: &mut OperatorContext) -> Result<()> {
+        Ok(())
+    }
+    /// Takes a batch of the input with this index and pushes what follows from it.
+    async fn on_changes(&mut self, input: usize, changes: Changes, out: &mut Output) -> Result<()>;
+    /// No later row of any input is older. The runner forwards the watermark after the call.
+    async fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+    /// Every input is exhausted: emit what is held back.
+    async fn on_end(&mut self, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+    /// What changed since the last snapshot. Does no I/O: files are written while the task goes on.
+    fn snapshot(&mut self, _epoch: Epoch) -> Result<Snapshot> {
+        Ok(Snapshot::default())
+    }
+}
+
+/// What an operator learns when it is opened.
+pub struct OperatorContext {
+    pub task: TaskId,
+    pub parallelism: usize,
+    /// The files of the restored checkpoint, of *all* instances of the operator: one made at another parallelism has other
+    /// files. Empty on a fresh start.
+    pub restored: Vec<StateFile>,
+}
+
+/// One immutable piece of an operator's state.
+#[derive(Clone, Debug)]
+pub struct StateFile {
+    /// Unique among the files of the operator: `<task index>-<epoch>`, with a suffix if there are more.
+    pub name: String,
+    pub rows: Vec<RecordBatch>,
+}
+
+/// The difference between two checkpoints of one operator instance.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub add: Vec<StateFile>,
+    /// Names of files that no restore needs any more.
+    pub remove: Vec<String>,
+}
+
+/// Where an operator pushes its rows.
+#[derive(Default)]
+pub struct Output {
+    changes: Vec<Changes>,
+}
+
+impl Output {
+    /// Empty batches are dropped.
+    pub fn push(&mut self, changes: Changes) {
+        if changes.num_rows() > 0 {
+            self.changes.push(changes);
+        }
+    }
+    /// What was pushed since the last call, in order.
+    pub fn take(&mut self) -> Vec<Changes> {
+        std::mem::take(&mut self.changes)
+    }
+}

@@ -1,0 +1,210 @@
+//! The result of a pipeline without a sink: its last rows, readable by `SELECT` and followed by `SUBSCRIBE`.
+//!
+//! The rows are the state of the graph's last operator, so they are part of every checkpoint: each one writes the rows
+//! that came since the one before, and drops the files whose rows have all left.
+//!
+//! ```text
+//!  retained   [ file 0-1: 400 rows ][ file 0-2: 350 rows ][ not yet in a checkpoint: 120 rows ]
+//!              ▲ leaves first
+//! ```
+//!
+//! All instances of the operator append to one [`RelationHandle`].
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use laminar_core::{Changes, Epoch, Result, TaskId};
+use tokio::sync::broadcast;
+
+use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot, StateFile};
+
+/// Batches that a slow subscriber may lag behind before it misses some.
+const SUBSCRIBER_BATCHES: usize = 256;
+
+/// Shared by the pipeline's operator instances and those who read the result.
+#[derive(Clone, Debug)]
+pub struct RelationHandle {
+    schema: SchemaRef,
+    retain_rows: usize,
+    retained: Arc<Mutex<Retained>>,
+    changes: broadcast::Sender<Changes>,
+}
+
+#[derive(Debug, Default)]
+struct Retained {
+    batches: VecDeque<Batch>,
+    rows: usize,
+    /// Files of batches that have left, to be dropped by the next snapshot.
+    left: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    rows: RecordBatch,
+    /// The operator instance that appended it.
+    task: u32,
+    /// The checkpoint file that holds it, once there is one.
+    file: Option<String>,
+}
+
+impl RelationHandle {
+    /// Keeps the last `retain_rows` rows (to the batch: a batch leaves when all of it is older).
+    pub fn new(schema: SchemaRef, retain_rows: usize) -> Self {
+        let (changes, _) = broadcast::channel(SUBSCRIBER_BATCHES);
+        Self { schema, retain_rows, retained: Arc::default(), changes }
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The retained rows, oldest first, at most `retain_rows`.
+    pub fn snapshot(&self) -> Vec<RecordBatch> {
+        let retained = self.lock();
+        let mut surplus = retained.rows.saturating_sub(self.retain_rows);
+        let mut rows = Vec::with_capacity(retained.batches.len());
+        for batch in &retained.batches {
+            let skip = surplus.min(batch.rows.num_rows());
+            surplus -= skip;
+            rows.push(batch.rows.slice(skip, batch.rows.num_rows() - skip));
+        }
+        rows
+    }
+
+    /// Rows from now on. A receiver that falls behind gets `Lagged` and loses the oldest batches.
+    pub fn subscribe(&self) -> broadcast::Receiver<Changes> {
+        self.changes.subscribe()
+    }
+
+    /// The operator that ends the graph.
+    pub fn operator(&self) -> Arc<dyn OperatorFactory> {
+        Arc::new(RetainFactory(self.clone()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Retained> {
+        self.retained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(&self, batch: Batch) {
+        let mut retained = self.lock();
+        retained.rows += batch.rows.num_rows();
+        retained.batches.push_back(batch);
+        while let Some(oldest) = retained.batches.front() {
+            let without = retained.rows - oldest.rows.num_rows();
+            if without < self.retain_rows {
+                break;
+            }
+            retained.rows = without;
+            let left = retained.batches.pop_front().and_then(|b| b.file);
+            let Some(file) = left else { continue };
+            if !retained.batches.iter().any(|b| b.file.as_ref() == Some(&file)) {
+                retained.left.push(file);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RetainFactory(RelationHandle);
+
+impl OperatorFactory for RetainFactory {
+    fn create(&self, task: &TaskId) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Retain { handle: self.0.clone(), task: task.index }))
+    }
+    fn fingerprint(&self) -> String {
+        "retain".to_string()
+    }
+}
+
+struct Retain {
+    handle: RelationHandle,
+    task: u32,
+}
+
+#[async_trait]
+impl Operator for Retain {
+    /// The first instance takes over all rows, whatever the parallelism was; a restart begins from the checkpoint's rows.
+    async fn open(&mut self, ctx: &mut OperatorContext) -> Result<()> {
+        if self.task != 0 {
+            return Ok(());
+        }
+        *self.handle.lock() = Retained::default();
+        for file in ctx.restored.drain(..) {
+            for rows in file.rows {
+                self.handle.append(Batch { rows, task: 0, file: Some(file.name.clone()) });
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_changes(&mut self, _input: usize, changes: Changes, _out: &mut Output) -> Result<()> {
+        self.handle.append(Batch { rows: changes.rows().clone(), task: self.task, file: None });
+        // Nobody listening is the usual case, and not an error.
+        let _ = self.handle.changes.send(changes);
+        Ok(())
+    }
+
+    fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {
+        let name = format!("{}-{epoch}", self.task);
+        let mut retained = self.handle.lock();
+        let fresh = retained.batches.iter_mut().filter(|b| b.file.is_none() && b.task == self.task);
+        let rows: Vec<_> = fresh
+            .map(|batch| {
+                batch.file = Some(name.clone());
+                batch.rows.clone()
+            })
+            .collect();
+        let add = if rows.is_empty() { vec![] } else { vec![StateFile { name, rows }] };
+        Ok(Snapshot { add, remove: std::mem::take(&mut retained.left) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+
+    use super::*;
+
+    fn changes(values: std::ops::Range<i64>) -> Changes {
+        let times = TimestampMicrosecondArray::from_iter_values(values.clone());
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
+        Changes::inserts(RecordBatch::try_from_iter([("v", column)]).unwrap(), times).unwrap()
+    }
+
+    fn context(restored: Vec<StateFile>) -> OperatorContext {
+        OperatorContext { task: task(), parallelism: 1, restored }
+    }
+
+    fn task() -> TaskId {
+        TaskId { operator: "retain-1".into(), index: 0 }
+    }
+
+    fn values(handle: &RelationHandle) -> Vec<i64> {
+        let column = |b: &RecordBatch| b.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
+        handle.snapshot().iter().flat_map(column).collect()
+    }
+
+    #[tokio::test]
+    async fn files_leave_with_their_last_row_and_restore_what_is_left() {
+        let schema = changes(0..1).rows().schema();
+        let handle = RelationHandle::new(schema.clone(), 3);
+        let mut retain = handle.operator().create(&task()).unwrap();
+        let mut files: Vec<StateFile> = vec![];
+        for epoch in 1..=3 {
+            let from = (epoch as i64 - 1) * 2;
+            retain.on_changes(0, changes(from..from + 2), &mut Output::default()).await.unwrap();
+            let snapshot = retain.snapshot(Epoch(epoch)).unwrap();
+            files.retain(|f| !snapshot.remove.contains(&f.name));
+            files.extend(snapshot.add);
+        }
+        assert_eq!(values(&handle), [3, 4, 5]);
+        assert_eq!(files.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["0-2", "0-3"]);
+
+        let restored = RelationHandle::new(schema, 3);
+        restored.operator().create(&task()).unwrap().open(&mut context(files)).await.unwrap();
+        assert_eq!(values(&restored), [3, 4, 5]);
+    }
+}

@@ -1,0 +1,165 @@
+//! A tree of operators, sinks and exchanges that one task pushes rows through, without a queue between them.
+//!
+//! Rows go depth first, so a batch is through before the next one starts; control messages go node by node in topological
+//! order, each after the rows that the node before pushed.
+
+use std::sync::Arc;
+
+use laminar_core::{Barrier, Changes, Message, OperatorId, Result, Watermark};
+use std::sync::atomic::Ordering;
+
+use super::channel::Outlet;
+use super::sink::SinkEnd;
+use crate::metrics::{OperatorMetrics, add};
+use crate::operator::{Operator, Output, Snapshot};
+
+pub(crate) struct Chain {
+    /// In topological order; the head is first.
+    pub nodes: Vec<ChainNode>,
+    output: Output,
+}
+
+pub(crate) struct ChainNode {
+    pub id: OperatorId,
+    pub step: Step,
+    /// Nodes of this chain that get the rows, as (index into `nodes`, their input).
+    pub children: Vec<(usize, usize)>,
+    /// Other chains that get the rows.
+    pub outlets: Vec<Outlet>,
+    pub metrics: Arc<OperatorMetrics>,
+}
+
+pub(crate) enum Step {
+    /// The head of a source task: rows enter here.
+    Source,
+    Operator(Box<dyn Operator>),
+    Sink(SinkEnd),
+}
+
+impl Chain {
+    pub(crate) fn new(nodes: Vec<ChainNode>) -> Self {
+        Self { nodes, output: Output::default() }
+    }
+
+    pub(crate) fn head_metrics(&self) -> Option<&Arc<OperatorMetrics>> {
+        self.nodes.first().map(|n| &n.metrics)
+    }
+
+    /// Pushes a batch into the head's `input` and through everything behind it.
+    pub(crate) async fn push(&mut self, input: usize, changes: Changes) -> Result<()> {
+        self.push_at(vec![(0, input, changes)]).await
+    }
+
+    async fn push_at(&mut self, mut pending: Vec<(usize, usize, Changes)>) -> Result<()> {
+        while let Some((at, input, changes)) = pending.pop() {
+            let Some(node) = self.nodes.get_mut(at) else { continue };
+            match &mut node.step {
+                Step::Source => self.output.push(changes),
+                Step::Operator(operator) => {
+                    add(&node.metrics.rows_in, changes.num_rows());
+                    add(&node.metrics.batches_in, 1);
+                    operator.on_changes(input, changes, &mut self.output).await?;
+                }
+                Step::Sink(sink) => sink.write(changes).await?,
+            }
+            let emitted = node.forward(&mut self.output).await?;
+            // Last in, first out: the earliest batch must be on top.
+            pending.extend(emitted.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn watermark(&mut self, watermark: Watermark) -> Result<()> {
+        for at in 0..self.nodes.len() {
+            let Some(node) = self.nodes.get_mut(at) else { continue };
+            if let Watermark::At(time) = watermark {
+                node.metrics.watermark_micros.store(time, Ordering::Relaxed);
+            }
+            if let Step::Operator(operator) = &mut node.step {
+                operator.on_watermark(watermark, &mut self.output).await?;
+            }
+            self.emit_from(at).await?;
+            self.send(at, Message::Watermark(watermark)).await?;
+        }
+        Ok(())
+    }
+
+    /// No more rows will come; barriers still may.
+    pub(crate) async fn end(&mut self) -> Result<()> {
+        for at in 0..self.nodes.len() {
+            let Some(node) = self.nodes.get_mut(at) else { continue };
+            if let Step::Operator(operator) = &mut node.step {
+                operator.on_end(&mut self.output).await?;
+            }
+            self.emit_from(at).await?;
+            self.send(at, Message::End).await?;
+        }
+        Ok(())
+    }
+
+    /// Freezes every operator, flushes every sink, passes the barrier on. Returns the operators' state changes.
+    pub(crate) async fn barrier(&mut self, barrier: Barrier) -> Result<Vec<(OperatorId, Snapshot)>> {
+        let mut snapshots = Vec::new();
+        for at in 0..self.nodes.len() {
+            let Some(node) = self.nodes.get_mut(at) else { continue };
+            match &mut node.step {
+                Step::Source => {}
+                Step::Operator(operator) => {
+                    let snapshot = operator.snapshot(barrier.epoch)?;
+                    if !snapshot.add.is_empty() || !snapshot.remove.is_empty() {
+                        snapshots.push((node.id.clone(), snapshot));
+                    }
+                }
+                Step::Sink(sink) => sink.flush(barrier.epoch).await?,
+            }
+            self.send(at, Message::Barrier(barrier)).await?;
+        }
+        Ok(snapshots)
+    }
+
+    pub(crate) fn holds_rows(&self) -> bool {
+        self.nodes.iter().any(|n| matches!(&n.step, Step::Sink(sink) if sink.holds_rows()))
+    }
+
+    /// Waits for the commit under way, then writes what was held.
+    pub(crate) async fn settle(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            if let Step::Sink(sink) = &mut node.step {
+                sink.settle().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what node `at` has just pushed to everything behind it.
+    async fn emit_from(&mut self, at: usize) -> Result<()> {
+        let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
+        let mut emitted = node.forward(&mut self.output).await?;
+        emitted.reverse();
+        self.push_at(emitted).await
+    }
+
+    async fn send(&mut self, at: usize, message: Message) -> Result<()> {
+        let Some(node) = self.nodes.get(at) else { return Ok(()) };
+        for outlet in &node.outlets {
+            outlet.send(message.clone()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl ChainNode {
+    /// Sends the pushed batches to other chains and returns what goes to children of this one, in order.
+    async fn forward(&mut self, output: &mut Output) -> Result<Vec<(usize, usize, Changes)>> {
+        let mut to_children = Vec::new();
+        for changes in output.take() {
+            add(&self.metrics.rows_out, changes.num_rows());
+            for outlet in &self.outlets {
+                outlet.send(Message::Changes(changes.clone())).await?;
+            }
+            let children = self.children.iter().map(|(child, input)| (*child, *input, changes.clone()));
+            to_children.extend(children);
+        }
+        Ok(to_children)
+    }
+}

@@ -1,0 +1,105 @@
+//! Channels between tasks, bounded in messages and in bytes, and the exchange that picks the receiver of each row.
+//!
+//! Rows are routed by hash with `take`: one gather per receiver, never a sort. Watermarks, barriers and the end go to every
+//! receiver.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, UInt32Array};
+use datafusion::common::hash_utils::create_hashes;
+use datafusion::physical_expr::PhysicalExpr;
+use laminar_core::{Changes, Message, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::operators::evaluation_error;
+
+/// Messages in one channel.
+const CHANNEL_MESSAGES: usize = 16;
+/// Bytes in one channel; a larger batch passes alone.
+const CHANNEL_BYTES: u32 = 16 << 20;
+
+/// The sending end of one channel.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    messages: mpsc::Sender<Envelope>,
+    bytes: Arc<Semaphore>,
+}
+
+pub(crate) type Receiver = mpsc::Receiver<Envelope>;
+
+/// A message and its share of the channel's bytes, given back when it is dropped.
+pub(crate) struct Envelope {
+    pub message: Message,
+    _bytes: Option<OwnedSemaphorePermit>,
+}
+
+pub(crate) fn channel() -> (Sender, Receiver) {
+    let (messages, receiver) = mpsc::channel(CHANNEL_MESSAGES);
+    (Sender { messages, bytes: Arc::new(Semaphore::new(CHANNEL_BYTES as usize)) }, receiver)
+}
+
+impl Sender {
+    /// Waits for room. A receiver that is gone has ended with its job: what is sent to it is dropped.
+    async fn send(&self, message: Message) {
+        let size = match &message {
+            Message::Changes(changes) => u32::try_from(changes.num_bytes()).unwrap_or(u32::MAX).min(CHANNEL_BYTES),
+            _ => 0,
+        };
+        let permit = match size {
+            0 => None,
+            _ => Arc::clone(&self.bytes).acquire_many_owned(size).await.ok(),
+        };
+        let _ = self.messages.send(Envelope { message, _bytes: permit }).await;
+    }
+}
+
+/// How a node's rows reach the instances of the next chain.
+pub(crate) enum Outlet {
+    /// To the instance with the same index.
+    Forward(Sender),
+    /// To the instance that the hash of the keys names.
+    Hash { keys: Vec<Arc<dyn PhysicalExpr>>, receivers: Vec<Sender> },
+}
+
+impl Outlet {
+    pub(crate) async fn send(&self, message: Message) -> Result<()> {
+        match (self, message) {
+            (Self::Forward(sender), message) => sender.send(message).await,
+            (Self::Hash { keys, receivers }, Message::Changes(changes)) => {
+                for (receiver, rows) in receivers.iter().zip(route(keys, &changes, receivers.len())?) {
+                    if !rows.is_empty() {
+                        receiver.send(Message::Changes(changes.take(&UInt32Array::from(rows))?)).await;
+                    }
+                }
+            }
+            (Self::Hash { receivers, .. }, message) => {
+                for receiver in receivers {
+                    receiver.send(message.clone()).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Row indices for each receiver, in row order, so that rows of one key stay in order.
+fn route(keys: &[Arc<dyn PhysicalExpr>], changes: &Changes, receivers: usize) -> Result<Vec<Vec<u32>>> {
+    let rows = changes.num_rows();
+    let evaluate = |key: &Arc<dyn PhysicalExpr>| key.evaluate(changes.rows())?.into_array(rows);
+    let columns: Vec<ArrayRef> = keys.iter().map(evaluate).collect::<Result<_, _>>().map_err(evaluation_error)?;
+    let mut hashes = vec![0; rows];
+    create_hashes(&columns, &*HASH_STATE, &mut hashes).map_err(evaluation_error)?;
+    let mut routed = vec![Vec::with_capacity(rows / receivers.max(1) + 1); receivers];
+    for (row, hash) in hashes.iter().enumerate() {
+        // The high half: grouping tables use the low one, and would see only a part of it otherwise.
+        let receiver = (hash >> 32) as usize % receivers.max(1);
+        if let Some(rows) = routed.get_mut(receiver) {
+            rows.push(u32::try_from(row).unwrap_or(u32::MAX));
+        }
+    }
+    Ok(routed)
+}
+
+/// Fixed: rows of one key must go to the same instance in every task and after every restart.
+static HASH_STATE: std::sync::LazyLock<datafusion::common::hash_utils::RandomState> =
+    std::sync::LazyLock::new(|| datafusion::common::hash_utils::RandomState::with_seed(0x6c61_6d69));

@@ -1,0 +1,341 @@
+//! A task whose chain starts with a source: reads, decodes, injects barriers, keeps positions and watermarks.
+//!
+//! A batch goes down the chain when it is full, when the reader has nothing more at hand, or when its oldest row has waited
+//! `batch_timeout`, whichever is first: large batches under load, low latency when idle.
+//!
+//! Positions move with the rows that went down the chain or were found bad, so at a barrier they say exactly what every
+//! earlier epoch contains.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::TimestampMicrosecondArray;
+use laminar_core::format::Decoder;
+use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart};
+use laminar_core::{Barrier, Changes, Code, Epoch, Error, OperatorId, Position, Result, SplitId, TaskId, Watermark};
+use laminar_state::SourcePositions;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::chain::Chain;
+use super::watermark::SplitWatermarks;
+use super::{Command, Frozen, TaskEvent, coordinator_gone};
+use crate::crash::CrashPoints;
+use crate::graph::{BadDataPolicy, SourceNode};
+use crate::metrics::{JobMetrics, OperatorMetrics, add};
+
+/// How often watermarks are looked at when no rows come.
+const WATERMARK_PERIOD: Duration = Duration::from_millis(200);
+
+pub(crate) struct SourceTask {
+    pub id: TaskId,
+    pub operator: OperatorId,
+    pub node: SourceNode,
+    /// Absent if the task has no splits: it only passes barriers.
+    pub reader: Option<Box<dyn SourceReader>>,
+    pub decoder: Option<Box<dyn Decoder>>,
+    pub chain: Chain,
+    pub commands: mpsc::Receiver<Command>,
+    pub events: mpsc::Sender<TaskEvent>,
+    pub released: watch::Receiver<Epoch>,
+    pub positions: BTreeMap<SplitId, Position>,
+    pub watermarks: SplitWatermarks,
+    /// Read exactly up to here, then wait for the barrier.
+    pub replay: Option<BTreeMap<SplitId, Position>>,
+    /// The first barrier of a pipeline comes before its first read: it pins where the splits start.
+    pub wait_for_barrier: bool,
+    pub metrics: Arc<OperatorMetrics>,
+    pub job_metrics: Arc<JobMetrics>,
+    pub crash: CrashPoints,
+}
+
+/// What lies between two flushes of the decoder.
+#[derive(Default)]
+struct Batch {
+    /// Decoded rows by split, in order.
+    runs: Vec<(SplitId, usize)>,
+    bad: usize,
+    since: Option<Instant>,
+    last_watermark: Option<i64>,
+    caught_up: bool,
+    ended: bool,
+}
+
+impl SourceTask {
+    /// Runs until a barrier stops the job.
+    pub(crate) async fn run(mut self) -> Result<()> {
+        let mut batch = Batch::default();
+        let mut tick = interval(WATERMARK_PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if self.replay.is_some() {
+            self.check_replayed().await?;
+        }
+        loop {
+            let may_read = !batch.ended && !self.wait_for_barrier;
+            let flush_at = batch.since.map(|since| since + self.node.batch_timeout);
+            let holds_rows = self.chain.holds_rows();
+            let mut limit = self.node.batch;
+            limit.rows = limit.rows.saturating_sub(self.decoder.as_ref().map_or(0, |d| d.len())).max(1);
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    None => return Ok(()),
+                    Some(Command::Committed(positions)) => {
+                        if let Some(reader) = &mut self.reader {
+                            reader.checkpointed(&positions).await;
+                        }
+                    }
+                    Some(Command::Barrier(barrier)) => {
+                        self.flush(&mut batch).await?;
+                        self.freeze(barrier, batch.last_watermark).await?;
+                        if barrier.stop {
+                            return self.chain.settle().await;
+                        }
+                        self.wait_for_barrier = false;
+                        if self.replay.take().is_some() {
+                            self.reopen().await?;
+                        }
+                    }
+                },
+                Ok(()) = self.released.changed(), if holds_rows => self.chain.settle().await?,
+                fetched = next(&mut self.reader, limit), if may_read => {
+                    self.take(fetched?, &mut batch).await?;
+                }
+                () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => self.flush(&mut batch).await?,
+                _ = tick.tick() => self.advance_watermark(&mut batch).await?,
+            }
+        }
+    }
+
+    async fn take(&mut self, fetched: Fetched, batch: &mut Batch) -> Result<()> {
+        match fetched {
+            Fetched::Records(records) => {
+                let drained = records.drained;
+                self.decode(records, batch)?;
+                batch.caught_up = drained;
+                let rows = self.decoder.as_ref().map_or(0, |d| d.len());
+                if drained || rows >= self.node.batch.rows {
+                    self.flush(batch).await?;
+                }
+                self.check_replayed().await
+            }
+            Fetched::Rows(rows) => {
+                batch.caught_up = false;
+                self.push_rows(rows, batch).await?;
+                self.check_replayed().await
+            }
+            Fetched::End => {
+                self.flush(batch).await?;
+                batch.ended = true;
+                self.chain.end().await?;
+                self.events.send(TaskEvent::Exhausted(self.id.clone())).await.map_err(|_| coordinator_gone())
+            }
+        }
+    }
+
+    fn decode(&mut self, fetched: FetchedRecords, batch: &mut Batch) -> Result<()> {
+        let Some(decoder) = &mut self.decoder else {
+            return Err(Error::internal("a source yields bytes but has no decoder"));
+        };
+        let mut index = 0;
+        let mut bytes = 0;
+        for run in &fetched.runs {
+            let bound = self.replay.as_ref().and_then(|r| r.get(&run.split)).copied();
+            let mut decoded = 0;
+            let mut next = run.next;
+            for at in index..index + run.count {
+                let record = fetched.records.get(at);
+                if bound.is_some_and(|bound| record.position >= bound) {
+                    next = bound.unwrap_or(next);
+                    break;
+                }
+                bytes += record.value.map_or(0, <[u8]>::len);
+                match decoder.push(&record) {
+                    Ok(()) => decoded += 1,
+                    Err(fault) => {
+                        batch.bad += 1;
+                        let bad = BadRecord { node: &self.node, metrics: &self.metrics, job: &self.job_metrics };
+                        bad.handle(&run.split, record.position, &fault, batch.bad, &self.events)?;
+                    }
+                }
+            }
+            index += run.count;
+            if decoded > 0 {
+                batch.runs.push((run.split.clone(), decoded));
+            }
+            self.positions.insert(run.split.clone(), next);
+        }
+        add(&self.metrics.bytes_in, bytes);
+        if !decoder.is_empty() && batch.since.is_none() {
+            batch.since = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Sends what is decoded down the chain, then the watermark that follows from it.
+    async fn flush(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.since = None;
+        batch.bad = 0;
+        let runs = std::mem::take(&mut batch.runs);
+        let changes = match &mut self.decoder {
+            Some(decoder) => decoder.flush()?,
+            None => None,
+        };
+        if let Some(changes) = changes {
+            self.push(changes, &runs, batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_rows(&mut self, fetched: FetchedRows, batch: &mut Batch) -> Result<()> {
+        let changes = Changes::inserts(fetched.rows, fetched.times)?;
+        match &self.replay {
+            None => {
+                let runs: Vec<_> = fetched.runs.iter().map(|r| (r.split.clone(), r.count)).collect();
+                self.positions.extend(fetched.runs.into_iter().map(|run| (run.split, run.next)));
+                self.push(changes, &runs, batch).await
+            }
+            Some(bounds) => {
+                let mut at = 0;
+                let mut parts = Vec::new();
+                for run in fetched.runs {
+                    let (kept, next) = within(&run, bounds.get(&run.split).copied());
+                    parts.push((run.split.clone(), at, kept));
+                    at += run.count;
+                    self.positions.insert(run.split, next);
+                }
+                for (split, offset, kept) in parts {
+                    self.push(changes.slice(offset, kept), &[(split, kept)], batch).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn push(&mut self, changes: Changes, runs: &[(SplitId, usize)], batch: &mut Batch) -> Result<()> {
+        if changes.num_rows() == 0 {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let mut at = 0;
+        for (split, count) in runs {
+            if let Some(max) = max_time(changes.times(), at, *count) {
+                self.watermarks.observe(split, max, now);
+            }
+            at += count;
+        }
+        add(&self.metrics.batches_in, 1);
+        add(&self.metrics.rows_in, changes.num_rows());
+        self.chain.push(0, changes).await?;
+        self.advance_watermark(batch).await
+    }
+
+    async fn advance_watermark(&mut self, batch: &mut Batch) -> Result<()> {
+        if let Some(watermark) = self.watermarks.advance(batch.caught_up, Instant::now()) {
+            if let Watermark::At(time) = watermark {
+                batch.last_watermark = Some(time);
+            }
+            self.chain.watermark(watermark).await?;
+        }
+        Ok(())
+    }
+
+    async fn freeze(&mut self, barrier: Barrier, watermark: Option<i64>) -> Result<()> {
+        let snapshots = self.chain.barrier(barrier).await?;
+        self.crash.hit("task-frozen")?;
+        let positions = SourcePositions { splits: self.positions.clone(), watermarks: self.watermarks.by_split() };
+        let source = Some((self.operator.clone(), positions));
+        let frozen = Frozen { task: self.id.clone(), epoch: barrier.epoch, source, snapshots, watermark };
+        self.events.send(TaskEvent::Frozen(frozen)).await.map_err(|_| coordinator_gone())
+    }
+
+    /// Tells the coordinator once every split stands at its bound; reading stops until the barrier.
+    async fn check_replayed(&mut self) -> Result<()> {
+        let Some(bounds) = &self.replay else { return Ok(()) };
+        let reached = |(split, at): (&SplitId, &Position)| bounds.get(split).is_none_or(|bound| at >= bound);
+        if self.wait_for_barrier || !self.positions.iter().all(reached) {
+            return Ok(());
+        }
+        self.wait_for_barrier = true;
+        // What was decoded but not yet pushed is flushed by the barrier.
+        self.events.send(TaskEvent::Replayed(self.id.clone())).await.map_err(|_| coordinator_gone())
+    }
+
+    /// The reader may have fetched past the bounds; start again exactly there.
+    async fn reopen(&mut self) -> Result<()> {
+        if self.reader.is_some() {
+            let start = |(split, at): (&SplitId, &Position)| SplitStart { split: split.clone(), position: Some(*at) };
+            self.reader = None;
+            self.reader = Some(self.node.source.open(self.positions.iter().map(start).collect()).await?);
+        }
+        Ok(())
+    }
+}
+
+/// Without splits there is nothing to wait for.
+async fn next(reader: &mut Option<Box<dyn SourceReader>>, limit: laminar_core::source::BatchLimit) -> Result<Fetched> {
+    match reader {
+        Some(reader) => reader.next(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How much of a run of rows lies before the bound, and where the split stands then.
+fn within(run: &Run, bound: Option<Position>) -> (usize, Position) {
+    match bound {
+        Some(bound) if run.next > bound => {
+            let over = usize::try_from(run.next.0 - bound.0).unwrap_or(usize::MAX);
+            (run.count.saturating_sub(over), bound)
+        }
+        _ => (run.count, run.next),
+    }
+}
+
+fn max_time(times: &TimestampMicrosecondArray, from: usize, count: usize) -> Option<i64> {
+    times.values().get(from..from + count)?.iter().copied().max()
+}
+
+/// One record that is not a row.
+struct BadRecord<'a> {
+    node: &'a SourceNode,
+    metrics: &'a OperatorMetrics,
+    job: &'a JobMetrics,
+}
+
+impl BadRecord<'_> {
+    fn handle(
+        &self,
+        split: &SplitId,
+        position: Position,
+        fault: &laminar_core::format::DecodeError,
+        in_batch: usize,
+        events: &mpsc::Sender<TaskEvent>,
+    ) -> Result<()> {
+        add(&self.metrics.bad_records, 1);
+        add(&self.job.bad_records, 1);
+        let table = &self.node.table;
+        let error = |hint: &str| {
+            Error::new(Code::BadData, format!("a record of table {table} at {split} position {position} cannot be decoded"))
+                .with_detail(fault.to_string())
+                .with_hint(hint)
+        };
+        match self.node.bad_data {
+            BadDataPolicy::Fail => Err(error("bad_data = 'skip' leaves such records out and counts them")),
+            BadDataPolicy::Skip { max_errors_per_batch: Some(max) } if in_batch > max => {
+                Err(error(&format!("more than max_errors_per_batch = {max} records of one batch are bad")))
+            }
+            BadDataPolicy::Skip { .. } => {
+                let event = TaskEvent::BadRecord {
+                    table: table.clone(),
+                    split: split.clone(),
+                    position,
+                    message: fault.to_string(),
+                };
+                // The report is a sample: when the coordinator is busy the count still tells all.
+                let _ = events.try_send(event);
+                Ok(())
+            }
+        }
+    }
+}

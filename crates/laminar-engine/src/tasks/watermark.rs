@@ -1,0 +1,140 @@
+//! Event time of a source's splits, and the merge over inputs.
+//!
+//! A watermark is kept per split and never goes back; the minimum over the splits that are not idle counts. With one
+//! watermark a task, a partition that is read faster in a replay would make the rows of the others late.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use laminar_core::{SplitId, Watermark};
+use tokio::time::Instant;
+
+/// The watermarks of the splits that one source task reads.
+pub(crate) struct SplitWatermarks {
+    delay_micros: i64,
+    idle_timeout: Duration,
+    splits: BTreeMap<SplitId, SplitTime>,
+    emitted: Option<Watermark>,
+}
+
+struct SplitTime {
+    /// Largest event time seen, less the delay; `None` before the first row.
+    watermark: Option<i64>,
+    last_row: Instant,
+}
+
+impl SplitWatermarks {
+    pub(crate) fn new(
+        splits: impl IntoIterator<Item = SplitId>,
+        restored: &BTreeMap<SplitId, i64>,
+        delay: Duration,
+        idle_timeout: Duration,
+        now: Instant,
+    ) -> Self {
+        let time = |split: SplitId| (split.clone(), SplitTime { watermark: restored.get(&split).copied(), last_row: now });
+        let delay_micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        Self { delay_micros, idle_timeout, splits: splits.into_iter().map(time).collect(), emitted: None }
+    }
+
+    /// The split had rows; `max_time` is their largest event time, µs.
+    pub(crate) fn observe(&mut self, split: &SplitId, max_time: i64, now: Instant) {
+        if let Some(time) = self.splits.get_mut(split) {
+            time.last_row = now;
+            let watermark = max_time.saturating_sub(self.delay_micros);
+            time.watermark = Some(time.watermark.map_or(watermark, |w| w.max(watermark)));
+        }
+    }
+
+    /// The watermark to send, if it is not the one sent last. `caught_up`: the reader has nothing at hand, so a silent
+    /// split is silent outside and not only waiting to be read.
+    pub(crate) fn advance(&mut self, caught_up: bool, now: Instant) -> Option<Watermark> {
+        let idle_timeout = self.idle_timeout;
+        let active = |t: &&SplitTime| !(caught_up && now.duration_since(t.last_row) >= idle_timeout);
+        let mut active = self.splits.values().filter(active).peekable();
+        let next = match active.peek() {
+            None => Watermark::Idle,
+            // A split without a row yet holds the others back: nobody knows what will come.
+            Some(_) => Watermark::At(active.map(|t| t.watermark).min().flatten()?),
+        };
+        match (self.emitted, next) {
+            (Some(last), next) if last == next => None,
+            (Some(Watermark::At(last)), Watermark::At(next)) if next < last => None,
+            _ => {
+                self.emitted = Some(next);
+                Some(next)
+            }
+        }
+    }
+
+    /// For the manifest.
+    pub(crate) fn by_split(&self) -> BTreeMap<SplitId, i64> {
+        self.splits.iter().filter_map(|(split, t)| Some((split.clone(), t.watermark?))).collect()
+    }
+}
+
+/// The watermarks of a task's inputs: the minimum of those that are neither idle nor at their end, never going back.
+pub(crate) struct MergedWatermark {
+    inputs: Vec<Option<Watermark>>,
+    emitted: Option<Watermark>,
+}
+
+impl MergedWatermark {
+    pub(crate) fn new(inputs: usize) -> Self {
+        Self { inputs: vec![None; inputs], emitted: None }
+    }
+
+    /// The watermark to send on, if it changed. An input that has ended is as good as idle.
+    pub(crate) fn update(&mut self, input: usize, watermark: Watermark) -> Option<Watermark> {
+        *self.inputs.get_mut(input)? = Some(watermark);
+        let mut times = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            match input {
+                None => return None,
+                Some(Watermark::Idle) => {}
+                Some(Watermark::At(time)) => times.push(*time),
+            }
+        }
+        let next = times.into_iter().min().map_or(Watermark::Idle, Watermark::At);
+        match (self.emitted, next) {
+            (Some(last), next) if last == next => None,
+            (Some(Watermark::At(last)), Watermark::At(next)) if next < last => None,
+            _ => {
+                self.emitted = Some(next);
+                Some(next)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_slowest_split_counts_and_nothing_goes_back() {
+        let start = Instant::now();
+        let splits = ["a", "b"].map(SplitId::from);
+        let delay = Duration::from_micros(5);
+        let mut times = SplitWatermarks::new(splits.clone(), &BTreeMap::new(), delay, Duration::from_secs(30), start);
+        times.observe(&splits[0], 100, start);
+        assert_eq!(times.advance(true, start), None);
+        times.observe(&splits[1], 50, start);
+        assert_eq!(times.advance(true, start), Some(Watermark::At(45)));
+        times.observe(&splits[1], 20, start);
+        assert_eq!(times.advance(true, start), None);
+        let later = start + Duration::from_secs(31);
+        times.observe(&splits[0], 200, later);
+        assert_eq!(times.advance(false, later), None, "b may only be waiting to be read");
+        assert_eq!(times.advance(true, later), Some(Watermark::At(195)));
+    }
+
+    #[test]
+    fn an_idle_input_holds_nobody_back() {
+        let mut merged = MergedWatermark::new(2);
+        assert_eq!(merged.update(0, Watermark::At(10)), None);
+        assert_eq!(merged.update(1, Watermark::Idle), Some(Watermark::At(10)));
+        assert_eq!(merged.update(1, Watermark::At(4)), None);
+        assert_eq!(merged.update(1, Watermark::At(12)), None);
+        assert_eq!(merged.update(0, Watermark::At(20)), Some(Watermark::At(12)));
+    }
+}

@@ -1,0 +1,149 @@
+//! The dialect: PostgreSQL's precedence and lexical rules, plus `==`, `STRUCT<…>`, `MAP<…>`.
+//!
+//! The tokenizer and the parser ask a dialect questions; where they know PostgreSQL by name, this one passes for it.
+//! Words such as CAST or FLOOR are a column's name unless `(` follows. They are never tried twice: sqlparser's fallback
+//! from a failed expression to an identifier doubles the work at each level of nesting.
+
+use std::any::TypeId;
+
+use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, Word};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LaminarDialect;
+
+const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// Names unless `(` follows.
+const CALLS: &[Keyword] = &[
+    Keyword::CAST,
+    Keyword::CEIL,
+    Keyword::CONVERT,
+    Keyword::EXISTS,
+    Keyword::EXTRACT,
+    Keyword::FLOOR,
+    Keyword::OVERLAY,
+    Keyword::POSITION,
+    Keyword::SAFE_CAST,
+    Keyword::SUBSTR,
+    Keyword::SUBSTRING,
+    Keyword::TRIM,
+    Keyword::TRY_CAST,
+];
+
+impl Dialect for LaminarDialect {
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<PostgreSqlDialect>()
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_start(ch)
+    }
+    fn is_identifier_part(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_part(ch)
+    }
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        ch == '"'
+    }
+    fn identifier_quote_style(&self, _: &str) -> Option<char> {
+        Some('"')
+    }
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        POSTGRES.prec_value(precedence)
+    }
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        let (next, after) = (parser.peek_token_ref(), parser.peek_nth_token_ref(1));
+        // `c INT DEFAULT 0 NOT NULL`: a constraint, never `IS NOT NULL`
+        if is_keyword(&next.token, Keyword::NOT) && is_keyword(&after.token, Keyword::NULL) {
+            return Some(Ok(self.prec_unknown()));
+        }
+        POSTGRES.get_next_precedence(parser)
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let keyword = match &parser.peek_token_ref().token {
+            Token::Word(Word { keyword, quote_style: None, .. }) => *keyword,
+            _ => return None,
+        };
+        let called = matches!(parser.peek_nth_token_ref(1).token, Token::LParen);
+        match keyword {
+            Keyword::INTERVAL => {
+                parser.advance_token();
+                Some(parser.parse_interval())
+            }
+            _ if CALLS.contains(&keyword) && !called => Some(parser.parse_identifier().map(Expr::Identifier)),
+            _ => None,
+        }
+    }
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        matches!(keyword, Keyword::CASE | Keyword::NOT | Keyword::INTERVAL | Keyword::STRUCT) || CALLS.contains(&keyword)
+    }
+
+    fn supports_unicode_string_literal(&self) -> bool {
+        true
+    }
+    fn supports_string_escape_constant(&self) -> bool {
+        true
+    }
+    fn supports_numeric_literal_underscores(&self) -> bool {
+        true
+    }
+    fn supports_nested_comments(&self) -> bool {
+        true
+    }
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+    fn supports_within_after_array_aggregation(&self) -> bool {
+        true
+    }
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
+    fn allow_extract_single_quotes(&self) -> bool {
+        true
+    }
+    fn supports_bitwise_shift_operators(&self) -> bool {
+        true
+    }
+    fn supports_array_typedef_with_brackets(&self) -> bool {
+        true
+    }
+    fn supports_struct_literal(&self) -> bool {
+        true
+    }
+    fn supports_map_literal_with_angle_brackets(&self) -> bool {
+        true
+    }
+    fn supports_interval_options(&self) -> bool {
+        true
+    }
+    fn supports_comma_separated_trim(&self) -> bool {
+        true
+    }
+    fn supports_select_wildcard_except(&self) -> bool {
+        true
+    }
+    fn supports_select_wildcard_exclude(&self) -> bool {
+        true
+    }
+    fn supports_projection_trailing_commas(&self) -> bool {
+        true
+    }
+    fn supports_parens_around_table_factor(&self) -> bool {
+        true
+    }
+    fn supports_values_as_table_factor(&self) -> bool {
+        true
+    }
+}
+
+fn is_keyword(token: &Token, keyword: Keyword) -> bool {
+    matches!(token, Token::Word(word) if word.keyword == keyword)
+}

@@ -1,0 +1,42 @@
+//! Functions beyond DataFusion's: JSON, JSONPath, `hash`, `mod`, and a clock that is read per batch.
+//!
+//! Results of `hash` choose partitions and shares of work, so it must never change between versions.
+
+mod clock;
+mod hash;
+mod json_operators;
+mod json_path;
+mod json_path_functions;
+mod modulo;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::ScalarUDF;
+use laminar_core::time::SharedClock;
+
+pub(crate) fn register(state: &mut SessionState, clock: &SharedClock) -> Result<()> {
+    // our operators first: the planners are asked in order
+    state.register_expr_planner(Arc::new(json_operators::JsonOperators))?;
+    datafusion_functions_json::register_all(state)?;
+    for function in clock::functions(clock) {
+        replace(state, function)?;
+    }
+    replace(state, ScalarUDF::from(hash::Hash::default()))?;
+    replace(state, ScalarUDF::from(modulo::Modulo::default()))?;
+    for function in json_path_functions::functions() {
+        replace(state, function)?;
+    }
+    Ok(())
+}
+
+/// Makes `now()` and its kin give this time.
+pub(crate) fn freeze_clock(state: &mut SessionState, micros: i64) -> Result<()> {
+    clock::frozen(micros).into_iter().try_for_each(|function| replace(state, function))
+}
+
+fn replace(state: &mut SessionState, function: ScalarUDF) -> Result<()> {
+    state.register_udf(Arc::new(function)).map(|_| ())
+}

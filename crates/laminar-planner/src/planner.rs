@@ -1,0 +1,129 @@
+//! The planner: what sessions call. Each method is one question about a statement; the work is in `check`, `plan`, `query`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::dataframe::DataFrame;
+use laminar_connectors::Registry;
+use laminar_core::connector::{Role, SourceContext, TestStage};
+use laminar_core::time::SharedClock;
+use laminar_core::{PipelineId, Result};
+use laminar_engine::operator::OperatorFactory;
+
+use crate::catalog::{CatalogSnapshot, ConnectionDef, TableDef, ViewDef};
+use crate::check;
+use crate::plan::{self, OpenedTable, PlannedPipeline};
+use crate::query;
+use crate::resolver::Resolver;
+use crate::settings::PipelineOptions;
+use crate::sql::SqlContext;
+use crate::statement::{CreateConnection, CreateTable, CreateView, Name, PipelineBody, SqlQuery};
+
+/// Shared by all sessions; holds no catalogue.
+pub struct Planner {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) sql: SqlContext,
+}
+
+/// What a plan needs to know of the pipeline that it is for.
+pub struct PipelineContext<'a> {
+    pub pipeline: PipelineId,
+    /// Names this installation, so that two on one cluster do not fence each other.
+    pub instance: String,
+    pub options: &'a PipelineOptions,
+    /// In force: the options' or the server's.
+    pub parallelism: usize,
+    pub checkpoint_interval: Duration,
+    pub clock: SharedClock,
+    pub resolver: &'a dyn Resolver,
+    /// Makes the operator that keeps the result of a pipeline without a sink.
+    pub retain: &'a (dyn Fn(SchemaRef) -> Arc<dyn OperatorFactory> + Sync),
+}
+
+/// Relations that are read by a one-off query.
+pub trait RelationProviders: Send + Sync {
+    /// `system.<name>`; `None` if there is no such table.
+    fn system(&self, name: &str) -> Option<Arc<dyn TableProvider>>;
+    /// Names of the system tables, without `system.`.
+    fn system_names(&self) -> Vec<String>;
+    /// The kept result of a pipeline.
+    fn result(&self, pipeline: &str) -> Result<Arc<dyn TableProvider>>;
+    /// A bounded preview of a source table: its schema is [`TableDef::schema`].
+    fn stream(&self, table: &TableDef) -> Result<Arc<dyn TableProvider>>;
+}
+
+impl Planner {
+    /// `clock` is what `now()` reads.
+    pub fn new(registry: Arc<Registry>, clock: SharedClock) -> Result<Self> {
+        Ok(Self { registry, sql: SqlContext::new(clock)? })
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Checks a CREATE CONNECTION without I/O.
+    pub fn check_connection(&self, statement: &CreateConnection, resolver: &dyn Resolver) -> Result<ConnectionDef> {
+        check::connection(self, statement, resolver)
+    }
+
+    /// Checks a CREATE TABLE without I/O. The name is not looked up: whether it is free is the session's to say.
+    pub fn check_table(&self, catalog: &CatalogSnapshot, statement: &CreateTable, resolver: &dyn Resolver) -> Result<TableDef> {
+        check::table(self, catalog, statement, resolver)
+    }
+
+    /// Asks the outside system whether it can be reached and has what the table names.
+    pub async fn check_outside(&self, catalog: &CatalogSnapshot, table: &TableDef, resolver: &dyn Resolver) -> Result<()> {
+        check::outside(self, catalog, table, resolver).await
+    }
+
+    /// Tests a connection step by step.
+    pub async fn test_connection(&self, connection: &ConnectionDef, resolver: &dyn Resolver) -> Result<Vec<TestStage>> {
+        check::test_connection(self, connection, resolver).await
+    }
+
+    /// Checks a CREATE VIEW: its query plans, and it does not depend on itself.
+    pub fn check_view(&self, catalog: &CatalogSnapshot, statement: &CreateView) -> Result<ViewDef> {
+        check::view(self, catalog, statement)
+    }
+
+    /// The engine graph of a pipeline. Deterministic: the same SQL and catalogue give the same operators and ids.
+    pub fn plan_pipeline(&self, catalog: &CatalogSnapshot, body: &PipelineBody, ctx: &PipelineContext<'_>) -> Result<PlannedPipeline> {
+        plan::pipeline(self, catalog, body, ctx)
+    }
+
+    /// A query to be run once by DataFusion; everything that it supports is allowed.
+    pub fn plan_query(&self, catalog: &CatalogSnapshot, query: &SqlQuery, providers: &dyn RelationProviders) -> Result<DataFrame> {
+        query::plan(self, catalog, query, providers)
+    }
+
+    /// The rows of `INSERT INTO table VALUES …` in the sink's columns, and the sink's node to write them to.
+    pub fn plan_insert(&self, catalog: &CatalogSnapshot, insert: &crate::statement::Insert, ctx: &PipelineContext<'_>) -> Result<plan::OneShot> {
+        plan::one_shot(self, catalog, insert, ctx)
+    }
+
+    /// A source that yields the given columns of a table (indices into its columns), for previews.
+    pub fn open_source(
+        &self,
+        catalog: &CatalogSnapshot,
+        table: &TableDef,
+        columns: &[usize],
+        ctx: &SourceContext,
+        resolver: &dyn Resolver,
+    ) -> Result<OpenedTable> {
+        plan::open_source(self, catalog, table, columns, ctx, resolver)
+    }
+
+    /// Columns of a table, view or pipeline result, as DESCRIBE shows them.
+    pub fn relation_schema(&self, catalog: &CatalogSnapshot, name: &Name) -> Result<SchemaRef> {
+        query::relation_schema(self, catalog, name)
+    }
+
+    /// What a connector can do: used by messages and `SHOW`.
+    pub(crate) fn roles(connector: &dyn laminar_core::connector::Connector) -> Vec<Role> {
+        let source = connector.source_schema().map(|_| Role::Source);
+        source.into_iter().chain(connector.sink_schema().map(|_| Role::Sink)).collect()
+    }
+}

@@ -1,0 +1,222 @@
+//! DataFusion as we use it: our functions, types and operators, our tables, its optimiser.
+//!
+//! Names resolve through [`Tables`], which the caller gives: definitions for a stream, providers for a one-off query. The
+//! optimiser for streams is a choice of rules that only move, merge and simplify filters and projections: none of them
+//! introduces a join, an aggregate or an empty relation.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DFSchema, DataFusionError, TableReference};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Analyzer, Optimizer, OptimizerRule};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::sqlparser::ast;
+use laminar_core::time::SharedClock;
+use laminar_core::{Code, Error, Result};
+
+use crate::functions;
+use crate::statement::{Name, SqlExpr, SqlQuery};
+use crate::translate::translate;
+use crate::types::LaminarTypes;
+
+/// Functions, rules and settings; made once.
+pub(crate) struct SqlContext {
+    /// For streams: `now()` is the time at which a batch is processed.
+    state: SessionState,
+    stream_rules: Optimizer,
+    clock: SharedClock,
+}
+
+/// What names in FROM stand for.
+pub(crate) trait Tables {
+    fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>>;
+    /// `system.name`.
+    fn system_table(&self, name: &Name) -> Result<Arc<dyn TableSource>>;
+}
+
+/// No tables, as for expressions.
+pub(crate) struct NoTables;
+
+impl Tables for NoTables {
+    fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>> {
+        Err(Error::new(Code::UnknownTable, format!("no table can be read here, not even {}", name.value)))
+    }
+    fn system_table(&self, name: &Name) -> Result<Arc<dyn TableSource>> {
+        self.table(name)
+    }
+}
+
+impl SqlContext {
+    pub fn new(clock: SharedClock) -> Result<Self> {
+        let mut config = SessionConfig::new().with_information_schema(false);
+        let parser = &mut config.options_mut().sql_parser;
+        parser.map_string_types_to_utf8view = false;
+        parser.collect_spans = true;
+        let mut state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .with_type_planner(Arc::new(LaminarTypes))
+            .build();
+        functions::register(&mut state, &clock).map_err(translate)?;
+        Ok(Self { state, stream_rules: Optimizer::with_rules(stream_rules()), clock })
+    }
+
+    /// The state that runs a one-off query: in it, `now()` is the same everywhere in the query.
+    pub fn query_state(&self) -> Result<SessionState> {
+        let mut state = self.state.clone();
+        functions::freeze_clock(&mut state, self.clock.now_micros()).map_err(translate)?;
+        Ok(state)
+    }
+
+    pub fn state(&self) -> &SessionState {
+        &self.state
+    }
+
+    /// The query's plan, as written.
+    pub fn plan(&self, query: &SqlQuery, tables: &dyn Tables) -> Result<LogicalPlan> {
+        let context = Context { state: &self.state, tables };
+        let statement = ast::Statement::Query(query.ast.clone());
+        match self.planner(&context).sql_statement_to_plan(statement) {
+            Ok(plan) => Ok(plan),
+            Err(error) => Err(self.locate(translate(error), query, tables)),
+        }
+    }
+
+    /// The expression over columns of `schema`.
+    pub fn expr(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
+        let context = Context { state: &self.state, tables: &NoTables };
+        let planned = self.planner(&context).sql_to_expr(expr.ast.as_ref().clone(), schema, &mut Default::default());
+        planned.map_err(|error| translate(error).at(expr.start))
+    }
+
+    /// Types checked and coerced, functions resolved, filters and projections moved and merged.
+    pub fn optimize(&self, plan: LogicalPlan, query: Option<(&SqlQuery, &dyn Tables)>) -> Result<LogicalPlan> {
+        let analyzer: &Analyzer = self.state.analyzer();
+        let options = self.state.config_options();
+        let optimized = analyzer
+            .execute_and_check(plan, options, |_, _| {})
+            .and_then(|plan| self.stream_rules.optimize(plan, &self.state, |_, _| {}));
+        match (optimized, query) {
+            (Ok(plan), _) => Ok(plan),
+            (Err(error), Some((query, tables))) => Err(self.locate(translate(error), query, tables)),
+            (Err(error), None) => Err(translate(error)),
+        }
+    }
+
+    /// The analyzed plan only: for checks of queries that are not streams.
+    pub fn analyze(&self, plan: LogicalPlan, query: &SqlQuery, tables: &dyn Tables) -> Result<LogicalPlan> {
+        let analyzed = self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {});
+        analyzed.map_err(|error| self.locate(translate(error), query, tables))
+    }
+
+    fn planner<'a, 'b>(&self, context: &'a Context<'b>) -> SqlToRel<'a, Context<'b>> {
+        let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
+        SqlToRel::new_with_options(context, options)
+    }
+
+    /// Gives an error without a place that of the first expression of the query which fails alone with it.
+    fn locate(&self, error: Error, query: &SqlQuery, tables: &dyn Tables) -> Error {
+        if error.location().is_some() {
+            return error;
+        }
+        let fails = |query: &ast::Query| {
+            let context = Context { state: &self.state, tables };
+            let statement = ast::Statement::Query(Box::new(query.clone()));
+            let planned = self.planner(&context).sql_statement_to_plan(statement);
+            let planned = planned.and_then(|plan| {
+                self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {})
+            });
+            planned.err().is_some_and(|other| translate(other).code() == error.code())
+        };
+        error.clone().at(crate::locate::first_failing(query, fails)).at(query.start)
+    }
+}
+
+/// Rules that keep a plan of scans, filters, projections, unions and unnests one of the same.
+fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(OptimizeUnions::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]
+}
+
+struct Context<'a> {
+    state: &'a SessionState,
+    tables: &'a dyn Tables,
+}
+
+impl ContextProvider for Context<'_> {
+    fn get_table_source(&self, name: TableReference) -> datafusion::common::Result<Arc<dyn TableSource>> {
+        let table = Name::new(name.table());
+        let source = match name.schema() {
+            None => self.tables.table(&table),
+            Some("system") => self.tables.system_table(&table),
+            Some(schema) => Err(Error::new(Code::UnknownTable, format!("there is no schema {schema}"))
+                .with_hint("tables have no schema; those of the system are in system")),
+        };
+        source.map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+    fn get_table_function_source(&self, name: &str, _: Vec<Expr>) -> datafusion::common::Result<Arc<dyn TableSource>> {
+        let error = Error::new(Code::UnknownFunction, format!("there is no table function {name}"));
+        Err(DataFusionError::External(Box::new(error.with_hint("use unnest(…) in the SELECT list for lists"))))
+    }
+    fn create_cte_work_table(
+        &self,
+        name: &str,
+        schema: arrow::datatypes::SchemaRef,
+    ) -> datafusion::common::Result<Arc<dyn TableSource>> {
+        let table = datafusion::datasource::cte_worktable::CteWorkTable::new(name, schema);
+        Ok(datafusion::datasource::provider_as_source(Arc::new(table)))
+    }
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.state.expr_planners()
+    }
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(LaminarTypes))
+    }
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.state.scalar_functions().get(name).cloned()
+    }
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.state.higher_order_functions().get(name).cloned()
+    }
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.state.aggregate_functions().get(name).cloned()
+    }
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.state.window_functions().get(name).cloned()
+    }
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+    fn udf_names(&self) -> Vec<String> {
+        self.state.scalar_functions().keys().cloned().collect()
+    }
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.state.higher_order_functions().keys().cloned().collect()
+    }
+    fn udaf_names(&self) -> Vec<String> {
+        self.state.aggregate_functions().keys().cloned().collect()
+    }
+    fn udwf_names(&self) -> Vec<String> {
+        self.state.window_functions().keys().cloned().collect()
+    }
+}

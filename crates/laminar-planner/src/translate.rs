@@ -1,0 +1,183 @@
+//! DataFusion's errors in our words: our codes, SQL's type names, the place from its diagnostics.
+
+use datafusion::common::{DataFusionError, Diagnostic, SchemaError, Spans};
+use laminar_core::options::nearest;
+use laminar_core::{Code, Error, Location};
+
+/// An error of planning or running a query as a user may see it.
+pub fn translate(error: DataFusionError) -> Error {
+    let at = place(&error);
+    let error = unplaced(error);
+    error.at(at)
+}
+
+/// The place that the outermost diagnostic knows.
+fn place(error: &DataFusionError) -> Option<Location> {
+    match error {
+        DataFusionError::Diagnostic(diagnostic, inner) => span_of(diagnostic).or_else(|| place(inner)),
+        DataFusionError::Context(_, inner) => place(inner),
+        DataFusionError::Collection(errors) => errors.first().and_then(place),
+        DataFusionError::Shared(inner) => place(inner),
+        DataFusionError::SchemaError(inner, _) => match inner.as_ref() {
+            SchemaError::FieldNotFound { field, .. } | SchemaError::AmbiguousReference { field } => first(field.spans()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn span_of(diagnostic: &Diagnostic) -> Option<Location> {
+    diagnostic.span.map(|span| Location { line: span.start.line, column: span.start.column }).filter(|at| at.line > 0)
+}
+
+fn first(spans: &Spans) -> Option<Location> {
+    spans.first().map(|span| Location { line: span.start.line, column: span.start.column }).filter(|at| at.line > 0)
+}
+
+fn unplaced(error: DataFusionError) -> Error {
+    match error {
+        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => unplaced(*inner),
+        DataFusionError::Collection(errors) => {
+            errors.into_iter().next().map_or_else(|| Error::internal("an error without a cause"), unplaced)
+        }
+        DataFusionError::Shared(inner) => from_text(&inner.to_string()),
+        DataFusionError::External(inner) => match inner.downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(other) => Error::new(Code::InvalidValue, clean(&other.to_string())),
+        },
+        DataFusionError::SchemaError(inner, _) => schema_error(&inner),
+        DataFusionError::NotImplemented(message) => Error::new(Code::NotSupported, clean(&message)),
+        DataFusionError::Plan(message) => from_text(&message),
+        DataFusionError::SQL(error, _) => Error::new(Code::SyntaxError, clean(&error.to_string())),
+        DataFusionError::ArrowError(inner, _) => match *inner {
+            arrow::error::ArrowError::ExternalError(source) => match source.downcast::<DataFusionError>() {
+                Ok(inner) => unplaced(*inner),
+                Err(other) => Error::new(Code::InvalidValue, clean(&other.to_string())),
+            },
+            other => Error::from(other),
+        },
+        DataFusionError::Execution(message) => Error::new(Code::InvalidValue, clean(&message)),
+        DataFusionError::ResourcesExhausted(message) => Error::new(Code::LimitExceeded, clean(&message)),
+        DataFusionError::Configuration(message) => Error::new(Code::InvalidRequest, clean(&message)),
+        other => Error::internal(clean(&other.to_string())),
+    }
+}
+
+fn schema_error(error: &SchemaError) -> Error {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let written = &field.name;
+            let message = match &field.relation {
+                Some(relation) => format!("there is no column {written} in {}", relation.table()),
+                None => format!("there is no column {written}"),
+            };
+            let error = Error::new(Code::UnknownColumn, message);
+            let names: Vec<&str> = valid_fields.iter().map(|f| f.name.as_str()).collect();
+            match nearest(written, names.iter().copied()) {
+                Some(name) => error.with_hint(format!("did you mean {name}?")),
+                None if names.is_empty() => error,
+                None => error.with_hint(format!("columns: {}", shorten(&names))),
+            }
+        }
+        SchemaError::AmbiguousReference { field } => {
+            Error::new(Code::AmbiguousColumn, format!("more than one relation has a column {}", field.name))
+                .with_hint(format!("write table.{}", field.name))
+        }
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            Error::new(Code::DuplicateColumn, format!("two columns have the name {name}")).with_hint("name one of them with AS")
+        }
+    }
+}
+
+fn shorten(names: &[&str]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(", …");
+    }
+    text
+}
+
+/// The kinds of planning errors, told by their text: DataFusion has no codes.
+fn from_text(message: &str) -> Error {
+    let text = clean(message);
+    if let Some(name) = between(message, "Invalid function '", "'") {
+        let error = Error::new(Code::UnknownFunction, format!("there is no function {name}"));
+        let suggested = between(message, "Did you mean '", "'").filter(|s| nearest(&name, [s.as_str()]).is_some());
+        return match suggested {
+            Some(other) => error.with_hint(format!("did you mean {other}?")),
+            None => error.with_hint("SHOW FUNCTIONS lists all functions"),
+        };
+    }
+    let has = |part: &str| message.contains(part);
+    let code = if has("Projections require unique expression names") {
+        return Error::new(Code::DuplicateColumn, "two columns of the query have the same name").with_hint("name one of them with AS");
+    } else if has("No function matches") || has("signature") || has("expects") || has("coercion failed") || has("argument") {
+        Code::WrongArguments
+    } else if has("coerce") || has("type") || has("must return BOOLEAN") || has("Unsupported CAST") || has("Cannot cast") {
+        Code::TypeMismatch
+    } else if has("have different number of columns") || has("same number of columns") {
+        Code::ColumnCount
+    } else if has("not found") && has("table") {
+        Code::UnknownTable
+    } else {
+        Code::InvalidRequest
+    };
+    Error::new(code, text)
+}
+
+fn between(text: &str, open: &str, close: &str) -> Option<String> {
+    let (_, rest) = text.split_once(open)?;
+    Some(rest.split_once(close)?.0.to_string())
+}
+
+/// DataFusion's text as a message of ours: one sentence, SQL's type names, no advice about its own code.
+fn clean(message: &str) -> String {
+    let message = message.split("\n\nbacktrace:").next().unwrap_or_default();
+    let message = message.split("This issue was likely caused by").next().unwrap_or_default();
+    let message = message.split("Candidate functions:").next().unwrap_or_default();
+    let mut text = message.trim();
+    for prefix in ["Error during planning: ", "Internal error: ", "Execution error: ", "type_coercion\ncaused by\n", "External error: "] {
+        text = text.strip_prefix(prefix).unwrap_or(text);
+    }
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut out = sql_type_names(&one_line);
+    for (theirs, ours) in [("DataFusion", "Laminar"), ("`", "'"), ("\"", "'")] {
+        out = out.replace(theirs, ours);
+    }
+    let out = out.trim_end_matches(['.', ' ', ';']);
+    let mut chars = out.chars();
+    match chars.next() {
+        Some(first) if !chars.clone().next().is_some_and(char::is_uppercase) => first.to_lowercase().chain(chars).collect(),
+        _ => out.to_string(),
+    }
+}
+
+/// Arrow's names of types as SQL's.
+fn sql_type_names(text: &str) -> String {
+    const NAMES: &[(&str, &str)] = &[
+        ("Timestamp(Nanosecond, None)", "TIMESTAMP"),
+        ("Timestamp(Microsecond, None)", "TIMESTAMP"),
+        ("Timestamp(ns)", "TIMESTAMP"),
+        ("Timestamp(µs)", "TIMESTAMP"),
+        ("Timestamp(us)", "TIMESTAMP"),
+        ("Interval(MonthDayNano)", "INTERVAL"),
+        ("LargeUtf8", "TEXT"),
+        ("Utf8View", "TEXT"),
+        ("Utf8", "TEXT"),
+        ("UInt8", "TINYINT UNSIGNED"),
+        ("UInt16", "SMALLINT UNSIGNED"),
+        ("UInt32", "INT UNSIGNED"),
+        ("UInt64", "BIGINT UNSIGNED"),
+        ("Int8", "TINYINT"),
+        ("Int16", "SMALLINT"),
+        ("Int32", "INT"),
+        ("Int64", "BIGINT"),
+        ("Float32", "REAL"),
+        ("Float64", "DOUBLE"),
+        ("Boolean", "BOOLEAN"),
+        ("Date32", "DATE"),
+        ("Binary", "BYTEA"),
+    ];
+    NAMES.iter().fold(text.to_string(), |text, (arrow, sql)| text.replace(arrow, sql))
+}

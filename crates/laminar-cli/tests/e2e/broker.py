@@ -44,6 +44,7 @@ class CommittedReader:
     def __init__(self, address, topic, keep):
         self.keep = keep
         self.kept = []
+        self.at_end = set()
         self.consumer = Consumer({
             "bootstrap.servers": address,
             "group.id": f"reader-{uuid.uuid4()}",
@@ -56,18 +57,17 @@ class CommittedReader:
         self.partitions = sorted(known)
         self.consumer.assign([TopicPartition(topic, p, 0) for p in self.partitions])
 
-    def drain(self, quiet=0.0):
-        """Reads to the end of every partition as it is now, then goes on until nothing came for `quiet` seconds."""
-        at_end = set()
+    def drain(self, quiet=0.2):
+        """Reads to the end of every partition, until nothing more came for `quiet` seconds; all that was kept so far."""
         last = time.monotonic()
-        while len(at_end) < len(self.partitions) or time.monotonic() - last < quiet:
+        while len(self.at_end) < len(self.partitions) or time.monotonic() - last < quiet:
             for message in self.consumer.consume(10_000, 0.1):
                 if message.error() is None:
-                    at_end.discard(message.partition())
+                    self.at_end.discard(message.partition())
                     self.kept.append(self.keep(message))
                     last = time.monotonic()
                 elif message.error().code() == KafkaError._PARTITION_EOF:
-                    at_end.add(message.partition())
+                    self.at_end.add(message.partition())
                 else:
                     raise RuntimeError(message.error())
         return self.kept

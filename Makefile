@@ -5,7 +5,7 @@
 .PHONY: help install demo test lint e2e crash bench
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1@\2/p' Makefile | column -t -s @
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 install: ## installs what this machine lacks (Debian packages); silent when nothing is missing
 	@scripts/install.sh

@@ -39,7 +39,8 @@ fetch_kafka() {
   [ -e "$kafka_home/complete" ] && return
   say "fetching Apache Kafka $kafka_version (once, about 40 MB)"
   mkdir -p "$kafka_home"
-  mvn -q -B -ntp -Dstyle.color=never -f "$root/scripts/kafka/pom.xml" -Dlaminar.build="$kafka_home" package </dev/null >&2
+  mvn -q -B -ntp -f "$root/scripts/kafka/pom.xml" -Dlaminar.build="$kafka_home" package </dev/null >"$kafka_home/log" 2>&1 ||
+    { tail -n 20 "$kafka_home/log" >&2; die "Maven could not fetch Kafka"; }
   touch "$kafka_home/complete"
 }
 

@@ -132,7 +132,7 @@ impl Job {
         let (released, released_by_tasks) = watch::channel(recovered.last);
         let (task_events, from_tasks) = mpsc::channel(TASK_EVENTS);
         let metrics = Arc::new(JobMetrics::default());
-        let pin_start = recovered.manifest.is_none();
+        let pin_start = recovered.pin_start;
         let mut builder = Builder {
             graph: &graph,
             config: &config,
@@ -346,7 +346,7 @@ impl Builder<'_> {
             positions,
             watermarks,
             replay: self.recovered.replay.as_ref().map(|r| r.get(&operator).cloned().unwrap_or_default()),
-            wait_for_barrier: self.recovered.manifest.is_none(),
+            wait_for_barrier: self.recovered.pin_start,
             job_metrics: Arc::clone(&self.metrics),
             crash: self.config.crash.clone(),
         };

@@ -136,6 +136,12 @@ fn unexpected(what: &str, epoch: Epoch, phase: &Phase) -> Error {
 pub enum Start {
     /// Nothing was ever committed: sources start as configured.
     Fresh,
+    /// Some committers have the first epoch and others nothing. It has no rows (its barrier comes before the first read), so
+    /// it is made again, from the positions in its manifest, for those that lack it.
+    First {
+        /// sha256 of its manifest.
+        digest: String,
+    },
     /// From the manifest of this epoch.
     From {
         epoch: Epoch,
@@ -159,9 +165,8 @@ pub fn decide(markers: &[Option<Marker>]) -> Result<Start> {
         return Ok(Start::From { epoch: newest.epoch, digest: newest.manifest_digest.clone(), replay: None });
     };
     match first_behind {
-        // The first epoch has no rows (its barrier comes before the first read), so there is nothing to replay.
         None if newest.epoch == Epoch(1) && behind.iter().all(|m| m.is_none()) => {
-            Ok(Start::From { epoch: Epoch(1), digest: newest.manifest_digest.clone(), replay: None })
+            Ok(Start::First { digest: newest.manifest_digest.clone() })
         }
         Some(older) if behind.iter().all(|m| m.as_ref() == Some(older)) && older.epoch.next() == newest.epoch => {
             Ok(Start::From { epoch: older.epoch, digest: older.manifest_digest.clone(), replay: Some(newest.clone()) })
@@ -243,6 +248,7 @@ mod tests {
             let (last, position, replay) = match (&rebuilt, &start) {
                 (Some((epoch, to)), _) => (*epoch, at(*epoch, None), Some(position_of(to))),
                 (None, Start::Fresh) => (Epoch(0), 0, None),
+                (None, Start::First { digest }) => (Epoch(0), at(Epoch(1), Some(digest)), None),
                 (None, Start::From { epoch, digest, replay }) => {
                     (*epoch, at(*epoch, Some(digest)), replay.as_ref().map(position_of))
                 }
@@ -252,7 +258,7 @@ mod tests {
                 protocol: Protocol::new([task()].into(), ahead.clone(), last),
                 position,
                 open: vec![vec![]; self.markers.len()],
-                muted: ahead.iter().map(|a| if *a > last { *a } else { Epoch(0) }).collect(),
+                muted: ahead.iter().map(|a| if *a > last && replay.is_some() { *a } else { Epoch(0) }).collect(),
                 digest: String::new(),
                 at_barrier: 0,
                 replay_to: replay,

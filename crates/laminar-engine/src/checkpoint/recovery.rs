@@ -27,6 +27,8 @@ pub(crate) struct Recovered {
     pub last: Epoch,
     /// Absent on a fresh start.
     pub manifest: Option<(Manifest, String)>,
+    /// Make a checkpoint before the first read.
+    pub pin_start: bool,
     pub replay: Option<Bounds>,
     /// Per committer: the epoch of its marker.
     pub ahead: Vec<Epoch>,
@@ -48,7 +50,7 @@ pub(crate) async fn recover(
     }
     crash.hit("recover-marker-read")?;
     let mut recovered = match restore {
-        Restore::Nothing => Recovered { last: newest_epoch(&markers, store).await?, ..Recovered::default() },
+        Restore::Nothing => fresh(newest_epoch(&markers, store).await?),
         Restore::Epoch(epoch) => from_epoch(epoch, &markers, store).await?,
         Restore::Latest if committers.is_empty() => from_latest_manifest(store).await?,
         Restore::Latest => from_markers(&markers, store).await?,
@@ -68,9 +70,21 @@ pub(crate) async fn recover(
     Ok(recovered)
 }
 
+/// Without state; epochs up to `last` have been used.
+fn fresh(last: Epoch) -> Recovered {
+    Recovered { last, pin_start: true, ..Recovered::default() }
+}
+
 async fn from_markers(markers: &[Option<Marker>], store: &PipelineStore) -> Result<Recovered> {
     let start = protocol::decide(markers)?;
-    let Start::From { epoch, digest, replay } = &start else { return Ok(Recovered::default()) };
+    let (epoch, digest, replay) = match &start {
+        Start::Fresh => return Ok(fresh(Epoch(0))),
+        Start::First { digest } => {
+            let manifest = store.load(Epoch(1), digest).await?;
+            return Ok(Recovered { manifest: Some((manifest, digest.clone())), ..fresh(Epoch(0)) });
+        }
+        Start::From { epoch, digest, replay } => (epoch, digest, replay),
+    };
     let damage = match load_whole(store, *epoch, digest).await {
         Ok(manifest) => {
             let replay = replay.as_ref().map(|marker| marker.positions.clone());
@@ -112,7 +126,7 @@ async fn only_manifest(store: &PipelineStore, epoch: Epoch) -> Result<Option<(Ma
 /// Without a committer the newest manifest decides. If it is damaged the job stops.
 async fn from_latest_manifest(store: &PipelineStore) -> Result<Recovered> {
     let listed = store.list().await?;
-    let Some(newest) = listed.last() else { return Ok(Recovered::default()) };
+    let Some(newest) = listed.last() else { return Ok(fresh(Epoch(0))) };
     let manifest = store.load_listed(newest).await.map_err(|e| {
         e.with_hint("RESTART PIPELINE … FROM CHECKPOINT n takes an older one and repeats rows; IGNORING STATE starts anew")
     })?;

@@ -8,24 +8,34 @@
 //! Nothing here runs, stores or reaches out. Every error is a `laminar_core::Error` with the user's own identifiers and the
 //! place in the script; [`diagnostic::render`] draws it.
 //!
-//! Reading order: `statement` (what a script says), `parse`, `limits`, `types`, `resolver` (secrets), `diagnostic`.
+//! Reading order: `statement` (what a script says), `parse`, `planner` (what sessions call), `catalog`, `check` (CREATE),
+//! `plan` (pipelines), `query` (one-off), `tables` (names in FROM), `sql` (DataFusion as we use it), `diagnostic`.
 
 pub mod catalog;
+mod check;
 pub mod diagnostic;
 pub mod dialect;
+mod functions;
 pub mod limits;
+mod locate;
 pub mod parse;
+pub mod plan;
+mod planner;
+mod query;
+mod refuse;
 pub mod resolver;
 mod script;
-mod functions;
-mod locate;
 pub mod settings;
 mod sql;
 pub mod statement;
+mod tables;
 pub mod translate;
 pub mod types;
 
 pub use catalog::CatalogSnapshot;
 pub use parse::parse;
+pub use plan::PlannedPipeline;
+pub use planner::{PipelineContext, Planner, RelationProviders};
 pub use resolver::Resolver;
-pub use statement::{Parsed, Statement};
+pub use statement::{Name, Parsed, Statement};
+pub use types::SqlType;

@@ -54,14 +54,6 @@ pub(crate) fn location(at: tokenizer::Location) -> Option<Location> {
     (at.line > 0).then_some(Location { line: at.line, column: at.column })
 }
 
-/// Where text inside a larger one stands in it: `inner` counts from `outer`.
-pub(crate) fn nested(outer: Location, inner: Location) -> Location {
-    match inner.line {
-        1 => Location { line: outer.line, column: outer.column + inner.column - 1 },
-        _ => Location { line: outer.line + inner.line - 1, column: inner.column },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +67,5 @@ mod tests {
         assert_eq!(script.line(1), Some("aß,c"));
         assert_eq!(script.line(4), None);
         assert_eq!(script.end(), at(3, 1));
-        assert_eq!(nested(at(3, 5), at(1, 2)), at(3, 6));
     }
 }

@@ -17,7 +17,8 @@ use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Analyzer, Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
@@ -72,11 +73,19 @@ impl SqlContext {
         Ok(Self { state, stream_rules: Optimizer::with_rules(stream_rules()), clock })
     }
 
-    /// The state that runs a one-off query: in it, `now()` is the same everywhere in the query.
-    pub fn query_state(&self) -> Result<SessionState> {
+    /// For a one-off query: `now()` is the same everywhere in it.
+    pub fn at_one_moment(&self) -> Result<Self> {
         let mut state = self.state.clone();
         functions::freeze_clock(&mut state, self.clock.now_micros()).map_err(translate)?;
-        Ok(state)
+        Ok(Self { state, stream_rules: self.stream_rules.clone(), clock: self.clock.clone() })
+    }
+
+    pub fn into_state(self) -> SessionState {
+        self.state
+    }
+
+    pub fn is_aggregate(&self, function: &str) -> bool {
+        self.state.aggregate_functions().contains_key(function) && !self.state.scalar_functions().contains_key(function)
     }
 
     pub fn state(&self) -> &SessionState {
@@ -98,6 +107,12 @@ impl SqlContext {
         let context = Context { state: &self.state, tables: &NoTables };
         let planned = self.planner(&context).sql_to_expr(expr.ast.as_ref().clone(), schema, &mut Default::default());
         planned.map_err(|error| translate(error).at(expr.start))
+    }
+
+    /// The expression with its types checked and coerced.
+    pub fn coerce(&self, expr: Expr, schema: &DFSchema) -> Result<Expr> {
+        let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+        ExprSimplifier::new(context).coerce(expr, schema).map_err(translate)
     }
 
     /// Types checked and coerced, functions resolved, filters and projections moved and merged.

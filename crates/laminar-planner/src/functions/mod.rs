@@ -8,6 +8,7 @@ mod json_operators;
 mod json_path;
 mod json_path_functions;
 mod modulo;
+mod not_null;
 
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::ScalarUDF;
 use laminar_core::time::SharedClock;
+
+pub(crate) use self::not_null::not_null;
 
 pub(crate) fn register(state: &mut SessionState, clock: &SharedClock) -> Result<()> {
     // our operators first: the planners are asked in order

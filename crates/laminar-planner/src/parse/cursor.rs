@@ -47,10 +47,6 @@ impl<'a> Cursor<'a> {
         self.script.slice(start, self.behind()).to_string()
     }
 
-    pub fn slice(&self, from: Location, to: Location) -> &'a str {
-        self.script.slice(from, to)
-    }
-
     pub fn peek(&self) -> &Token {
         &self.sql.peek_token_ref().token
     }

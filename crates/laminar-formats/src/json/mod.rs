@@ -17,11 +17,15 @@ mod nested;
 mod number;
 mod object;
 mod pretty;
+mod scalar;
 mod scan;
 mod simd;
 mod skip;
 mod string;
+mod temporal;
+mod text;
 mod types;
+mod value;
 
 pub(crate) use decode::{JsonDecoder, Unstructured};
 pub(crate) use encode::{JsonEncoder, refuse_changes};

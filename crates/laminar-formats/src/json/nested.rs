@@ -10,11 +10,13 @@ use laminar_core::{Code, Error, Result};
 
 use crate::fault::{Fault, fault, in_column};
 use crate::internal;
-use crate::json::column::{Bytes, Slot, mismatch};
+use crate::json::column::Slot;
 use crate::json::object::ObjectReader;
 use crate::json::scan::{skip_space, unexpected};
 use crate::json::skip::{MAX_DEPTH, too_deep};
 use crate::json::string;
+use crate::json::text::Bytes;
+use crate::json::value::mismatch;
 use crate::options::TimestampFormat;
 
 /// Where the entries of each row end in a child column.

@@ -157,8 +157,9 @@ pub struct JobTotals {
     /// Rows written by its sinks.
     pub records_out: u64,
     pub bytes_in: u64,
-    pub bytes_out: u64,
+    /// Records that could not be decoded.
     pub errors: u64,
+    /// Checkpoints that failed.
     pub warnings: u64,
 }
 
@@ -169,8 +170,6 @@ pub struct JobMetricsInfo {
     pub totals: JobTotals,
     /// Rows read a second, since the job started.
     pub throughput: f64,
-    /// Share of time that sources wait for room downstream, 0 to 1; absent until the engine measures it.
-    pub backpressure: Option<f64>,
     /// Event time up to which the job's input is complete, µs since 1970 UTC.
     pub watermark: Option<i64>,
     pub operators: Vec<OperatorMetricsInfo>,
@@ -180,10 +179,12 @@ pub struct JobMetricsInfo {
 pub struct OperatorMetricsInfo {
     pub operator_id: String,
     pub operator_name: String,
+    /// `source`, `operator` or `sink`.
+    pub kind: String,
+    pub parallelism: u32,
     pub records_in: u64,
     pub records_out: u64,
     pub bytes_in: u64,
-    pub bytes_out: u64,
     pub batches: u64,
     pub errors: u64,
     pub watermark: Option<i64>,
@@ -217,7 +218,6 @@ pub struct JobErrorInfo {
     /// `error` or `warning`.
     pub level: String,
     pub operator_id: Option<String>,
-    pub task_index: Option<u32>,
     pub message: String,
     pub details: Value,
     /// The record to blame, where there is one: its split and position.

@@ -1,11 +1,36 @@
 //! Runs one SQL statement against the running system.
 //!
-//! Every door (REST, psql, CLI) comes through here. `info`, `catalog_info` and `outcome` are what doors see.
+//! ```text
+//!  door ──► Session::execute ──► change the catalogue (objects, lifecycle) ──► metastore, controller
+//!    │            └────────────► answer (query, show, explain, subscribe)  ──► DataFusion, relations
+//!    └────► System resources (resources/: what REST shows and does) ──► the same
+//! ```
+//!
+//! Every door (REST, psql, CLI) comes through here, so a statement and its REST twin do the same thing.
+//!
+//! Reading order: `service` (the running system), `session` (statements), `catalog` (what is defined), `define` and `plan`
+//! (text to graph), `lifecycle` (pipelines), `objects` (the rest of the catalogue), `query` and `preview` (SELECT),
+//! `system/` (system tables), `resources/` and the `info` types (REST).
 
+mod catalog;
 mod catalog_info;
+mod define;
+mod explain;
 mod info;
+mod insert;
+mod lifecycle;
+mod objects;
 mod outcome;
+mod plan;
+mod preview;
+mod query;
+mod render;
+mod resources;
+mod service;
 mod session;
+mod settings;
+mod show;
+mod subscribe;
 mod system;
 
 pub use catalog_info::{
@@ -17,5 +42,5 @@ pub use info::{
     OperatorMetricsInfo, PipelineInfo, PipelinePatch, PositionInfo, RestartFrom, StopKind, ValidateResult,
 };
 pub use outcome::{LateNotices, Notice, Outcome};
+pub use service::{Defaults, System, SystemConfig};
 pub use session::Session;
-pub use system::{Defaults, System, SystemConfig};

@@ -1,0 +1,282 @@
+//! A stream as a table for one query: read from where the table's options start, up to where its splits end now, within
+//! bounds of rows and time. Nothing is left outside: no consumer group, no offsets.
+//!
+//! A source without an end (a generator that does not count) stops at the query's LIMIT or at a bound. What cut the reading
+//! short is told in a late notice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session as QueryState, TableProvider};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::common::DataFusionError;
+use futures::TryStreamExt;
+use laminar_core::connector::SourceContext;
+use laminar_core::format::Decoder;
+use laminar_core::source::{BatchLimit, Fetched, Run, SourceReader, SplitStart};
+use laminar_core::{Changes, Error, Position, Result, SplitId, TaskId};
+use laminar_planner::catalog::{CatalogSnapshot, TableDef};
+use laminar_engine::operator::{Operator, OperatorFactory, Output};
+use tokio::time::Instant;
+
+use crate::System;
+use crate::outcome::{LateNotices, Notice};
+use crate::settings::Settings;
+
+/// One fetch: small, so that a LIMIT does not read much more than it needs.
+const FETCH: BatchLimit = BatchLimit { rows: 1_024, bytes: 4 << 20 };
+
+/// A source table as DataFusion sees it.
+pub(crate) struct Preview(Arc<Inner>);
+
+struct Inner {
+    system: Arc<System>,
+    catalog: CatalogSnapshot,
+    table: TableDef,
+    settings: Settings,
+    late: LateNotices,
+    schema: SchemaRef,
+}
+
+impl Preview {
+    pub fn new(system: Arc<System>, catalog: CatalogSnapshot, table: TableDef, settings: Settings, late: LateNotices) -> Self {
+        let schema = table.schema();
+        Self(Arc::new(Inner { system, catalog, table, settings, late, schema }))
+    }
+}
+
+impl std::fmt::Debug for Preview {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "preview of {}", self.0.table.name)
+    }
+}
+
+#[async_trait]
+impl TableProvider for Preview {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0.schema)
+    }
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+    async fn scan(
+        &self,
+        _: &dyn QueryState,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.0.schema.fields().len()).collect());
+        let schema = Arc::new(self.0.schema.project(&columns)?);
+        let scan = Scan { preview: Arc::clone(&self.0), columns, schema: Arc::clone(&schema), limit };
+        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(scan)], None, vec![], false, limit)?))
+    }
+}
+
+struct Scan {
+    preview: Arc<Inner>,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+    limit: Option<usize>,
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "preview of {}", self.preview.table.name)
+    }
+}
+
+impl PartitionStream for Scan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let reading = Reading::open(Arc::clone(&self.preview), self.columns.clone(), self.limit);
+        let batches = futures::stream::once(reading).and_then(async |reading: Reading| Ok(reading.batches())).try_flatten();
+        let batches = batches.map_err(|e: Error| DataFusionError::External(Box::new(e)));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+/// One scan under way.
+struct Reading {
+    preview: Arc<Inner>,
+    schema: SchemaRef,
+    /// `None` if the source yields rows.
+    decoder: Option<Box<dyn Decoder>>,
+    /// Computes the table's other columns; `None` if there are none.
+    project: Option<Box<dyn Operator>>,
+    reader: Box<dyn SourceReader>,
+    /// Splits that have an end, not reached yet.
+    open_ends: BTreeMap<SplitId, Position>,
+    /// A split without an end exists: only bounds stop the reading.
+    endless: bool,
+    deadline: Instant,
+    /// Rows still wanted.
+    wanted: usize,
+    /// It is the setting that bounds the rows, not the query's own LIMIT.
+    limited_by_setting: bool,
+    bad_records: usize,
+    over: bool,
+}
+
+impl Reading {
+    async fn open(preview: Arc<Inner>, columns: Vec<usize>, limit: Option<usize>) -> Result<Self> {
+        let deadline = Instant::now() + preview.settings.preview_timeout;
+        let ctx = SourceContext { pipeline: None, clock: Arc::clone(&preview.system.config.clock) };
+        let values = preview.system.values(&preview.system.catalog());
+        let opened = preview.system.planner.open_source(&preview.catalog, &preview.table, &columns, &ctx, &values)?;
+        let source = opened.node.source;
+        let task = TaskId { operator: "source-0".into(), index: 0 };
+        let project = opened.project.map(|factory| factory.create(&task)).transpose()?;
+        let splits = source.discover().await?;
+        let ends = source.ends(&splits).await?;
+        let endless = ends.iter().any(Option::is_none);
+        let open_ends = splits.iter().cloned().zip(ends).filter_map(|(split, end)| Some((split, end?))).collect();
+        let starts = splits.into_iter().map(|split| SplitStart { split, position: None }).collect();
+        let decoder = source.decoder()?;
+        let reader = source.open(starts).await?;
+        let most = preview.settings.preview_limit;
+        let wanted = limit.unwrap_or(usize::MAX).min(most);
+        let limited_by_setting = limit.is_none_or(|limit| limit > most);
+        let over = wanted == 0;
+        let mut reading = Self {
+            preview,
+            schema: opened.schema,
+            decoder,
+            project,
+            reader,
+            open_ends,
+            endless,
+            deadline,
+            wanted,
+            limited_by_setting,
+            bad_records: 0,
+            over,
+        };
+        reading.close_reached();
+        Ok(reading)
+    }
+
+    fn batches(self) -> impl futures::Stream<Item = Result<RecordBatch>> {
+        futures::stream::try_unfold(self, async |mut reading: Reading| {
+            let batch = reading.next().await?;
+            Ok(batch.map(|batch| (batch, reading)))
+        })
+    }
+
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        while !self.over {
+            let fetched = match tokio::time::timeout_at(self.deadline, self.reader.next(FETCH)).await {
+                Ok(fetched) => fetched?,
+                Err(_) => {
+                    self.stop_at_timeout();
+                    break;
+                }
+            };
+            let changes = self.decode(fetched)?;
+            self.close_reached();
+            if let Some(changes) = changes {
+                let rows = self.compute(changes).await?;
+                if rows.num_rows() > 0 {
+                    return Ok(Some(self.take_wanted(&rows)));
+                }
+            }
+        }
+        self.tell_bad_records();
+        Ok(None)
+    }
+
+    fn decode(&mut self, fetched: Fetched) -> Result<Option<Changes>> {
+        match fetched {
+            Fetched::End => {
+                self.over = true;
+                Ok(None)
+            }
+            Fetched::Rows(rows) => {
+                self.advance(&rows.runs);
+                Changes::inserts(rows.rows, rows.times).map(Some)
+            }
+            Fetched::Records(fetched) => {
+                let Some(decoder) = &mut self.decoder else {
+                    return Err(Error::internal("a source of records has no decoder"));
+                };
+                for index in 0..fetched.records.len() {
+                    if decoder.push(&fetched.records.get(index)).is_err() {
+                        self.bad_records += 1;
+                    }
+                }
+                let changes = decoder.flush()?;
+                self.advance(&fetched.runs);
+                Ok(changes)
+            }
+        }
+    }
+
+    /// The columns that were asked for, computed ones too.
+    async fn compute(&mut self, changes: Changes) -> Result<RecordBatch> {
+        let Some(project) = &mut self.project else { return Ok(changes.rows().clone()) };
+        let mut out = Output::default();
+        project.on_changes(0, changes, &mut out).await?;
+        let batches = out.take();
+        Ok(concat_batches(&self.schema, batches.iter().map(Changes::rows))?)
+    }
+
+    fn advance(&mut self, runs: &[Run]) {
+        for run in runs {
+            if self.open_ends.get(&run.split).is_some_and(|end| run.next >= *end) {
+                self.open_ends.remove(&run.split);
+            }
+        }
+    }
+
+    /// Ends of splits that the reader has passed without a record, as behind transaction markers.
+    fn close_reached(&mut self) {
+        for (split, position) in self.reader.positions() {
+            if self.open_ends.get(&split).is_some_and(|end| position >= *end) {
+                self.open_ends.remove(&split);
+            }
+        }
+        if self.open_ends.is_empty() && !self.endless {
+            self.over = true;
+        }
+    }
+
+    /// At most the rows that are still wanted.
+    fn take_wanted(&mut self, rows: &RecordBatch) -> RecordBatch {
+        let taken = rows.slice(0, rows.num_rows().min(self.wanted));
+        self.wanted -= taken.num_rows();
+        if self.wanted == 0 && !self.over {
+            self.over = true;
+            if self.limited_by_setting {
+                let (name, limit) = (&self.preview.table.name, self.preview.settings.preview_limit);
+                let message = format!("the preview of {name} ended after {limit} rows; SET preview_limit to read more");
+                self.preview.late.push(Notice::new("preview_limit", message));
+            }
+        }
+        taken
+    }
+
+    fn stop_at_timeout(&mut self) {
+        self.over = true;
+        let timeout = self.preview.settings.preview_timeout;
+        let message = format!("the preview of {} ended after {timeout:?}; SET preview_timeout to wait longer", self.preview.table.name);
+        self.preview.late.push(Notice::new("preview_timeout", message));
+    }
+
+    fn tell_bad_records(&mut self) {
+        if self.bad_records > 0 {
+            let message = format!("{} records of {} could not be decoded and are left out", self.bad_records, self.preview.table.name);
+            self.preview.late.push(Notice::new("bad_records", message));
+            self.bad_records = 0;
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `SELECT … FROM system.<table>`: what runs, as rows. One file a table; the rows are made when a query scans them.
+//!
+//! To add one: a file here with a `TABLE`, and its line in [`TABLES`].
+
+mod checkpoints;
+mod connections;
+mod connectors;
+mod functions;
+mod jobs;
+mod metrics;
+mod pipelines;
+mod rows;
+mod settings;
+mod tables;
+mod views;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session as QueryState, TableProvider};
+use datafusion::common::DataFusionError;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::future::BoxFuture;
+use laminar_core::Result;
+
+pub(crate) use rows::{Cell, ColumnType, Row, batch, schema};
+
+use crate::settings::Settings;
+use crate::System;
+
+/// One table of the schema `system`.
+pub(crate) struct SystemTable {
+    pub name: &'static str,
+    pub columns: &'static [(&'static str, ColumnType)],
+    pub rows: for<'a> fn(&'a Source) -> BoxFuture<'a, Result<Vec<Row>>>,
+}
+
+/// Where the rows come from.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub system: Arc<System>,
+    pub settings: Settings,
+}
+
+pub(crate) const TABLES: &[&SystemTable] = &[
+    &pipelines::TABLE,
+    &jobs::TABLE,
+    &checkpoints::TABLE,
+    &metrics::TABLE,
+    &connections::TABLE,
+    &tables::TABLE,
+    &views::TABLE,
+    &connectors::TABLE,
+    &functions::TABLE,
+    &settings::TABLE,
+];
+
+pub(crate) fn table(name: &str) -> Option<&'static SystemTable> {
+    TABLES.iter().copied().find(|t| t.name == name)
+}
+
+/// Shows a system table to DataFusion.
+pub(crate) struct Provider {
+    table: &'static SystemTable,
+    source: Source,
+    schema: SchemaRef,
+}
+
+impl Provider {
+    pub fn new(table: &'static SystemTable, source: Source) -> Self {
+        Self { table, source, schema: schema(table.columns) }
+    }
+}
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "system.{}", self.table.name)
+    }
+}
+
+#[async_trait]
+impl TableProvider for Provider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+    async fn scan(
+        &self,
+        state: &dyn QueryState,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let external = |e: laminar_core::Error| DataFusionError::External(Box::new(e));
+        let rows = (self.table.rows)(&self.source).await.map_err(external)?;
+        let batch = batch(self.table.columns, rows).map_err(external)?;
+        MemTable::try_new(self.schema(), vec![vec![batch]])?.scan(state, projection, filters, limit).await
+    }
+}

@@ -246,7 +246,9 @@ fn encode_arrow(projection: Vec<usize>) -> Outcome<impl FnMut(&Chunk) -> Outcome
         let mut bytes = 0;
         for batch in &batches {
             out.clear();
-            let mut writer = arrow_json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow_json::writer::LineDelimited>(&mut out);
+            let mut writer = arrow_json::WriterBuilder::new()
+                .with_explicit_nulls(true)
+                .build::<_, arrow_json::writer::LineDelimited>(&mut out);
             writer.write(batch)?;
             writer.finish()?;
             bytes += black_box(&out).len();

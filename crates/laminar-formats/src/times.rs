@@ -20,7 +20,13 @@ fn power(digits: u32) -> u32 {
 
 impl Instant {
     /// The instant `value` units after 1970, a unit being 10^-`digits` seconds; `digits` is at most 9.
+    #[inline(always)]
     pub fn from_units(value: i64, digits: u32) -> Self {
+        if digits == 6 {
+            // The usual case, with a divisor that the compiler knows.
+            let nanos = u32::try_from(value.rem_euclid(1_000_000)).unwrap_or(0) * 1_000;
+            return Self { seconds: value.div_euclid(1_000_000), nanos };
+        }
         let unit = i64::from(power(digits));
         let rest = u32::try_from(value.rem_euclid(unit)).unwrap_or(0);
         Self { seconds: value.div_euclid(unit), nanos: rest * power(9 - digits) }
@@ -172,45 +178,102 @@ fn civil_from_days(days: i64) -> (i64, u32, u32) {
     (year, u32::try_from(month).unwrap_or(1), u32::try_from(day).unwrap_or(1))
 }
 
-/// Appends `2024-01-31T23:59:59.123Z`.
-pub(crate) fn write_timestamp(out: &mut Vec<u8>, instant: Instant) {
-    write_date(out, instant.seconds.div_euclid(SECONDS_A_DAY));
-    out.push(b'T');
-    write_time(out, instant.seconds.rem_euclid(SECONDS_A_DAY), instant.nanos);
-    out.push(b'Z');
+/// A date or time as text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text {
+    pub bytes: [u8; 40],
+    /// How many of them count.
+    pub len: usize,
 }
 
-/// Appends the date `days` after 1970-01-01.
-pub(crate) fn write_date(out: &mut Vec<u8>, days: i64) {
-    let (year, month, day) = civil_from_days(days);
-    let [m1, m2] = pair(month);
-    let [d1, d2] = pair(day);
-    if let (0..=9999, Ok(short)) = (year, u32::try_from(year)) {
-        let ([y1, y2], [y3, y4]) = (pair(short / 100), pair(short % 100));
-        out.extend_from_slice(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2]);
-        return;
+impl Text {
+    fn new() -> Self {
+        Self { bytes: [0; 40], len: 0 }
     }
-    let sign = if year < 0 { '-' } else { '+' };
-    out.extend_from_slice(format!("{sign}{:06}", year.unsigned_abs()).as_bytes());
-    out.extend_from_slice(&[b'-', m1, m2, b'-', d1, d2]);
+    #[inline(always)]
+    fn push<const N: usize>(&mut self, piece: [u8; N]) {
+        if let Some(place) = self.bytes.get_mut(self.len..).and_then(|rest| rest.first_chunk_mut::<N>()) {
+            *place = piece;
+            self.len += N;
+        }
+    }
 }
 
-/// Appends `23:59:59` and the fraction, if there is one.
-pub(crate) fn write_time(out: &mut Vec<u8>, seconds: i64, nanos: u32) {
+/// The date written last: rows that follow each other are mostly of one day.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastDate {
+    days: i64,
+    text: Text,
+}
+
+impl LastDate {
+    pub fn new() -> Self {
+        Self { days: 0, text: date_text(0) }
+    }
+    #[inline(always)]
+    fn of(&mut self, days: i64) -> Text {
+        if days != self.days {
+            *self = Self { days, text: date_text(days) };
+        }
+        self.text
+    }
+}
+
+/// `2024-01-31T23:59:59.123Z`.
+#[inline(always)]
+pub(crate) fn timestamp_text(instant: Instant, date: &mut LastDate) -> Text {
+    let mut text = date.of(instant.seconds.div_euclid(SECONDS_A_DAY));
+    text.push([b'T']);
+    push_time(&mut text, instant.seconds.rem_euclid(SECONDS_A_DAY), instant.nanos);
+    text.push([b'Z']);
+    text
+}
+
+/// The date `days` after 1970-01-01.
+pub(crate) fn date_text(days: i64) -> Text {
+    let mut text = Text::new();
+    let (year, month, day) = civil_from_days(days);
+    match u32::try_from(year) {
+        Ok(year @ 0..=9999) => {
+            text.push(pair(year / 100));
+            text.push(pair(year % 100));
+        }
+        _ => {
+            let sign = if year < 0 { '-' } else { '+' };
+            format!("{sign}{:06}", year.unsigned_abs()).bytes().for_each(|byte| text.push([byte]));
+        }
+    }
+    text.push([b'-']);
+    text.push(pair(month));
+    text.push([b'-']);
+    text.push(pair(day));
+    text
+}
+
+/// `23:59:59.123`.
+pub(crate) fn time_text(instant: Instant) -> Text {
+    let mut text = Text::new();
+    push_time(&mut text, instant.seconds, instant.nanos);
+    text
+}
+
+/// Hours to seconds, and the fraction if there is one.
+#[inline(always)]
+fn push_time(text: &mut Text, seconds: i64, nanos: u32) {
     let seconds = u32::try_from(seconds).unwrap_or(0);
     let ([h1, h2], [m1, m2], [s1, s2]) = (pair(seconds / 3600), pair(seconds / 60 % 60), pair(seconds % 60));
-    out.extend_from_slice(&[h1, h2, b':', m1, m2, b':', s1, s2]);
+    text.push([h1, h2, b':', m1, m2, b':', s1, s2]);
     if nanos == 0 {
         return;
     }
     let (millis, micros, rest) = (nanos / 1_000_000, nanos / 1_000 % 1_000, nanos % 1_000);
     let [a, b, c] = triple(millis);
-    out.extend_from_slice(&[b'.', a, b, c]);
+    text.push([b'.', a, b, c]);
     if micros != 0 || rest != 0 {
-        out.extend_from_slice(&triple(micros));
+        text.push(triple(micros));
     }
     if rest != 0 {
-        out.extend_from_slice(&triple(rest));
+        text.push(triple(rest));
     }
 }
 
@@ -276,21 +339,23 @@ mod tests {
         }
     }
 
+    fn written(instant: Instant) -> String {
+        let text = timestamp_text(instant, &mut LastDate::new());
+        String::from_utf8(text.bytes[..text.len].to_vec()).unwrap()
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_again(value: i64, digits in prop::sample::select(vec![0u32, 3, 6, 9])) {
             let value = if digits == 0 { value / 1_000_000 } else { value };
-            let mut text = Vec::new();
-            write_timestamp(&mut text, Instant::from_units(value, digits));
-            prop_assert_eq!(parse_timestamp(&text).and_then(|instant| instant.units(digits)), Some(value));
+            let text = written(Instant::from_units(value, digits));
+            prop_assert_eq!(parse_timestamp(text.as_bytes()).and_then(|instant| instant.units(digits)), Some(value));
         }
 
         #[test]
         fn what_is_written_is_what_chrono_writes(millis in -62_000_000_000_000i64..253_000_000_000_000) {
-            let mut text = Vec::new();
-            write_timestamp(&mut text, Instant::from_units(millis, 3));
             let expected = DateTime::from_timestamp_millis(millis).unwrap().to_rfc3339_opts(SecondsFormat::AutoSi, true);
-            prop_assert_eq!(String::from_utf8(text).unwrap(), expected);
+            prop_assert_eq!(written(Instant::from_units(millis, 3)), expected);
         }
 
         #[test]

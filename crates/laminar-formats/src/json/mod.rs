@@ -4,7 +4,7 @@
 //!  decode   a message ─► object (which field is next) ─► column (a value into Arrow's buffers) ─┐
 //!                           ▲  scan, string, number, skip: the grammar over bytes               │ nested: lists, structs,
 //!                           └───────────────────────────────────────────────────────────────────┘ maps of columns
-//!  encode   rows ─► one object a row, bytes appended to one buffer
+//!  encode   rows ─► write (a value's text) ─► out (bytes with room behind them), one object a row
 //! ```
 //!
 //! Decoding is one pass over the message with no tree in between and no copy of the message. All of a message is checked,
@@ -16,6 +16,7 @@ mod encode;
 mod nested;
 mod number;
 mod object;
+mod out;
 mod pretty;
 mod scalar;
 mod scan;
@@ -26,8 +27,9 @@ mod temporal;
 mod text;
 mod types;
 mod value;
+mod write;
 
 pub(crate) use decode::{JsonDecoder, Unstructured};
 pub(crate) use encode::{JsonEncoder, refuse_changes};
-pub(crate) use string::write_string;
+pub(crate) use out::write_string;
 pub(crate) use types::{check_column, sql_type};

@@ -1,4 +1,4 @@
-//! Strings: reading one, with or without escapes, and writing one.
+//! Reading a string, with or without escapes.
 
 use crate::fault::{Fault, fault};
 use crate::json::scan::{find_stop, unexpected};
@@ -123,43 +123,4 @@ fn unterminated(bytes: &[u8], at: usize) -> Fault {
         Some(byte) => fault(at, format!("control character 0x{byte:02x} in a string must be escaped")),
         None => fault(bytes.len(), "the value ends inside a string"),
     }
-}
-
-/// Appends `text` as a JSON string, quotes included.
-#[inline]
-pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    write_escaped(out, text.as_bytes());
-    out.push(b'"');
-}
-
-#[inline]
-fn write_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
-    let mut from = 0;
-    loop {
-        let stop = find_stop(bytes, from);
-        out.extend_from_slice(bytes.get(from..stop.at).unwrap_or_default());
-        let Some(byte) = bytes.get(stop.at) else { return };
-        write_escape(out, *byte);
-        from = stop.at + 1;
-    }
-}
-
-#[cold]
-fn write_escape(out: &mut Vec<u8>, byte: u8) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let short = match byte {
-        b'"' | b'\\' => byte,
-        0x08 => b'b',
-        0x0c => b'f',
-        b'\n' => b'n',
-        b'\r' => b'r',
-        b'\t' => b't',
-        _ => {
-            let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
-            return;
-        }
-    };
-    out.extend_from_slice(&[b'\\', short]);
 }

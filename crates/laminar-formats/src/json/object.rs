@@ -120,6 +120,10 @@ impl ObjectReader {
         loop {
             let target;
             (link, target, at) = self.step(link, bytes, at)?;
+            if target != Target::End {
+                // A link that was learnt without space behind its colon matches one with.
+                at = skip_space(bytes, at);
+            }
             match target {
                 Target::Fill { slot: index, exact } => {
                     let (Some(slot), Some(last)) =

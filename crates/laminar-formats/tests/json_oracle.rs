@@ -1,0 +1,29 @@
+//! The JSON decoder agrees with serde_json about everything: see `oracle`.
+
+mod oracle;
+
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+
+/// The body of the fuzz target over random seeds, so that it runs where cargo-fuzz does not.
+#[test]
+fn the_fuzz_target_holds_on_random_input() {
+    let seeds = std::env::var("LAMINAR_FUZZ_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    for seed in 0..seeds {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut entropy = vec![0; 32 + seed as usize % 1500];
+        random.fill_bytes(&mut entropy);
+        let outcome = std::panic::catch_unwind(|| oracle::check(&entropy));
+        assert!(outcome.is_ok(), "seed {seed}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn decoding_agrees_with_serde_json(entropy in prop::collection::vec(any::<u8>(), 0..600)) {
+        oracle::check(&entropy);
+    }
+}

@@ -111,12 +111,14 @@ fn peak_megabytes() -> Outcome<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
 }
 
+type Run = dyn FnMut(&Chunk) -> Outcome<usize>;
+
 /// One thing that is measured: it takes a chunk and says how many bytes of JSON it handled.
 struct Contender {
     name: &'static str,
     /// Index of the contender that its speed is compared with.
     against: Option<usize>,
-    run: Box<dyn FnMut(&Chunk) -> Outcome<usize>>,
+    run: Box<Run>,
     nanos: u64,
     best: u64,
     bytes: u64,

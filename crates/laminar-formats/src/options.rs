@@ -133,10 +133,7 @@ impl FormatOptions {
                 .with_detail(format!("table {} has {}: {}", table.name, names.len(), names.join(", ")))
                 .with_hint("columns that are filled from metadata do not count"));
         };
-        let fits = match (&column.data_type, format) {
-            (DataType::Utf8, _) | (DataType::Binary, Known::Raw) => true,
-            _ => false,
-        };
+        let fits = matches!((&column.data_type, format), (DataType::Utf8, _) | (DataType::Binary, Known::Raw));
         if !fits {
             let types = if format == Known::Raw { "TEXT or BYTEA" } else { "JSON or TEXT" };
             return Err(Error::new(Code::TypeMismatch, format!("{what} needs a column of type {types}"))

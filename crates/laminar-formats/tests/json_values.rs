@@ -1,4 +1,5 @@
 //! What each column type makes of a JSON value: one line a case.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::sync::Arc;
 

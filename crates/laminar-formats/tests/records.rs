@@ -1,4 +1,5 @@
 //! Whole records through the public door: values, metadata, event times, and what a failing record leaves behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,8 +12,11 @@ use crate::json::skip::skip_value;
 use crate::json::string;
 use crate::json::types::sql_type;
 
+/// A string's content, and the index after the string.
+type Quoted<'a> = (Cow<'a, [u8]>, usize);
+
 /// The content of the string at `at` and the index after it; `None` if another kind of value stands there.
-pub(crate) fn quoted(bytes: &[u8], at: usize) -> Result<Option<(Cow<'_, [u8]>, usize)>, Fault> {
+pub(crate) fn quoted(bytes: &[u8], at: usize) -> Result<Option<Quoted<'_>>, Fault> {
     if bytes.get(at) != Some(&b'"') {
         return Ok(None);
     }

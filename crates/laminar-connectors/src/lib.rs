@@ -3,13 +3,36 @@
 //! A connector never sees SQL, other connectors or the engine. Its options are one serde struct with doc comments: from
 //! it come the values, the messages, the reference page and the JSON schema of `GET /connectors`.
 //!
-//! To add one: a folder here, a line in [`Registry::builtin`], an instance in the contract tests.
+//! To add one: a folder here, a line in [`Registry::with`], an instance in `contract/instances.rs`.
 
+pub mod batch;
+mod declared;
+mod staged;
+
+pub mod blackhole;
+pub mod datagen;
+pub mod filesystem;
+pub mod impulse;
+pub mod kafka;
+pub mod memory;
+pub mod single_file;
+pub mod stdout;
+
+mod files;
+mod generator;
+
+#[cfg(test)]
+mod contract;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use laminar_core::connector::Connector;
 use laminar_core::options::nearest;
 use laminar_core::{Code, Error, Result};
+
+pub use files::FilesAccess;
+use memory::MemoryLogs;
 
 /// The connectors of this process, by name.
 #[derive(Clone)]
@@ -17,10 +40,39 @@ pub struct Registry {
     connectors: Vec<Arc<dyn Connector>>,
 }
 
+/// What connectors are given of the process they run in.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The records of `memory` tables; keep a clone to read and write them.
+    pub memory: MemoryLogs,
+    /// The only folder in which tables may name files; `None`: any file that the process can reach.
+    pub files_dir: Option<PathBuf>,
+}
+
 impl Registry {
-    /// Every connector that Laminar comes with.
+    /// Every connector that Laminar comes with, free to name any file.
     pub fn builtin() -> Self {
-        Self::new(Vec::new())
+        Self::with(Surroundings::default())
+    }
+
+    /// Every connector that Laminar comes with.
+    pub fn with(surroundings: Surroundings) -> Self {
+        let Surroundings { memory, files_dir } = surroundings;
+        let files = files_dir.clone().map_or_else(FilesAccess::everywhere, FilesAccess::below);
+        let kafka = match files_dir {
+            Some(folder) => kafka::KafkaConnector::new().with_files_dir(folder),
+            None => kafka::KafkaConnector::new(),
+        };
+        Self::new(vec![
+            Arc::new(blackhole::BlackholeConnector::default()),
+            Arc::new(datagen::DatagenConnector),
+            Arc::new(filesystem::FilesystemConnector::new(files.clone())),
+            Arc::new(impulse::ImpulseConnector),
+            Arc::new(kafka),
+            Arc::new(memory::MemoryConnector::new(memory)),
+            Arc::new(single_file::SingleFileConnector::new(files)),
+            Arc::new(stdout::StdoutConnector::default()),
+        ])
     }
 
     /// A registry of exactly these connectors, listed in the order of their names.

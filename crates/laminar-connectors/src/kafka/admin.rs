@@ -1,0 +1,129 @@
+//! What we ask of a cluster besides records: topics, and settings of its brokers.
+
+use std::time::{Duration, Instant};
+
+use laminar_core::{Code, Error, Result};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::client::{self, Cluster, Events, REACH, blocking};
+use super::error::{from_code, from_kafka};
+
+/// How long a new topic may take to become usable.
+const CREATION: Duration = Duration::from_secs(10);
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REACH)).operation_timeout(Some(REACH))
+}
+
+/// Number of brokers, and one of their ids.
+async fn brokers(cluster: &Cluster) -> Result<(usize, i32)> {
+    let cluster = cluster.clone();
+    blocking(move || {
+        let client = cluster.inspector("read_committed")?;
+        let metadata = client.fetch_metadata(Some("__laminar_progress"), REACH);
+        client::drain_events(&client);
+        let metadata = metadata.map_err(|_| cluster.unreachable(client.context()))?;
+        let id = metadata.brokers().first().map_or(-1, |broker| broker.id());
+        Ok((metadata.brokers().len(), id))
+    })
+    .await
+}
+
+/// A setting of the brokers; `None` if we may not ask, or the broker does not answer such questions.
+pub(super) async fn broker_setting(cluster: &Cluster, name: &str) -> Result<Option<String>> {
+    let (_, broker) = brokers(cluster).await?;
+    let admin: AdminClient<Events> = cluster.create(&cluster.config(&[], &[]))?;
+    let asked = admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options()).await;
+    client::drop_elsewhere(admin);
+    let resources = asked.unwrap_or_else(|error| {
+        tracing::debug!(%error, "settings of kafka's brokers cannot be read");
+        Vec::new()
+    });
+    let mut entries = resources.into_iter().filter_map(std::result::Result::ok);
+    Ok(entries.find_map(|resource| resource.get(name).and_then(|entry| entry.value.clone())))
+}
+
+/// Does the topic exist? Creates nothing.
+pub(super) async fn topic_exists(cluster: &Cluster, topic: &str) -> Result<bool> {
+    let (cluster, topic) = (cluster.clone(), topic.to_string());
+    blocking(move || {
+        let client = cluster.inspector("read_committed")?;
+        match client::partitions(&cluster, &client, &topic, REACH) {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Code::UnknownTopic => Ok(false),
+            Err(error) => Err(error),
+        }
+    })
+    .await
+}
+
+/// Makes sure that a sink's topic exists: asking for it creates it where the broker creates topics by itself.
+///
+/// Errors: `unknown_topic` if the broker does not, `unreachable`, `authentication_failed`.
+pub(super) async fn ensure_sink_topic(cluster: &Cluster, topic: &str) -> Result<()> {
+    let (cluster, topic) = (cluster.clone(), topic.to_string());
+    blocking(move || {
+        let client = cluster.topic_creator()?;
+        let deadline = Instant::now() + CREATION;
+        loop {
+            match client::partitions(&cluster, &client, &topic, REACH) {
+                Ok(_) => return Ok(()),
+                // The first answer about a topic that is being created may still be that it is missing.
+                Err(error) if error.code() == Code::UnknownTopic && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Err(error) if error.code() == Code::UnknownTopic => return Err(error.with_hint(creation_hint())),
+                Err(error) => return Err(error),
+            }
+        }
+    })
+    .await
+}
+
+/// What to do about a topic that a sink needs and the broker does not create.
+pub(super) fn creation_hint() -> &'static str {
+    "create the topic, or set auto.create.topics.enable=true on the broker"
+}
+
+/// Makes sure that the topic of markers exists, with settings that keep the last marker of each pipeline for ever.
+pub(super) async fn ensure_progress_topic(cluster: &Cluster, topic: &str) -> Result<()> {
+    if topic_exists(cluster, topic).await? {
+        return Ok(());
+    }
+    let (count, _) = brokers(cluster).await?;
+    let replication = i32::try_from(count.clamp(1, 3)).unwrap_or(1);
+    // Small segments, so that compaction keeps recovery short: the segment being written is never compacted.
+    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(replication))
+        .set("cleanup.policy", "compact")
+        .set("retention.ms", "-1")
+        .set("retention.bytes", "-1")
+        .set("segment.bytes", "4194304")
+        .set("min.cleanable.dirty.ratio", "0.1");
+    let admin: AdminClient<Events> = cluster.create(&cluster.config(&[], &[]))?;
+    let outcome = admin.create_topics(&[new], &options()).await;
+    client::drop_elsewhere(admin);
+    let what = || format!("cannot create topic {topic} in kafka at {}", cluster.name());
+    let hint =
+        || format!("create it by hand: one partition, cleanup.policy=compact, retention.ms=-1, {replication} replicas");
+    match outcome.map_err(|e| from_kafka(what(), &e).with_hint(hint()))?.into_iter().next() {
+        Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+            Err(from_code(what(), code, "").with_hint(hint()))
+        }
+        Some(_) => wait_for(cluster, topic).await,
+        None => Err(Error::internal(what())),
+    }
+}
+
+async fn wait_for(cluster: &Cluster, topic: &str) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + CREATION;
+    while !topic_exists(cluster, topic).await? {
+        if tokio::time::Instant::now() > deadline {
+            let what = format!("topic {topic} of kafka at {} did not appear after it was created", cluster.name());
+            return Err(Error::new(Code::Timeout, what));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}

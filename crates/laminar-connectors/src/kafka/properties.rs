@@ -1,0 +1,348 @@
+//! librdkafka's own properties, given among a table's options: `'fetch.min.bytes' = '1024'`.
+//!
+//! ```text
+//!  written                 translate()              check()
+//!  fetch.max.wait.ms  ──►  fetch.wait.max.ms   ──►  passed on
+//!  group.id           ──►  group_id (ours)
+//!  plugin.library.paths ───────────────────────►  forbidden_option
+//!  fetch.mim.bytes    ─────────────────────────►  unknown_option, did you mean fetch.min.bytes?
+//! ```
+//!
+//! The rule that must stay true: what is not known to be harmless is refused. A property can run a command, load a library
+//! or read a file on the server, and some would break exactly-once.
+
+use std::path::{Component, Path, PathBuf};
+
+use laminar_core::connector::Role;
+use laminar_core::options::{OptionEntry, nearest};
+use laminar_core::{Code, Error, Options, Result};
+use rdkafka::ClientConfig;
+
+use super::property_names::{JAVA_ONLY, PROPERTIES, RENAMED, Scope, Verdict};
+
+/// Kafka's names for options that are ours.
+const OURS: &[(&str, &str)] = &[
+    ("bootstrap.servers", "bootstrap_servers"),
+    ("metadata.broker.list", "bootstrap_servers"),
+    ("group.id", "group_id"),
+    ("auto.offset.reset", "offset"),
+    ("auto.commit.interval.ms", "commit.interval.ms"),
+    ("compression.type", "compression"),
+    ("compression.codec", "compression"),
+    ("linger.ms", "linger_ms"),
+    ("queue.buffering.max.ms", "linger_ms"),
+    ("sasl.mechanism", "auth.mechanism"),
+    ("sasl.mechanisms", "auth.mechanism"),
+    ("sasl.username", "auth.username"),
+    ("sasl.password", "auth.password"),
+];
+
+/// Options of the specification that are a later issue's.
+const LATER: &[(&str, &str)] = &[
+    ("topic_pattern", "topics found by a pattern are not supported yet: list them in topics"),
+    ("auth.region", "auth.type aws_msk_iam is not supported yet: use sasl with SCRAM"),
+    ("schema_registry.", "schema registries are not supported yet: formats json and raw work"),
+    ("value_subject", "schema registries are not supported yet: formats json and raw work"),
+    ("key_subject", "schema registries are not supported yet: formats json and raw work"),
+];
+
+/// The options with Kafka's names for ours, and Java's names for librdkafka's, replaced.
+///
+/// Errors: `conflicting_options` if two names of one thing are given with different values; `invalid_option`.
+pub(super) fn translate(options: &Options) -> Result<Options> {
+    let mut translated = Options::default();
+    for entry in options.iter() {
+        let entry = rename(entry)?;
+        match translated.entry(&entry.key) {
+            Some(other) if other.value.trim() != entry.value.trim() => return Err(differ(options, &entry)),
+            Some(_) => {}
+            None => translated.set(entry),
+        }
+    }
+    Ok(translated)
+}
+
+fn rename(entry: &OptionEntry) -> Result<OptionEntry> {
+    let key = entry.key.as_str();
+    let find = |table: &[(&str, &'static str)]| table.iter().find(|(from, _)| *from == key).map(|(_, to)| *to);
+    if key == "auto.offset.reset" {
+        let value = match entry.value.trim() {
+            "earliest" | "smallest" | "beginning" => "earliest",
+            "latest" | "largest" | "end" => "latest",
+            _ => return Err(invalid(entry, "expected earliest or latest")),
+        };
+        return Ok(OptionEntry { key: "offset".into(), value: value.into(), location: entry.location });
+    }
+    if key == "buffer.memory" {
+        let bytes: u64 = entry.value.trim().parse().map_err(|_| invalid(entry, "expected a number of bytes"))?;
+        let value = bytes.div_ceil(1024).max(1).to_string();
+        return Ok(OptionEntry { key: "queue.buffering.max.kbytes".into(), value, location: entry.location });
+    }
+    match find(OURS).or_else(|| find(RENAMED)) {
+        Some(to) => Ok(OptionEntry { key: to.into(), ..entry.clone() }),
+        None => Ok(entry.clone()),
+    }
+}
+
+/// Two written options mean the same thing and say different things.
+fn differ(options: &Options, entry: &OptionEntry) -> Error {
+    let is_this = |e: &&OptionEntry| rename(e).is_ok_and(|renamed| renamed.key == entry.key);
+    let names: Vec<&str> = options.iter().filter(is_this).map(|e| e.key.as_str()).collect();
+    Error::new(Code::ConflictingOptions, format!("options {} differ", names.join(" and ")))
+        .with_detail("they are names of one setting")
+        .with_hint("give one of them")
+        .with_field(&entry.key)
+        .at(entry.location)
+}
+
+/// Checks what is left when our own options are taken out; returns the properties for a client of this role, `None`: for
+/// neither, only check. `known` are the names of our own options, for hints.
+///
+/// Errors: `unknown_option`, `forbidden_option`, `invalid_option`, `not_supported`.
+pub(super) fn check(
+    rest: &Options,
+    role: Option<Role>,
+    known: &[String],
+    files_dir: Option<&Path>,
+) -> Result<Vec<(String, String)>> {
+    let mut properties = Vec::new();
+    for entry in rest.iter() {
+        let (scope, verdict) = find(entry, known)?;
+        match verdict {
+            Verdict::Pass => check_value(entry)?,
+            Verdict::File => check_file(entry, files_dir)?,
+            Verdict::Refused(reason) => return Err(forbidden(entry, reason.text())),
+        }
+        match (scope, role) {
+            (Scope::Consumer, Some(Role::Sink)) => refuse_other_role(entry, "source")?,
+            (Scope::Producer, Some(Role::Source)) => refuse_other_role(entry, "sink")?,
+            _ if is_already_so(entry)? => {}
+            _ => properties.push((entry.key.clone(), entry.value.trim().to_string())),
+        }
+    }
+    Ok(properties)
+}
+
+fn find(entry: &OptionEntry, known: &[String]) -> Result<(Scope, Verdict)> {
+    let key = entry.key.as_str();
+    if let Some((_, scope, verdict)) = PROPERTIES.iter().find(|(name, ..)| *name == key) {
+        return Ok((*scope, *verdict));
+    }
+    if let Some((_, text)) =
+        LATER.iter().find(|(name, _)| key == *name || (name.ends_with('.') && key.starts_with(name)))
+    {
+        return Err(Error::new(Code::NotSupported, format!("option {key} of connector kafka: {text}"))
+            .with_field(key)
+            .at(entry.location));
+    }
+    let error = Error::new(Code::UnknownOption, format!("connector kafka has no option {key}")).with_field(key);
+    if let Some((_, hint)) = JAVA_ONLY.iter().find(|(name, _)| *name == key) {
+        return Err(error.with_detail("only the Java client has it").with_hint(*hint).at(entry.location));
+    }
+    let allowed = PROPERTIES.iter().filter(|(.., verdict)| !matches!(verdict, Verdict::Refused(_)));
+    // The last of equally near names wins: ours.
+    let names = allowed.map(|(name, ..)| *name).chain(known.iter().map(String::as_str));
+    let error = match nearest(key, names) {
+        Some(name) => error.with_hint(format!("did you mean {name}?")),
+        None => error.with_hint(format!("known options: {}; and librdkafka's properties", known.join(", "))),
+    };
+    Err(error.at(entry.location))
+}
+
+/// An option written in the statement itself must be of use there. One that comes from the connection (it has no place in
+/// the statement) may be meant for the connection's other tables.
+pub(super) fn refuse_other_role(entry: &OptionEntry, other: &str) -> Result<()> {
+    match entry.location {
+        None => Ok(()),
+        Some(_) => Err(Error::new(Code::ConflictingOptions, format!("option {} is for a {other} only", entry.key))
+            .with_field(&entry.key)
+            .at(entry.location)),
+    }
+}
+
+/// Properties that we set: naming our value is harmless, another is refused.
+fn is_already_so(entry: &OptionEntry) -> Result<bool> {
+    let value = entry.value.trim().to_ascii_lowercase();
+    let (agrees, why) = match entry.key.as_str() {
+        "enable.auto.commit" => (value == "false", "offsets are committed to the group together with each checkpoint"),
+        "isolation.level" => (value == "read_committed", "rows of aborted transactions must never be read"),
+        "enable.idempotence" => {
+            (value == "true", "rows must keep their order and not repeat when a request is retried")
+        }
+        "acks" | "request.required.acks" => (value == "all" || value == "-1", "an acknowledged row must not be lost"),
+        _ => return Ok(false),
+    };
+    if agrees { Ok(true) } else { Err(forbidden(entry, why)) }
+}
+
+/// Asks librdkafka whether it takes the value.
+fn check_value(entry: &OptionEntry) -> Result<()> {
+    let mut config = ClientConfig::new();
+    config.set(&entry.key, entry.value.trim());
+    match config.create_native_config() {
+        Ok(_) => Ok(()),
+        // librdkafka's text repeats the value, which may be a password: say only what it wants.
+        Err(rdkafka::error::KafkaError::ClientConfig(_, text, ..)) if !is_secret(&entry.key) => {
+            Err(invalid(entry, &text))
+        }
+        Err(_) => Err(invalid(entry, "librdkafka refuses the value")),
+    }
+}
+
+fn check_file(entry: &OptionEntry, files_dir: Option<&Path>) -> Result<()> {
+    let path = PathBuf::from(entry.value.trim());
+    let Some(dir) = files_dir else { return Ok(()) };
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    // A link below the folder may point out of it.
+    let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let real_dir = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+    if climbs || !(real.starts_with(&real_dir) || (!path.exists() && path.starts_with(dir))) {
+        return Err(forbidden(entry, &format!("files are read only below {}", dir.display())));
+    }
+    Ok(())
+}
+
+fn is_secret(key: &str) -> bool {
+    ["password", "secret", "pem", "passphrase"].iter().any(|word| key.contains(word))
+}
+
+fn forbidden(entry: &OptionEntry, why: &str) -> Error {
+    Error::new(Code::ForbiddenOption, format!("option {} of connector kafka cannot be set", entry.key))
+        .with_detail(why)
+        .with_field(&entry.key)
+        .at(entry.location)
+}
+
+/// The error for a value that an option cannot have; the value itself is left out where it may be secret.
+pub(super) fn invalid(entry: &OptionEntry, what: &str) -> Error {
+    let value = if is_secret(&entry.key) { "***" } else { entry.value.as_str() };
+    Error::new(Code::InvalidOption, format!("option {} of connector kafka cannot be '{value}'", entry.key))
+        .with_detail(what)
+        .with_field(&entry.key)
+        .at(entry.location)
+}
+
+#[cfg(test)]
+mod tests {
+    use laminar_core::Location;
+
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> Options {
+        let location = Some(Location { line: 1, column: 1 });
+        let entry = |(k, v): &(&str, &str)| OptionEntry { key: k.to_string(), value: v.to_string(), location };
+        Options::new(pairs.iter().map(entry).collect()).unwrap()
+    }
+
+    #[track_caller]
+    fn check_translated(pairs: &[(&str, &str)], expected: &str) {
+        let text = match translate(&options(pairs)) {
+            Ok(options) => options.iter().map(|e| format!("{}={}", e.key, e.value)).collect::<Vec<_>>().join(" "),
+            Err(error) => error.moved_to(None).to_string(),
+        };
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn names_of_the_java_client_are_translated() {
+        check_translated(&[("fetch.max.wait.ms", "500"), ("group.id", "g")], "fetch.wait.max.ms=500 group_id=g");
+        check_translated(&[("offset", "earliest"), ("auto.offset.reset", "smallest")], "offset=earliest");
+        check_translated(&[("buffer.memory", "33554432")], "queue.buffering.max.kbytes=32768");
+        check_translated(
+            &[("offset", "timestamp"), ("auto.offset.reset", "latest")],
+            "options offset and auto.offset.reset differ: they are names of one setting",
+        );
+        check_translated(
+            &[("auto.offset.reset", "none")],
+            "option auto.offset.reset of connector kafka cannot be 'none': expected earliest or latest",
+        );
+    }
+
+    #[track_caller]
+    fn check_one(key: &str, value: &str, role: Role, expected: &str) {
+        let known = vec!["batch_size".to_string(), "topic".to_string()];
+        let text = match check(&options(&[(key, value)]), Some(role), &known, Some(Path::new("/certs"))) {
+            Ok(properties) => properties.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" "),
+            Err(error) => format!("{:?}", error.moved_to(None)),
+        };
+        assert!(text.starts_with(expected), "{text}\nexpected {expected}");
+    }
+
+    #[test]
+    fn properties_are_passed_on_or_refused() {
+        check_one("fetch.min.bytes", "1024", Role::Source, "fetch.min.bytes=1024");
+        check_one(
+            "fetch.min.bytes",
+            "many",
+            Role::Source,
+            "invalid_option: option fetch.min.bytes of connector kafka cannot",
+        );
+        check_one(
+            "fetch.min.bytes",
+            "1",
+            Role::Sink,
+            "conflicting_options: option fetch.min.bytes is for a source only",
+        );
+        check_one("partitioner", "fnv1a", Role::Source, "conflicting_options: option partitioner is for a sink only");
+        check_one("partitioner", "fnv1a", Role::Sink, "partitioner=fnv1a");
+        check_one("ssl.ca.location", "/certs/ca.pem", Role::Source, "ssl.ca.location=/certs/ca.pem");
+        check_one("ssl.ca.location", "/etc/passwd", Role::Source, "forbidden_option: option ssl.ca.location");
+        check_one("ssl.ca.location", "/certs/../etc/passwd", Role::Source, "forbidden_option: option ssl.ca.location");
+        check_one("plugin.library.paths", "x.so", Role::Source, "forbidden_option: option plugin.library.paths");
+        check_one("sasl.kerberos.kinit.cmd", "id", Role::Source, "forbidden_option: option sasl.kerberos.kinit.cmd");
+        check_one("ssl.engine.location", "x.so", Role::Source, "forbidden_option: option ssl.engine.location");
+        check_one("transactional.id", "mine", Role::Sink, "forbidden_option: option transactional.id");
+        check_one("enable.auto.commit", "false", Role::Source, "");
+        check_one("enable.auto.commit", "true", Role::Source, "forbidden_option: option enable.auto.commit");
+        check_one("isolation.level", "read_uncommitted", Role::Source, "forbidden_option: option isolation.level");
+        check_one("enable.idempotence", "false", Role::Sink, "forbidden_option: option enable.idempotence");
+        check_one("acks", "1", Role::Sink, "forbidden_option: option acks");
+        check_one("topic_pattern", "a.*", Role::Source, "not_supported: option topic_pattern");
+        check_one(
+            "schema_registry.endpoint",
+            "http://x",
+            Role::Source,
+            "not_supported: option schema_registry.endpoint",
+        );
+    }
+
+    #[test]
+    fn unknown_names_get_the_nearest_as_hint() {
+        let expected =
+            "unknown_option: connector kafka has no option fetch.mim.bytes (hint: did you mean fetch.min.bytes?)";
+        check_one("fetch.mim.bytes", "1", Role::Source, expected);
+        check_one(
+            "batchsize",
+            "1",
+            Role::Source,
+            "unknown_option: connector kafka has no option batchsize (hint: did you mean batch_size?)",
+        );
+        check_one(
+            "sasl.jaas.config",
+            "x",
+            Role::Source,
+            "unknown_option: connector kafka has no option sasl.jaas.config",
+        );
+    }
+
+    #[test]
+    fn librdkafka_knows_every_name() {
+        for (name, _, verdict) in PROPERTIES {
+            let mut config = ClientConfig::new();
+            config.set(*name, "1");
+            let error = match config.create_native_config() {
+                Err(rdkafka::error::KafkaError::ClientConfig(_, text, ..)) => text,
+                _ => continue,
+            };
+            let unknown = error.starts_with("No such configuration property");
+            assert!(!unknown || *verdict != Verdict::Pass, "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_value_is_not_repeated() {
+        let error =
+            invalid(&OptionEntry { key: "ssl.key.password".into(), value: "hunter2".into(), location: None }, "x");
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
+}

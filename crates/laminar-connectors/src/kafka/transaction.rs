@@ -1,0 +1,277 @@
+//! One Kafka transaction after another, shared by all sinks of a pipeline into one cluster.
+//!
+//! The transaction itself is the commit record: it holds the rows, the marker that names the epoch, and, for sources in the
+//! same cluster, the offsets of their groups. Whatever dies when, the broker has decided once `init_transactions` returns,
+//! and the marker says how.
+//!
+//! ```text
+//!  recover: init_transactions (fences) ─► read the last marker ─► begin
+//!  commit:  all rows reported? ─► marker ─► offsets ─► commit_transaction ─► begin
+//! ```
+//!
+//! The rule that must stay true: **a call whose outcome is unknown is never repeated.** The producer is given up and the
+//! job recovers from the marker.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use laminar_core::connector::SinkContext;
+use laminar_core::sink::{Committer, Marker, SourceProgress};
+use laminar_core::{Code, Error, Position, Result, SplitId};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::Producer as _;
+
+use super::admin;
+use super::client::{Cluster, REACH, blocking, drain_events, release};
+use super::error::{from_code, is_refusal};
+use super::marker;
+use super::native::{self, TransactionError};
+use super::producer::{Producer, call_error};
+use super::source::offset_list;
+
+/// How long the broker may take to decide what our predecessor left open.
+const INIT: Duration = Duration::from_secs(60);
+
+/// Shortest time after which the broker aborts a transaction that nobody ends.
+pub(super) const MIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The transactions of this process, so that all sinks of a pipeline into a cluster get the same one.
+#[derive(Default)]
+pub(super) struct Transactions {
+    open: Mutex<HashMap<(String, String), Weak<Transaction>>>,
+}
+
+impl Transactions {
+    /// The transaction of `ctx`'s pipeline in `cluster`.
+    ///
+    /// Errors: `conflicting_options` if another sink of the pipeline has other client settings: they share one producer.
+    pub fn get(self: &Arc<Self>, cluster: &Cluster, ctx: &SinkContext) -> Result<Arc<Transaction>> {
+        let transactional_id = format!("laminar.{}.{}", ctx.instance, ctx.pipeline);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, transaction| transaction.strong_count() > 0);
+        let key = (transactional_id.clone(), cluster.name().to_string());
+        if let Some(transaction) = open.get(&key).and_then(Weak::upgrade) {
+            if !transaction.identity.cluster.is_same_client(cluster) {
+                let what = format!(
+                    "two sinks of a pipeline write to kafka at {} with different client settings",
+                    cluster.name()
+                );
+                return Err(Error::new(Code::ConflictingOptions, what)
+                    .with_detail("they share one transaction, and so one client")
+                    .with_hint("give both sinks the same compression, linger_ms and librdkafka properties"));
+            }
+            return Ok(transaction);
+        }
+        let timeout = MIN_TIMEOUT.max(ctx.checkpoint_interval * 3);
+        let transaction = Arc::new(Transaction {
+            identity: Arc::new(Identity { transactional_id, cluster: cluster.clone(), timeout }),
+            producer: Mutex::new(None),
+            cluster_id: Mutex::new(None),
+            all: Arc::clone(self),
+        });
+        open.insert(key, Arc::downgrade(&transaction));
+        Ok(transaction)
+    }
+
+    /// Two lists of brokers that lead to one cluster would fence each other for ever.
+    fn claim(&self, ours: &Transaction, cluster_id: &str) -> Result<()> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for other in open.values().filter_map(Weak::upgrade) {
+            let (theirs, mine) = (&other.identity, &ours.identity);
+            let same = theirs.transactional_id == mine.transactional_id && theirs.cluster.name() != mine.cluster.name();
+            if same && other.cluster_id().as_deref() == Some(cluster_id) {
+                let what = format!("{} and {} are the same kafka cluster", theirs.cluster.name(), mine.cluster.name());
+                return Err(Error::new(Code::ConflictingOptions, what)
+                    .with_hint("give all sinks of a pipeline into one cluster the same bootstrap_servers")
+                    .with_field("bootstrap_servers"));
+            }
+        }
+        *ours.cluster_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(cluster_id.to_string());
+        Ok(())
+    }
+}
+
+/// The transactions of one pipeline in one cluster.
+pub(super) struct Transaction {
+    identity: Arc<Identity>,
+    producer: Mutex<Option<Arc<Producer>>>,
+    cluster_id: Mutex<Option<String>>,
+    all: Arc<Transactions>,
+}
+
+/// Whose transactions they are, and where.
+struct Identity {
+    /// The same after every restart: a newcomer fences the old one. Also the marker's key.
+    transactional_id: String,
+    cluster: Cluster,
+    timeout: Duration,
+}
+
+impl Transaction {
+    /// The producer whose transaction is open.
+    pub fn producer(&self) -> Result<Arc<Producer>> {
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        producer.ok_or_else(|| Error::internal("a kafka sink was opened before its transactions were recovered"))
+    }
+
+    /// How long rows may take to be acknowledged; later, the broker has aborted them.
+    pub fn timeout(&self) -> Duration {
+        self.identity.timeout
+    }
+
+    fn cluster_id(&self) -> Option<String> {
+        self.cluster_id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, producer: Option<Arc<Producer>>) {
+        let old = std::mem::replace(&mut *self.producer.lock().unwrap_or_else(PoisonError::into_inner), producer);
+        old.into_iter().for_each(release);
+    }
+}
+
+/// The calls that wait for the broker; each blocks.
+impl Identity {
+    fn cluster_id(&self) -> Result<String> {
+        let client = self.cluster.inspector("read_committed")?;
+        let id = client.client().fetch_cluster_id(REACH);
+        drain_events(&client);
+        id.ok_or_else(|| self.cluster.unreachable(client.context()))
+    }
+
+    /// A producer that fenced its predecessors, with no transaction open.
+    fn initialise(&self) -> Result<Producer> {
+        let timeout_ms = self.timeout.as_millis().to_string();
+        let settings =
+            [("transactional.id", self.transactional_id.as_str()), ("transaction.timeout.ms", timeout_ms.as_str())];
+        let producer = Producer::new(&self.cluster, &settings)?;
+        let initialised = producer.client()?.init_transactions(INIT);
+        initialised.map_err(|error| self.init_error(&producer, &error))?;
+        Ok(producer)
+    }
+
+    fn init_error(&self, producer: &Producer, error: &KafkaError) -> Error {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::InvalidTransactionTimeout) => timeout_too_long(&self.cluster, self.timeout, None),
+            Some(RDKafkaErrorCode::OperationTimedOut) => match producer.client() {
+                Ok(client) => self.cluster.unreachable(client.context()),
+                Err(error) => error,
+            },
+            _ => call_error(producer, "transactions cannot be used", error),
+        }
+    }
+
+    fn begin(producer: &Producer) -> Result<()> {
+        let begun = producer.client()?.begin_transaction();
+        begun.map_err(|e| call_error(producer, "no transaction can be begun", &e))
+    }
+
+    fn commit(&self, producer: &Producer, value: &[u8], sources: &[SourceProgress]) -> Result<()> {
+        producer.check_counts()?;
+        let key = self.transactional_id.as_bytes();
+        let mut topic = producer.topic(marker::TOPIC)?;
+        producer.produce(&mut topic, std::iter::once((Some(key), value)), 1, key.len() + value.len())?;
+        let client = producer.client()?;
+        let limit_ms = i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX);
+        for (group_id, positions) in groups(sources, self.cluster.name()) {
+            let positions: Vec<_> = positions.into_iter().collect();
+            native::send_offsets(client, &group_id, &offset_list(&positions)?, limit_ms)
+                .map_err(|e| self.commit_error(&format!("offsets of group {group_id} cannot be committed"), &e))?;
+        }
+        producer.settle(self.timeout)?;
+        producer.check_counts()?;
+        native::commit_transaction(client, limit_ms)
+            .map_err(|e| self.commit_error("the transaction was not committed", &e))?;
+        Self::begin(producer)
+    }
+
+    fn commit_error(&self, what: &str, error: &TransactionError) -> Error {
+        let what = format!("kafka at {}: {what}", self.cluster.name());
+        let mapped = from_code(what.clone(), error.code, &error.text);
+        if mapped.code() == Code::Fenced || is_refusal(error.code) {
+            return mapped;
+        }
+        let detail = match (error.fatal, error.aborted) {
+            (true, _) => "the client cannot go on",
+            (_, true) => "it must be aborted",
+            _ => "its outcome is unknown",
+        };
+        let unknown = Error::new(Code::CommitUnknown, what).with_detail(format!("{}; {detail}", error.text));
+        match mapped.hint() {
+            Some(hint) => unknown.with_hint(hint),
+            None => unknown,
+        }
+    }
+}
+
+#[async_trait]
+impl Committer for Transaction {
+    fn id(&self) -> &str {
+        self.identity.cluster.name()
+    }
+
+    async fn recover(&self) -> Result<Option<Marker>> {
+        self.replace(None);
+        let identity = Arc::clone(&self.identity);
+        let cluster_id = blocking(move || identity.cluster_id()).await?;
+        self.all.claim(self, &cluster_id)?;
+        let cluster = &self.identity.cluster;
+        admin::ensure_progress_topic(cluster, marker::TOPIC).await?;
+
+        let identity = Arc::clone(&self.identity);
+        let producer = Arc::new(blocking(move || identity.initialise()).await?);
+        let last = marker::read(cluster, &self.identity.transactional_id).await?;
+        let begun = Arc::clone(&producer);
+        blocking(move || Identity::begin(&begun)).await?;
+        self.replace(Some(producer));
+        tracing::info!(
+            cluster = cluster.name(),
+            transactional_id = self.identity.transactional_id,
+            epoch = last.as_ref().map(|m| m.epoch.0),
+            "kafka transactions recovered"
+        );
+        Ok(last)
+    }
+
+    async fn commit(&self, marker: &Marker, sources: &[SourceProgress]) -> Result<()> {
+        let producer = self.producer()?;
+        let value = marker::encode(marker)?;
+        let (identity, used, sources) = (Arc::clone(&self.identity), Arc::clone(&producer), sources.to_vec());
+        let outcome = blocking(move || identity.commit(&used, &value, &sources)).await;
+        if let Err(error) = &outcome {
+            // Whatever the broker decided, this producer must not decide again.
+            producer.fail(error.clone());
+            self.replace(None);
+        }
+        outcome
+    }
+}
+
+/// The smallest position of each split, by group, for the groups of this cluster. Two sources of a pipeline may read the
+/// same split for the same group.
+fn groups(sources: &[SourceProgress], cluster: &str) -> BTreeMap<String, BTreeMap<SplitId, Position>> {
+    let mut groups: BTreeMap<String, BTreeMap<SplitId, Position>> = BTreeMap::new();
+    for source in sources {
+        let Some(group) = source.group.as_ref().filter(|group| group.cluster == cluster) else { continue };
+        for (split, position) in &source.positions {
+            let known = groups.entry(group.group_id.clone()).or_default().entry(split.clone()).or_insert(*position);
+            *known = (*known).min(*position);
+        }
+    }
+    groups
+}
+
+/// The error for a broker that does not allow transactions as long as ours.
+pub(super) fn timeout_too_long(cluster: &Cluster, ours: Duration, broker_ms: Option<&str>) -> Error {
+    let what = format!("kafka at {} does not allow transactions of {} s", cluster.name(), ours.as_secs());
+    let error = Error::new(Code::InvalidOption, what).with_hint(format!(
+        "set transaction.max.timeout.ms of the broker to at least {}, shorten checkpoint_interval, or use delivery = 'at_least_once'",
+        ours.as_millis()
+    ));
+    match broker_ms {
+        Some(ms) => error.with_detail(format!("its transaction.max.timeout.ms is {ms}")),
+        None => error.with_detail("they last three checkpoint intervals, and at least a minute"),
+    }
+}

@@ -1,0 +1,11 @@
+//! The Kafka connector against a real Apache Kafka: LAMINAR_TEST_KAFKA says where it is.
+//!
+//! What was written or committed is always judged by a client of its own, made directly from librdkafka's wrapper, never by
+//! the code under test.
+
+mod admin;
+mod dev_broker;
+mod sink;
+mod source;
+mod support;
+mod transaction;

@@ -1,0 +1,249 @@
+//! Reading: order, positions, starts, ends, and what goes wrong.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use laminar_core::source::{BatchLimit, Fetched, SplitStart, TimestampType};
+use laminar_core::{Code, Position, SplitId};
+use rdkafka::admin::AdminOptions;
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::support::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_once_in_order_with_positions() {
+    let topic = topic("source", 3).await;
+    put(&topic, (0..3000).map(|i| value(i % 3, format!("{}", i / 3))));
+    let source = open_source(&[("topic", &topic)], None);
+    let splits = source.discover().await.unwrap();
+    assert_eq!(splits, (0..3).map(|p| SplitId::new(format!("{topic}/{p}"))).collect::<Vec<_>>());
+    let mut reader = reader(&source).await;
+    let mut by_split: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (split, position, _, value) in take(&mut reader, 3000).await {
+        assert_eq!(value, Some(position.to_string()));
+        by_split.entry(split).or_default().push(position);
+    }
+    assert!(by_split.values().all(|positions| positions.iter().copied().eq(0..1000)));
+    assert_eq!(reader.positions(), splits.iter().map(|s| (s.clone(), Position(1000))).collect::<Vec<_>>());
+    assert_eq!(source.ends(&splits).await.unwrap(), vec![Some(Position(1000)); 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_goes_on_where_another_stood() {
+    let topic = topic("source", 1).await;
+    put(&topic, (0..100).map(|i| value(0, i.to_string())));
+    let source = open_source(&[("topic", &topic)], None);
+    let mut reader = reader_at(&source, &[(SplitId::new(format!("{topic}/0")), Position(40))]).await;
+    assert_eq!(take(&mut reader, 60).await.first().map(|s| s.1), Some(40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_topics_are_read_by_one_reader() {
+    let (a, b) = (topic("a", 1).await, topic("b", 2).await);
+    put(&a, [value(0, "a0")]);
+    put(&b, [value(0, "b0"), value(1, "b1")]);
+    let source = open_source(&[("topics", &format!("{b},{a}"))], None);
+    let mut reader = reader(&source).await;
+    let mut seen: Vec<_> = take(&mut reader, 3).await.into_iter().map(|s| (s.0, s.3.unwrap())).collect();
+    seen.sort();
+    let expected = [(format!("{a}/0"), "a0"), (format!("{b}/0"), "b0"), (format!("{b}/1"), "b1")];
+    assert_eq!(seen, expected.map(|(split, value)| (split, value.to_string())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_headers_timestamps_and_tombstones() {
+    let topic = topic("source", 1).await;
+    let headers =
+        vec![("a".to_string(), Some("1".to_string())), ("b".to_string(), None), ("a".to_string(), Some(String::new()))];
+    put(
+        &topic,
+        [
+            Record {
+                key: Some("k".into()),
+                value: Some("v".into()),
+                millis: Some(1_700_000_000_123),
+                headers,
+                partition: 0,
+            },
+            Record { key: Some("k".into()), ..Record::default() },
+        ],
+    );
+    let source = open_source(&[("topic", &topic)], None);
+    let mut reader = reader(&source).await;
+    let Fetched::Records(fetched) = reader.next(BatchLimit { rows: 1, bytes: 1 << 20 }).await.unwrap() else {
+        panic!()
+    };
+    let record = fetched.records.get(0);
+    assert_eq!((record.key, record.value), (Some(b"k".as_slice()), Some(b"v".as_slice())));
+    assert_eq!((record.timestamp_micros, record.timestamp_type), (1_700_000_000_123_000, TimestampType::CreateTime));
+    let mut seen = Vec::new();
+    record.headers(&mut |name, value| seen.push((name.to_string(), value.map(<[u8]>::to_vec))));
+    assert_eq!(seen, [("a".into(), Some(b"1".to_vec())), ("b".into(), None), ("a".into(), Some(Vec::new()))]);
+    assert_eq!(take(&mut reader, 1).await, [(format!("{topic}/0"), 1, Some("k".into()), None)]);
+    assert_eq!(reader.positions(), [(SplitId::new(format!("{topic}/0")), Position(2))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_keep_to_their_limits() {
+    let topic = topic("source", 1).await;
+    put(&topic, (0..5000).map(|_| value(0, "x".repeat(1000))));
+    let source = open_source(&[("topic", &topic)], None);
+    let mut reader = reader(&source).await;
+    let mut count = 0;
+    while count < 5000 {
+        let Fetched::Records(fetched) = reader.next(BatchLimit { rows: 700, bytes: 100_000 }).await.unwrap() else {
+            panic!()
+        };
+        // The limit in bytes is looked at every 256 records.
+        assert!(fetched.records.len() <= 356 + 256, "{}", fetched.records.len());
+        count += fetched.records.len();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_is_a_number_before_the_first_record() {
+    let topic = topic("source", 2).await;
+    put(&topic, (0..10).map(|i| value(0, i.to_string())));
+    let source = open_source(&[("topic", &topic), ("offset", "latest")], None);
+    let before = reader(&source).await.positions();
+    assert_eq!(before.iter().map(|(_, p)| p.0).collect::<Vec<_>>(), [10, 0]);
+    put(&topic, [value(0, "new"), value(1, "first")]);
+    let mut seen = take(&mut reader_at(&source, &before).await, 2).await;
+    seen.sort();
+    assert_eq!(seen.into_iter().map(|s| s.3.unwrap()).collect::<Vec<_>>(), ["new", "first"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timestamp_is_the_first_record_not_older() {
+    let topic = topic("source", 2).await;
+    put(
+        &topic,
+        [1000, 2000, 3000].map(|ms| Record { millis: Some(ms), value: Some(ms.to_string()), ..Record::default() }),
+    );
+    let check = async |timestamp: &str, expected: [u64; 2]| {
+        let source = open_source(&[("topic", &topic), ("offset", "timestamp"), ("timestamp", timestamp)], None);
+        let positions = reader(&source).await.positions();
+        assert_eq!(positions.iter().map(|(_, p)| p.0).collect::<Vec<_>>(), expected, "{timestamp}");
+    };
+    check("1500", [1, 0]).await;
+    check("1970-01-01T00:00:02Z", [1, 0]).await;
+    check("3001", [3, 0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aborted_records_are_skipped_and_the_end_is_reached() {
+    let topic = topic("source", 1).await;
+    let producer: BaseProducer = client(&[("transactional.id", &unique("txn"))]).create().unwrap();
+    producer.init_transactions(SOON).unwrap();
+    producer.begin_transaction().unwrap();
+    send(&producer, &topic, [value(0, "kept")]);
+    producer.commit_transaction(SOON).unwrap();
+    producer.begin_transaction().unwrap();
+    send(&producer, &topic, [value(0, "aborted"), value(0, "aborted too")]);
+    producer.abort_transaction(SOON).unwrap();
+
+    let source = open_source(&[("topic", &topic)], None);
+    let mut reader = reader(&source).await;
+    let split = SplitId::new(format!("{topic}/0"));
+    let end = source.ends(std::slice::from_ref(&split)).await.unwrap()[0].unwrap();
+    assert_eq!(end, Position(5)); // kept, commit, aborted, aborted too, abort
+    let mut seen = Vec::new();
+    while reader.positions()[0].1 < end {
+        let Fetched::Records(fetched) = tokio::time::timeout(SOON, reader.next(LIMIT)).await.unwrap().unwrap() else {
+            panic!()
+        };
+        seen.extend((0..fetched.records.len()).map(|i| fetched.records.get(i).value.unwrap().to_vec()));
+        assert_eq!(fetched.runs.last().unwrap().next, reader.positions()[0].1);
+    }
+    assert_eq!(seen, [b"kept".to_vec()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_a_wait_loses_nothing() {
+    let topic = topic("source", 1).await;
+    let source = open_source(&[("topic", &topic)], None);
+    let mut reader = reader(&source).await;
+    for round in 0..20 {
+        // Nothing is there yet, so each of these waits is dropped.
+        assert!(tokio::time::timeout(Duration::from_millis(5), reader.next(LIMIT)).await.is_err());
+        put(&topic, (0..50).map(|i| value(0, (round * 50 + i).to_string())));
+        let seen = take(&mut reader, 50).await;
+        assert!(seen.iter().map(|s| s.1).eq(round * 50..round * 50 + 50));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpointed_positions_become_the_groups_offsets() {
+    let topic = topic("source", 1).await;
+    put(&topic, (0..10).map(|i| value(0, i.to_string())));
+    let (pipeline, group) = (unique("p"), unique("group"));
+    for (pairs, group) in [
+        (vec![("topic", topic.as_str())], format!("laminar-{pipeline}")),
+        (vec![("topic", topic.as_str()), ("group_id", group.as_str())], group.clone()),
+        // The interval holds commits back; closing the reader sends the last.
+        (
+            vec![("topic", topic.as_str()), ("group_id", &format!("{group}-slow")), ("commit.interval.ms", "3600000")],
+            format!("{group}-slow"),
+        ),
+    ] {
+        let source = open_source(&pairs, Some(&pipeline));
+        assert_eq!(source.group().unwrap().group_id, group);
+        let mut reader = reader(&source).await;
+        take(&mut reader, 10).await;
+        for position in [3, 7] {
+            reader.checkpointed(&[(SplitId::new(format!("{topic}/0")), Position(position))]).await;
+        }
+        drop(reader);
+        let deadline = Instant::now() + SOON;
+        while committed(&group, &topic, 0).await != Some(7) {
+            assert!(Instant::now() < deadline, "{group}: {:?}", committed(&group, &topic, 0).await);
+        }
+    }
+    let preview = open_source(&[("topic", &topic), ("group_id", &format!("{group}-preview"))], None);
+    assert_eq!(preview.group(), None);
+    let mut reader = reader(&preview).await;
+    take(&mut reader, 10).await;
+    reader.checkpointed(&reader.positions()).await;
+    drop(reader);
+    assert_eq!(committed(&format!("{group}-preview"), &topic, 0).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_gone_are_an_error() {
+    let topic = topic("source", 1).await;
+    put(&topic, (0..10).map(|i| value(0, i.to_string())));
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, 0, Offset::Offset(5)).unwrap();
+    admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
+    let source = open_source(&[("topic", &topic)], None);
+    let split = SplitId::new(format!("{topic}/0"));
+    for position in [2, 999] {
+        let mut reader = reader_at(&source, &[(split.clone(), Position(position))]).await;
+        let error = tokio::time::timeout(SOON, reader.next(LIMIT)).await.unwrap().err().unwrap();
+        assert_eq!(error.code(), Code::DataLoss, "{error:?}");
+        assert!(
+            error.to_string().starts_with(&format!("cannot read partition 0 of topic {topic} at offset {position}"))
+        );
+        assert_eq!(reader.positions(), [(split.clone(), Position(position))]);
+    }
+    assert_eq!(take(&mut reader(&source).await, 5).await[0].1, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_topic_and_an_unreachable_broker_are_told_apart() {
+    let missing = unique("missing");
+    let error = open_source(&[("topic", &missing)], None).discover().await.err().unwrap();
+    assert_eq!(error.code(), Code::UnknownTopic, "{error:?}");
+    assert!(error.to_string().contains(&missing));
+    let source = open_source(&[("topic", &missing)], None);
+    let open = source.open(vec![SplitStart { split: SplitId::new(format!("{missing}/0")), position: None }]);
+    assert_eq!(open.await.err().unwrap().code(), Code::UnknownTopic);
+
+    let start = Instant::now();
+    let error =
+        open_source(&[("topic", "t"), ("bootstrap_servers", "127.0.0.1:1")], None).discover().await.err().unwrap();
+    assert_eq!(error.code(), Code::Unreachable, "{error:?}");
+    assert!(error.detail().unwrap().contains("Connection refused"), "{error:?}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}

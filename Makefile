@@ -10,7 +10,8 @@ help: ## this list
 install: ## installs what this machine lacks (Debian packages); silent when nothing is missing
 	@scripts/install.sh
 
-demo: install ## Laminar at work: orders through a real Kafka, filtered and transformed in SQL
+demo: ## Laminar at work: generated orders through Kafka, filtered and transformed in SQL
+	@scripts/install.sh build
 	@scripts/demo.sh
 
 test: install lint ## every test, against a real Kafka and PostgreSQL that it starts and stops

@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
-# Installs what building, testing and the demo need and this machine lacks. Silent, and asks nobody's leave, when
-# nothing is missing: then it only looks. Written for Debian and Ubuntu; elsewhere it says what is missing.
-# Rust itself is left to rustup.
+# Installs what this machine lacks: `install.sh build` what building needs, `install.sh` what testing needs too. Silent,
+# and asks nobody's leave, when nothing is missing: then it only looks. Written for Debian and Ubuntu; elsewhere it says
+# what is missing. Rust itself is left to rustup.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+purpose=${1:-test}
+
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# One line a need: how to see that it is there | the Debian packages that bring it.
+# One line a need: how to see that it is there || the Debian package that brings it.
 missing() {
   have cc && have make || echo build-essential
   have pkg-config || echo pkg-config
   have perl || echo perl
   [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
   [ -e /usr/include/zlib.h ] || echo zlib1g-dev
+  [ "$purpose" = build ] && return
   have java || echo default-jre-headless
   have mvn || echo maven
   have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql

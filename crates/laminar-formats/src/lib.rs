@@ -50,6 +50,7 @@ pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Dec
             Ok(Box::new(record::RecordDecoder::new(json::Unstructured::new(!plan.wanted.is_empty()), plan)?))
         }
         Known::Json => {
+            plan.value_columns.iter().try_for_each(json::check_column)?;
             let values = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }

@@ -113,7 +113,17 @@ const LATER: [&str; 8] =
     ["debezium_json", "avro", "confluent_avro", "protobuf", "csv", "parquet", "json_schema", "confluent_json"];
 
 impl FormatOptions {
-    /// Is every option understood, and can the format fill or write these columns? No I/O.
+    /// Can this be a table of that role? What [`decoder`](crate::decoder()) and [`encoder`](crate::encoder()) would say, for
+    /// a table that is only being created. No I/O.
+    pub fn check_table(&self, role: Role, table: &TableSpec) -> Result<()> {
+        self.check(table)?;
+        match role {
+            Role::Source => crate::decoder(self, table).map(drop),
+            Role::Sink => crate::encoder(self, table.schema()).map(drop),
+        }
+    }
+
+    /// Is every option understood, and can the format fill or write these columns, whichever the table is for? No I/O.
     ///
     /// Errors: `not_supported` (a format or column type that does not work yet), `invalid_option` (no such format),
     /// `conflicting_options` (an option of another format), `column_count` and `type_mismatch` (columns that do not fit).
@@ -124,7 +134,10 @@ impl FormatOptions {
         }
         let columns: Vec<&Column> = table.columns.iter().filter(|c| c.metadata.is_none()).collect();
         if format == Known::Json && !self.unstructured() {
-            return columns.iter().try_for_each(|column| json::check_column(column));
+            return columns.iter().try_for_each(|column| match json::can_write(&column.data_type) {
+                true => Ok(()),
+                false => json::check_column(column),
+            });
         }
         let what = if format == Known::Raw { "format raw" } else { "json.unstructured" };
         let [column] = columns.as_slice() else {

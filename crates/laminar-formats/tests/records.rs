@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::util::pretty::pretty_format_batches;
+use laminar_core::connector::Role;
 use laminar_core::format::{DecodeError, Decoder};
 use laminar_core::options::Options;
 use laminar_core::source::{RawRecord, RawRecords, TimestampType};
@@ -240,4 +241,13 @@ fn what_does_not_fit_is_refused() {
         "unknown_column: a record has no metadata colour \
          (hint: metadata: topic, partition, offset, timestamp, timestamp_type, key, headers)",
     );
+}
+
+#[test]
+fn a_sink_may_have_types_that_a_source_cannot_read() {
+    let spec = table(vec![column("a", DataType::Interval(arrow::datatypes::IntervalUnit::DayTime))]);
+    let json = options(&[]);
+    json.check(&spec).unwrap();
+    json.check_table(Role::Sink, &spec).unwrap();
+    assert_eq!(json.check_table(Role::Source, &spec).unwrap_err().code(), Code::NotSupported);
 }

@@ -131,7 +131,8 @@ pub(crate) fn plain_type(data_type: &DataType) -> DataType {
     }
 }
 
-fn can_write(data_type: &DataType) -> bool {
+/// Can a column of the type be written?
+pub(crate) fn can_write(data_type: &DataType) -> bool {
     let plain = plain_type(data_type);
     let castable = plain == *data_type || can_cast_types(data_type, &plain);
     castable

@@ -230,6 +230,9 @@ impl Maps {
 
     /// Key and value start of each entry of the current row, if a key is there twice.
     fn without_repeated(&self, first: usize, starts: Vec<usize>) -> Option<Vec<(Vec<u8>, usize)>> {
+        if starts.len() < 2 {
+            return None;
+        }
         let mut places: HashMap<&[u8], usize> = HashMap::with_capacity(starts.len());
         let mut unique: Vec<(&[u8], usize)> = Vec::with_capacity(starts.len());
         let count = starts.len();

@@ -9,15 +9,10 @@ use laminar_core::sink::{Committer, Delivery, Sink, SinkWriter};
 use laminar_core::source::Source;
 use laminar_core::table::TableSpec;
 use laminar_core::{Changes, Epoch, Options, Result, TaskId};
-use schemars::{JsonSchema, schema_for};
-use serde::Deserialize;
+use schemars::schema_for;
 
-use crate::declared::{Declared, schema};
+use crate::declared::{Declared, NoOptions, schema};
 use crate::staged::{Stages, no_source, only_at_least_once};
-
-/// `blackhole` has no options.
-#[derive(Deserialize, JsonSchema)]
-struct BlackholeOptions {}
 
 /// See the module. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -44,10 +39,10 @@ impl Connector for BlackholeConnector {
         None
     }
     fn sink_schema(&self) -> Option<serde_json::Value> {
-        Some(schema([schema_for!(BlackholeOptions)]))
+        Some(schema([schema_for!(NoOptions)]))
     }
     fn check_connection(&self, options: &Options) -> Result<()> {
-        Declared::new("connector blackhole", options).with::<BlackholeOptions>().check()
+        Declared::new("connector blackhole", options).with::<NoOptions>().check()
     }
     fn check_table(&self, role: Role, options: &Options, _: &TableSpec) -> Result<()> {
         if role == Role::Sink { self.check_connection(options) } else { Err(no_source("blackhole")) }

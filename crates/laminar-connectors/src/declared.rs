@@ -8,10 +8,15 @@ use laminar_core::options::{names, unknown};
 use laminar_core::{Code, Error, Options, Result};
 use laminar_formats::FormatOptions;
 use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::batch::BatchOptions;
+
+/// A connector, or one of its directions, without options of its own.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub(crate) struct NoOptions {}
 
 /// The options of one table, as `connector NAME` in messages.
 pub(crate) struct Declared<'a> {

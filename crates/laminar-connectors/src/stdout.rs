@@ -15,7 +15,7 @@ use laminar_core::{Changes, Code, Epoch, Error, Options, Result, TaskId};
 use laminar_formats::FormatOptions;
 use schemars::schema_for;
 
-use crate::declared::{Declared, read_sink, schema};
+use crate::declared::{Declared, NoOptions, read_sink, schema};
 use crate::files::blocking;
 use crate::staged::{Stages, no_source, only_at_least_once};
 
@@ -43,7 +43,7 @@ impl StdoutConnector {
 }
 
 fn read(options: &Options) -> Result<FormatOptions> {
-    read_sink::<(), ()>(SUBJECT, options).map(|(_, format)| format)
+    read_sink::<NoOptions, NoOptions>(SUBJECT, options).map(|(_, format)| format)
 }
 
 #[async_trait]

@@ -440,8 +440,8 @@ fn rules_that_make_no_sense_are_refused() {
     );
     check(
         Int64,
-        &[("fields.total.mim", "1")],
-        "unknown_option: column total of connector datagen has no option mim (hint: did you mean min?)",
+        &[("fields.total.lenght", "1")],
+        "unknown_option: column total of connector datagen has no option lenght (hint: did you mean length?)",
     );
     check(
         Int64,
@@ -485,8 +485,8 @@ fn rules_that_make_no_sense_are_refused() {
         &[],
         "not_supported: connector datagen cannot fill column total of type List(Int64)",
     );
-    let field = DatagenConnector.check_connection(&options(&[("fields.total.mim", "1")])).unwrap_err();
-    assert_eq!(field.field(), Some("fields.total.mim"));
+    let field = DatagenConnector.check_connection(&options(&[("fields.total.lenght", "1")])).unwrap_err();
+    assert_eq!(field.field(), Some("fields.total.lenght"));
 }
 
 // --- stdout and blackhole ---

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
-use arrow_json::LineDelimitedWriter;
+use arrow_json::WriterBuilder;
+use arrow_json::writer::LineDelimited;
 use laminar_core::connector::{Connector, SinkContext, SourceContext};
 use laminar_core::sink::{Delivery, Marker, Sink, SinkWriter};
 use laminar_core::source::{BatchLimit, Fetched, Source, SourceReader, SplitStart};
@@ -68,7 +69,7 @@ pub type Read = BTreeMap<SplitId, Vec<String>>;
 const LIMIT: BatchLimit = BatchLimit { rows: 3, bytes: 1 << 20 };
 
 fn as_lines(rows: &RecordBatch) -> Vec<String> {
-    let mut writer = LineDelimitedWriter::new(Vec::new());
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
     writer.write(rows).unwrap();
     writer.finish().unwrap();
     String::from_utf8(writer.into_inner()).unwrap().lines().map(str::to_string).collect()

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use laminar_core::{Code, Error, Result};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::client::{self, Cluster, Events, REACH, blocking};
 use super::error::{from_code, from_kafka};
+use super::marker;
 
 /// How long a new topic may take to become usable.
 const CREATION: Duration = Duration::from_secs(10);
@@ -22,9 +22,7 @@ async fn brokers(cluster: &Cluster) -> Result<(usize, i32)> {
     let cluster = cluster.clone();
     blocking(move || {
         let client = cluster.inspector("read_committed")?;
-        let metadata = client.fetch_metadata(Some("__laminar_progress"), REACH);
-        client::drain_events(&client);
-        let metadata = metadata.map_err(|_| cluster.unreachable(client.context()))?;
+        let metadata = client::metadata(&cluster, &client, Some(marker::TOPIC), REACH)?;
         let id = metadata.brokers().first().map_or(-1, |broker| broker.id());
         Ok((metadata.brokers().len(), id))
     })

@@ -14,6 +14,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 use rdkafka::{ClientConfig, Statistics, TopicPartitionList};
 
@@ -244,6 +245,30 @@ impl ProducerContext for Events {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
+/// What the cluster says of itself and of `topic`, or of every topic. Blocks at most `limit`, less if we are refused.
+///
+/// Errors: `unreachable`, `authentication_failed`.
+pub(super) fn metadata(
+    cluster: &Cluster,
+    client: &BaseConsumer<Events>,
+    topic: Option<&str>,
+    limit: Duration,
+) -> Result<Metadata> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let outcome = client.fetch_metadata(topic, left.clamp(Duration::from_millis(100), Duration::from_millis(500)));
+        drain_events(client);
+        match outcome {
+            Ok(metadata) => return Ok(metadata),
+            Err(_) if client.context().refused().is_some() || left.is_zero() => {
+                return Err(cluster.unreachable(client.context()));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
 /// Partition numbers of a topic, ascending. Blocks at most `limit`.
 ///
 /// Errors: `unreachable`, `authentication_failed`, `unknown_topic`.
@@ -256,19 +281,10 @@ pub(super) fn partitions(
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let slice = left.clamp(Duration::from_millis(100), Duration::from_secs(1));
-        let outcome = client.fetch_metadata(Some(topic), slice);
-        drain_events(client);
-        match outcome {
-            Ok(metadata) => match topic_partitions(&metadata, topic) {
-                Ok(partitions) => return Ok(partitions),
-                Err(code) if creating(code) && !left.is_zero() => std::thread::sleep(Duration::from_millis(100)),
-                Err(code) => return Err(topic_error(cluster, topic, code)),
-            },
-            Err(_) if client.context().refused().is_some() || left.is_zero() => {
-                return Err(cluster.unreachable(client.context()));
-            }
-            Err(_) => {}
+        match topic_partitions(&metadata(cluster, client, Some(topic), left)?, topic) {
+            Ok(partitions) => return Ok(partitions),
+            Err(code) if creating(code) && !left.is_zero() => std::thread::sleep(Duration::from_millis(100)),
+            Err(code) => return Err(topic_error(cluster, topic, code)),
         }
     }
 }
@@ -280,7 +296,7 @@ pub(super) fn drain_events(client: &BaseConsumer<Events>) {
     }
 }
 
-fn topic_partitions(metadata: &rdkafka::metadata::Metadata, topic: &str) -> Result<Vec<i32>, RDKafkaErrorCode> {
+fn topic_partitions(metadata: &Metadata, topic: &str) -> Result<Vec<i32>, RDKafkaErrorCode> {
     let found =
         metadata.topics().iter().find(|t| t.name() == topic).ok_or(RDKafkaErrorCode::UnknownTopicOrPartition)?;
     if let Some(code) = found.error() {

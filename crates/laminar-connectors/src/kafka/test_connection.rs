@@ -6,12 +6,11 @@ use std::time::Duration;
 use laminar_core::connector::TestStage;
 use laminar_core::sink::Delivery;
 use laminar_core::{Code, Error, Result};
-use rdkafka::consumer::Consumer;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::admin::{broker_setting, creation_hint, topic_exists};
-use super::client::{Cluster, REACH, blocking, drain_events, partitions};
+use super::client::{Cluster, REACH, blocking, metadata, partitions};
 use super::options::{SinkSettings, SourceSettings, Written};
 use super::transaction::{MIN_TIMEOUT, timeout_too_long};
 
@@ -145,12 +144,7 @@ async fn describe(cluster: &Cluster) -> Result<usize> {
     let cluster = cluster.clone();
     blocking(move || {
         let client = cluster.inspector("read_committed")?;
-        let metadata = client.fetch_metadata(None, REACH);
-        drain_events(&client);
-        match metadata {
-            Ok(metadata) => Ok(metadata.brokers().len()),
-            Err(_) => Err(cluster.unreachable(client.context())),
-        }
+        Ok(metadata(&cluster, &client, None, REACH)?.brokers().len())
     })
     .await
 }

@@ -25,7 +25,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer as _;
 
 use super::admin;
-use super::client::{Cluster, REACH, blocking, drain_events, release};
+use super::client::{Cluster, REACH, blocking, metadata, release};
 use super::error::{from_code, is_refusal};
 use super::marker;
 use super::native::{self, TransactionError};
@@ -136,9 +136,9 @@ impl Transaction {
 impl Identity {
     fn cluster_id(&self) -> Result<String> {
         let client = self.cluster.inspector("read_committed")?;
-        let id = client.client().fetch_cluster_id(REACH);
-        drain_events(&client);
-        id.ok_or_else(|| self.cluster.unreachable(client.context()))
+        // Metadata brings the id with it; waiting for the id alone would not end when we are refused.
+        metadata(&self.cluster, &client, Some(marker::TOPIC), REACH)?;
+        client.client().fetch_cluster_id(REACH).ok_or_else(|| self.cluster.unreachable(client.context()))
     }
 
     /// A producer that fenced its predecessors, with no transaction open.

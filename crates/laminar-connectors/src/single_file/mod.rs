@@ -21,7 +21,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 
 use crate::batch::BatchOptions;
-use crate::declared::{Declared, read_sink, read_source, schema};
+use crate::declared::{Declared, NoOptions, read_sink, read_source, schema};
 use crate::files::line_encoder::check_lines;
 use crate::files::lines::{EmptyLines, FileSplit, LinesReader, length};
 use crate::files::{self, FilesAccess, blocking, file_error};
@@ -84,8 +84,8 @@ impl Connector for SingleFileConnector {
 
     fn check_table(&self, role: Role, options: &Options, table: &TableSpec) -> Result<()> {
         let (own, format) = match role {
-            Role::Source => read_source::<FileOptions, ()>(SUBJECT, options)?,
-            Role::Sink => read_sink::<FileOptions, ()>(SUBJECT, options)?,
+            Role::Source => read_source::<FileOptions, NoOptions>(SUBJECT, options)?,
+            Role::Sink => read_sink::<FileOptions, NoOptions>(SUBJECT, options)?,
         };
         self.path(&own)?;
         if role == Role::Sink {
@@ -117,14 +117,14 @@ impl Connector for SingleFileConnector {
 
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>> {
         self.check_table(Role::Source, options, table)?;
-        let (own, format) = read_source::<FileOptions, ()>(SUBJECT, options)?;
+        let (own, format) = read_source::<FileOptions, NoOptions>(SUBJECT, options)?;
         let path = self.path(&own)?;
         Ok(Arc::new(FileSource { path, format, table: table.clone(), clock: ctx.clock.clone() }))
     }
 
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
         self.check_table(Role::Sink, options, table)?;
-        let (own, format) = read_sink::<FileOptions, ()>(SUBJECT, options)?;
+        let (own, format) = read_sink::<FileOptions, NoOptions>(SUBJECT, options)?;
         let target = self.targets.of(&self.path(&own)?, &ctx.pipeline);
         Ok(Arc::new(sink::FileSink::new(target, format, table.clone(), delivery(ctx))))
     }

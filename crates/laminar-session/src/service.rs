@@ -5,7 +5,6 @@
 //! current catalogue.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -32,11 +31,10 @@ pub struct SystemConfig {
     pub metastore: Arc<dyn Metastore>,
     /// Where checkpoints live: a folder's path, `file://`, `s3://`, `gs://` or `az://`.
     pub state_url: String,
+    /// Which files options may name is the registry's to know (`Registry::with`).
     pub registry: Arc<Registry>,
     pub clock: SharedClock,
     pub defaults: Defaults,
-    /// The only folder under which options may name files that the server reads (certificates); `None`: none.
-    pub files_dir: Option<PathBuf>,
     /// The server's environment: credentials of the object store, and values for `${env:X}` if allowed.
     pub environment: BTreeMap<String, String>,
     /// May option values read the server's environment (`${env:X}`)?

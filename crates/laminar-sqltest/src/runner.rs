@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use laminar_connectors::Registry;
+use laminar_connectors::memory::MemoryLogs;
+use laminar_connectors::{Registry, Surroundings};
 use laminar_core::Error;
 use laminar_core::time::{SharedClock, SystemClock};
 use laminar_metastore::SecretKey;
@@ -63,7 +64,8 @@ pub async fn update_file(path: &Path) -> Result<()> {
 struct World {
     mode: Mode,
     folder: TempDir,
-    /// Holds the memory connector's logs: the outside world, which outlives the system.
+    /// The memory connector's logs: the outside world, which outlives the system.
+    logs: MemoryLogs,
     registry: Arc<Registry>,
     key: SecretKey,
     system: Arc<System>,
@@ -73,18 +75,31 @@ struct World {
 impl World {
     async fn start(mode: Mode) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let registry = Arc::new(Registry::builtin());
+        let logs = MemoryLogs::default();
+        let registry = Arc::new(Registry::with(Surroundings { memory: logs.clone(), ..Surroundings::default() }));
         let key = SecretKey::random()?;
         let system = open(mode, folder.path(), &registry, &key).await?;
         let session = system.session();
-        Ok(Self { mode, folder, registry, key, system, session })
+        Ok(Self { mode, folder, logs, registry, key, system, session })
     }
 
     async fn restart(&mut self) -> Result<()> {
         self.system.shutdown().await;
         self.system = open(self.mode, self.folder.path(), &self.registry, &self.key).await?;
         self.session = self.system.session();
-        Ok(())
+        self.settle().await
+    }
+
+    /// Waits until every pipeline that was resumed runs or has ended: its result is then what it was.
+    async fn settle(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let pipelines = self.system.pipelines().await?;
+            let starting = pipelines.iter().find(|p| matches!(p.state.as_str(), "created" | "scheduling" | "recovering"));
+            let Some(starting) = starting else { return Ok(()) };
+            ensure!(Instant::now() < deadline, "pipeline {} is {}", starting.name, starting.state);
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     async fn run(&mut self, record: &Record) -> Result<()> {
@@ -95,6 +110,10 @@ impl World {
                 check_rows(&actual, rows, *rowsort)
             }
             Kind::Query { sql, rowsort, eventually: true, rows } => self.query_eventually(sql, *rowsort, rows).await,
+            Kind::Close(logs) => {
+                logs.iter().for_each(|log| self.logs.close(log));
+                Ok(())
+            }
             Kind::WaitFinished(pipeline) => self.wait(pipeline, "finished").await.map(drop),
             Kind::WaitFailed(pipeline, code) => {
                 let job = self.wait(pipeline, "failed").await?;
@@ -176,7 +195,6 @@ async fn open(mode: Mode, folder: &Path, registry: &Arc<Registry>, key: &SecretK
             preview_timeout: Duration::from_secs(3),
             ..Defaults::default()
         },
-        files_dir: None,
         environment: Default::default(),
         allow_env: false,
         crash: mode.crash()?,

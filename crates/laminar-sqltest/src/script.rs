@@ -25,6 +25,8 @@ pub(crate) enum Kind {
         /// One line a row.
         rows: Vec<String>,
     },
+    /// Nothing more comes into these logs of the memory connector.
+    Close(Vec<String>),
     /// Until the pipeline's job is finished.
     WaitFinished(String),
     /// Until the pipeline's job has failed for good, with this code.
@@ -73,6 +75,7 @@ fn parse_record(head: &str, block: &[&str]) -> Result<Kind> {
             let sql = block.get(..dashes).unwrap_or_default().join("\n");
             Ok(Kind::Query { sql, rowsort: flags.contains(&"rowsort"), eventually: flags.contains(&"eventually"), rows })
         }
+        ["close", logs @ ..] => Ok(Kind::Close(logs.iter().map(ToString::to_string).collect())),
         ["wait", "finished", pipeline] => Ok(Kind::WaitFinished((*pipeline).to_string())),
         ["wait", "failed", pipeline, code] => Ok(Kind::WaitFailed((*pipeline).to_string(), (*code).to_string())),
         _ => bail!("no such record: {head}"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use laminar_core::table::timestamp_type;
 use laminar_core::{Error, Result};
@@ -11,7 +11,6 @@ use laminar_core::{Error, Result};
 pub(crate) enum ColumnType {
     Text,
     BigInt,
-    Double,
     Boolean,
     /// A cell in milliseconds, shown as TIMESTAMP.
     Time,
@@ -22,7 +21,6 @@ pub(crate) enum Cell {
     Null,
     Text(String),
     BigInt(i64),
-    Double(f64),
     Boolean(bool),
     /// Milliseconds since 1970 UTC.
     Time(i64),
@@ -79,7 +77,6 @@ pub(crate) fn schema(columns: &[(&str, ColumnType)]) -> SchemaRef {
     let data_type = |t: ColumnType| match t {
         ColumnType::Text => DataType::Utf8,
         ColumnType::BigInt => DataType::Int64,
-        ColumnType::Double => DataType::Float64,
         ColumnType::Boolean => DataType::Boolean,
         ColumnType::Time => timestamp_type(),
     };
@@ -104,10 +101,6 @@ fn column<'a>(column_type: ColumnType, cells: impl Iterator<Item = &'a Cell>) ->
         }))),
         ColumnType::BigInt => Arc::new(Int64Array::from_iter(cells.map(|c| match c {
             Cell::BigInt(n) => Some(*n),
-            _ => None,
-        }))),
-        ColumnType::Double => Arc::new(Float64Array::from_iter(cells.map(|c| match c {
-            Cell::Double(n) => Some(*n),
             _ => None,
         }))),
         ColumnType::Boolean => Arc::new(BooleanArray::from_iter(cells.map(|c| match c {

@@ -1,10 +1,13 @@
 //! The dialect: PostgreSQL's precedence and lexical rules, plus `==`, `STRUCT<…>`, `MAP<…>`.
 //!
 //! The tokenizer and the parser ask a dialect questions; where they know PostgreSQL by name, this one passes for it.
-//! Words such as CAST or FLOOR are a column's name unless `(` follows. They are never tried twice: sqlparser's fallback
-//! from a failed expression to an identifier doubles the work at each level of nesting.
+//! Words such as CAST or FLOOR are a column's name unless `(` follows.
+//!
+//! sqlparser tries alternatives one after the other, which can double the work at each level of nesting. So a dialect
+//! has a budget: it counts the expressions that the parser begins, and stops it when there are far more than tokens.
 
 use std::any::TypeId;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
@@ -12,13 +15,34 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Word};
 
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LaminarDialect;
+/// Expressions that any statement may begin, and more for each of its bytes.
+const BASE_BUDGET: usize = 10_000;
+const BUDGET_PER_BYTE: usize = 4;
+
+/// The dialect, for one parse of one text.
+#[derive(Debug)]
+pub struct LaminarDialect {
+    /// Expressions that may still begin.
+    budget: AtomicUsize,
+}
+
+impl LaminarDialect {
+    pub fn new(text: &str) -> Self {
+        Self { budget: AtomicUsize::new(BASE_BUDGET + BUDGET_PER_BYTE * text.len()) }
+    }
+
+    /// Did the parser stop because it tried too often?
+    fn is_exhausted(&self) -> bool {
+        let spend = |left: usize| left.checked_sub(1);
+        self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_err()
+    }
+}
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
 /// Names unless `(` follows.
 const CALLS: &[Keyword] = &[
+    Keyword::ARRAY,
     Keyword::CAST,
     Keyword::CEIL,
     Keyword::CONVERT,
@@ -64,11 +88,16 @@ impl Dialect for LaminarDialect {
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if self.is_exhausted() {
+            // the one error that the parser does not answer with another try
+            return Some(Err(ParserError::RecursionLimitExceeded));
+        }
         let keyword = match &parser.peek_token_ref().token {
             Token::Word(Word { keyword, quote_style: None, .. }) => *keyword,
             _ => return None,
         };
-        let called = matches!(parser.peek_nth_token_ref(1).token, Token::LParen);
+        let next = &parser.peek_nth_token_ref(1).token;
+        let called = matches!(next, Token::LParen) || (keyword == Keyword::ARRAY && matches!(next, Token::LBracket));
         match keyword {
             Keyword::INTERVAL => {
                 parser.advance_token();
@@ -131,9 +160,6 @@ impl Dialect for LaminarDialect {
         true
     }
     fn supports_select_wildcard_exclude(&self) -> bool {
-        true
-    }
-    fn supports_projection_trailing_commas(&self) -> bool {
         true
     }
     fn supports_parens_around_table_factor(&self) -> bool {

@@ -27,6 +27,7 @@ pub mod resolver;
 mod script;
 pub mod settings;
 mod sql;
+mod stack;
 pub mod statement;
 mod tables;
 pub mod translate;

@@ -14,10 +14,12 @@ use laminar_core::{Code, Error, Location, Result};
 
 /// Bytes of one script.
 pub const MAX_SCRIPT_BYTES: usize = 1 << 20;
-/// Brackets, CASEs and type arguments inside one another. Below sqlparser's own recursion limit.
+/// Brackets, CASEs and type arguments inside one another.
 pub const MAX_NESTING: usize = 40;
 /// Operators of one expression, with those of its brackets.
-pub const MAX_OPERATORS: usize = 400;
+pub const MAX_OPERATORS: usize = 200;
+/// Brackets that open right behind another, inside one another: sqlparser tries each of `((` as a query and as a join.
+pub const MAX_DOUBLE_NESTING: usize = 12;
 /// UNIONs and joins of one query.
 pub const MAX_RELATIONS: usize = 100;
 /// Tokens between two commas, brackets or clauses.
@@ -55,6 +57,8 @@ struct Frame {
     relations: usize,
     /// Tokens of the current item.
     run: usize,
+    /// Right behind the bracket around it.
+    is_double: bool,
     last: Last,
 }
 
@@ -73,6 +77,8 @@ enum Opener {
 enum Last {
     #[default]
     Other,
+    /// The bracket around it.
+    Opened,
     /// What follows is an operand, even if it looks like a clause: `1 + select`.
     Operator,
     Period,
@@ -88,15 +94,15 @@ impl Frames {
             f.last = Last::Other;
         });
         match token {
-            Token::LParen | Token::LBrace => self.open(Opener::Bracket),
+            Token::LParen | Token::LBrace => self.open(Opener::Bracket, last),
             // `a[1][2]` is a chain: each subscript is around what comes before it
             Token::LBracket => {
                 self.top(Frame::operator);
                 self.top(|f| f.last = Last::Other);
-                self.open(Opener::Bracket);
+                self.open(Opener::Bracket, last);
             }
             Token::RParen | Token::RBrace | Token::RBracket => self.close_bracket(),
-            Token::Lt if last == Last::TypeConstructor => self.open(Opener::Angle),
+            Token::Lt if last == Last::TypeConstructor => self.open(Opener::Angle, last),
             Token::Gt if opened_by == Opener::Angle => self.close(),
             Token::ShiftRight if opened_by == Opener::Angle => {
                 self.close();
@@ -118,7 +124,7 @@ impl Frames {
         use Keyword::*;
         let in_case = self.0.last().is_some_and(|f| f.opened_by == Opener::Case);
         match keyword {
-            CASE => self.open(Opener::Case),
+            CASE => self.open(Opener::Case, last),
             END if in_case => self.close(),
             WHEN | THEN | ELSE if in_case && last != Last::Operator => self.top(Frame::next_item),
             SELECT | FROM | WHERE | GROUP | HAVING | ORDER if last != Last::Operator => self.top(Frame::next_item),
@@ -136,8 +142,8 @@ impl Frames {
         }
     }
 
-    fn open(&mut self, opened_by: Opener) {
-        self.0.push(Frame { opened_by, ..Frame::default() });
+    fn open(&mut self, opened_by: Opener, last: Last) {
+        self.0.push(Frame { opened_by, is_double: last == Last::Opened, last: Last::Opened, ..Frame::default() });
     }
 
     /// A bracket also ends what was left open inside it.
@@ -160,6 +166,10 @@ impl Frames {
         let top = self.0.last().copied().unwrap_or_default();
         if self.0.len() > MAX_NESTING + 1 {
             return Err(too_complex(format!("brackets are nested deeper than {MAX_NESTING} levels")));
+        }
+        if self.0.iter().filter(|f| f.is_double).count() > MAX_DOUBLE_NESTING {
+            return Err(too_complex(format!("more than {MAX_DOUBLE_NESTING} brackets stand directly inside one another"))
+                .with_hint("leave out brackets that change nothing"));
         }
         if self.0.iter().map(|f| f.operators).sum::<usize>() > MAX_OPERATORS {
             return Err(too_complex(format!("an expression has more than {MAX_OPERATORS} operators"))

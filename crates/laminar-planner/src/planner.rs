@@ -19,6 +19,7 @@ use crate::query;
 use crate::resolver::Resolver;
 use crate::settings::PipelineOptions;
 use crate::sql::SqlContext;
+use crate::stack::grown;
 use crate::statement::{CreateConnection, CreateTable, CreateView, Name, PipelineBody, SqlQuery};
 
 /// Shared by all sessions; holds no catalogue.
@@ -71,7 +72,7 @@ impl Planner {
 
     /// Checks a CREATE TABLE without I/O. The name is not looked up: whether it is free is the session's to say.
     pub fn check_table(&self, catalog: &CatalogSnapshot, statement: &CreateTable, resolver: &dyn Resolver) -> Result<TableDef> {
-        check::table(self, catalog, statement, resolver)
+        grown(|| check::table(self, catalog, statement, resolver))
     }
 
     /// Asks the outside system whether it can be reached and has what the table names.
@@ -86,22 +87,22 @@ impl Planner {
 
     /// Checks a CREATE VIEW: its query plans, and it does not depend on itself.
     pub fn check_view(&self, catalog: &CatalogSnapshot, statement: &CreateView) -> Result<ViewDef> {
-        check::view(self, catalog, statement)
+        grown(|| check::view(self, catalog, statement))
     }
 
     /// The engine graph of a pipeline. Deterministic: the same SQL and catalogue give the same operators and ids.
     pub fn plan_pipeline(&self, catalog: &CatalogSnapshot, body: &PipelineBody, ctx: &PipelineContext<'_>) -> Result<PlannedPipeline> {
-        plan::pipeline(self, catalog, body, ctx)
+        grown(|| plan::pipeline(self, catalog, body, ctx))
     }
 
     /// A query to be run once by DataFusion; everything that it supports is allowed.
     pub fn plan_query(&self, catalog: &CatalogSnapshot, query: &SqlQuery, providers: &dyn RelationProviders) -> Result<DataFrame> {
-        query::plan(self, catalog, query, providers)
+        grown(|| query::plan(self, catalog, query, providers))
     }
 
     /// The rows of `INSERT INTO table VALUES …` in the sink's columns, and the sink's node to write them to.
     pub fn plan_insert(&self, catalog: &CatalogSnapshot, insert: &crate::statement::Insert, ctx: &PipelineContext<'_>) -> Result<plan::OneShot> {
-        plan::one_shot(self, catalog, insert, ctx)
+        grown(|| plan::one_shot(self, catalog, insert, ctx))
     }
 
     /// A source that yields the given columns of a table (indices into its columns), for previews.
@@ -113,12 +114,12 @@ impl Planner {
         ctx: &SourceContext,
         resolver: &dyn Resolver,
     ) -> Result<OpenedTable> {
-        plan::open_source(self, catalog, table, columns, ctx, resolver)
+        grown(|| plan::open_source(self, catalog, table, columns, ctx, resolver))
     }
 
     /// Columns of a table, view or pipeline result, as DESCRIBE shows them.
     pub fn relation_schema(&self, catalog: &CatalogSnapshot, name: &Name) -> Result<SchemaRef> {
-        query::relation_schema(self, catalog, name)
+        grown(|| query::relation_schema(self, catalog, name))
     }
 
     /// What a connector can do: used by messages and `SHOW`.

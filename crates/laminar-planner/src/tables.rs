@@ -12,7 +12,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::datasource::provider_as_source;
 use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSource, cast, col};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableSource, cast, col};
 use laminar_core::connector::Role;
 use laminar_core::{Code, Error, Result};
 
@@ -210,10 +210,10 @@ pub(crate) fn stream_source(sql: &SqlContext, table: &TableDef) -> Result<Arc<dy
         let plain = col(datafusion::common::Column::new(Some(table.name.as_str()), &column.name));
         let data_type = column.sql_type.data_type.clone();
         let expr = match (&column.generated, &column.default) {
-            (Some(text), _) => cast(sql.expr(&parse::parse_expr(text)?, &columns)?, data_type),
+            (Some(text), _) => as_type(sql.expr(&parse::parse_expr(text)?, &columns)?, &columns, data_type),
             (None, Some(text)) => {
                 let default = sql.expr(&parse::parse_expr(text)?, &DFSchema::empty())?;
-                coalesce(vec![plain, cast(default, data_type)])
+                coalesce(vec![plain, as_type(default, &DFSchema::empty(), data_type)])
             }
             (None, None) => return Ok(plain),
         };
@@ -224,6 +224,14 @@ pub(crate) fn stream_source(sql: &SqlContext, table: &TableDef) -> Result<Arc<dy
     let plan = LogicalPlanBuilder::scan(table.name.as_str(), scan, None).and_then(|scan| scan.project(exprs)).and_then(|p| p.build());
     let plan = plan.map_err(translate)?;
     Ok(Arc::new(PlannedSource { schema: Arc::new(plan.schema().as_arrow().clone()), plan }))
+}
+
+/// The expression cast to a type, unless it has it.
+fn as_type(expr: Expr, schema: &DFSchema, data_type: arrow::datatypes::DataType) -> Expr {
+    match expr.get_type(schema) {
+        Ok(own) if own == data_type => expr,
+        _ => cast(expr, data_type),
+    }
 }
 
 fn rename(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {

@@ -79,14 +79,18 @@ fn schema_error(error: &SchemaError) -> Error {
                 None => error.with_hint(format!("columns: {}", shorten(&names))),
             }
         }
+        // qualified: an output column of this name beside an input's
+        SchemaError::AmbiguousReference { field } if field.relation.is_some() => duplicate(&field.name),
         SchemaError::AmbiguousReference { field } => {
             Error::new(Code::AmbiguousColumn, format!("more than one relation has a column {}", field.name))
                 .with_hint(format!("write table.{}", field.name))
         }
-        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
-            Error::new(Code::DuplicateColumn, format!("two columns have the name {name}")).with_hint("name one of them with AS")
-        }
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => duplicate(name),
     }
+}
+
+fn duplicate(name: &str) -> Error {
+    Error::new(Code::DuplicateColumn, format!("two columns have the name {name}")).with_hint("name one of them with AS")
 }
 
 fn shorten(names: &[&str]) -> String {
@@ -109,9 +113,23 @@ fn from_text(message: &str) -> Error {
             None => error.with_hint("SHOW FUNCTIONS lists all functions"),
         };
     }
+    if let Some((_, found)) = text.split_once("non-boolean predicate ") {
+        let found = found.rsplit_once(" returning ").map_or(found, |(_, data_type)| data_type);
+        return Error::new(Code::TypeMismatch, format!("the condition is {found}, not BOOLEAN"));
+    }
+    let operation = between(&text, "coerce arithmetic expression ", " to valid types")
+        .or_else(|| text.split_once("common argument type for comparison operation ").map(|(_, operation)| operation.to_string()));
+    if let Some(operation) = operation {
+        return Error::new(Code::TypeMismatch, format!("there is no operator {operation}"))
+            .with_hint("cast one side: CAST(… AS type), or …::type");
+    }
     let has = |part: &str| message.contains(part);
     let code = if has("Projections require unique expression names") {
-        return Error::new(Code::DuplicateColumn, "two columns of the query have the same name").with_hint("name one of them with AS");
+        let position = |text: &str| text.split(' ').next().and_then(|n| n.parse::<usize>().ok()).map_or(0, |n| n + 1);
+        let mut positions = message.split("at position ").skip(1).map(position);
+        let (first, second) = (positions.next().unwrap_or_default(), positions.next().unwrap_or_default());
+        let text = format!("columns {first} and {second} of the query have the same name");
+        return Error::new(Code::DuplicateColumn, text).with_hint("name one of them with AS");
     } else if has("No function matches") || has("signature") || has("expects") || has("coercion failed") || has("argument") {
         Code::WrongArguments
     } else if has("coerce") || has("type") || has("must return BOOLEAN") || has("Unsupported CAST") || has("Cannot cast") {
@@ -136,6 +154,7 @@ fn clean(message: &str) -> String {
     let message = message.split("\n\nbacktrace:").next().unwrap_or_default();
     let message = message.split("This issue was likely caused by").next().unwrap_or_default();
     let message = message.split("Candidate functions:").next().unwrap_or_default();
+    let message = message.split(". No function matches the given name").next().unwrap_or_default();
     let mut text = message.trim();
     for prefix in ["Error during planning: ", "Internal error: ", "Execution error: ", "type_coercion\ncaused by\n", "External error: "] {
         text = text.strip_prefix(prefix).unwrap_or(text);

@@ -43,7 +43,8 @@ impl SqlType {
 
     pub fn parse(text: &str) -> Result<Self> {
         let syntax = |e: &dyn fmt::Display| Error::new(Code::SyntaxError, format!("'{text}' is not a type")).with_detail(e.to_string());
-        let mut parser = Parser::new(&LaminarDialect).try_with_sql(text).map_err(|e| syntax(&e))?;
+        let dialect = LaminarDialect::new(text);
+        let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(|e| syntax(&e))?;
         let sql_type = parser.parse_data_type().map_err(|e| syntax(&e))?;
         match parser.peek_token_ref().token {
             datafusion::sql::sqlparser::tokenizer::Token::EOF => Self::from_ast(&sql_type),

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::ExprSchemable;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Value, ValueWithSpan};
-use laminar_core::connector::Connector;
+use laminar_core::connector::{Connector, MetadataColumn};
 use laminar_core::options::nearest;
 use laminar_core::table::timestamp_type;
 use laminar_core::{Code, Error, Result};
@@ -19,7 +19,7 @@ use crate::catalog::{ColumnDef, WatermarkDef, did_you_mean};
 use crate::parse::identifier_text;
 use crate::planner::Planner;
 use crate::statement::{ColumnSyntax, CreateTable, Name, SqlExpr, WatermarkSyntax};
-use crate::types::sql_name;
+use crate::types::{SqlType, sql_name};
 
 pub(crate) fn refuse_duplicate_names(names: &[Name]) -> Result<()> {
     for (i, name) in names.iter().enumerate() {
@@ -53,7 +53,7 @@ pub(crate) fn columns(planner: &Planner, statement: &CreateTable, metadata: Meta
     Ok(columns)
 }
 
-fn column_type(column: &ColumnSyntax) -> Result<crate::types::SqlType> {
+fn column_type(column: &ColumnSyntax) -> Result<SqlType> {
     match column.sql_type.data_type {
         DataType::Interval(_) => Err(Error::new(Code::TypeMismatch, format!("column {} cannot be of type INTERVAL", column.name.value))
             .with_hint("store it as BIGINT or TEXT, and cast it in the query")
@@ -83,8 +83,8 @@ impl Metadata<'_> {
     fn of(&self, column: &ColumnSyntax) -> Result<Option<String>> {
         let all = self.connector.metadata_columns();
         if let Some(key) = &column.metadata {
-            if all.iter().any(|m| m.key == key.value) {
-                return Ok(Some(key.value.clone()));
+            if let Some(found) = all.iter().find(|m| m.key == key.value) {
+                return holds(column, found).map(Some);
             }
             let keys: Vec<&str> = all.iter().map(|m| m.key).collect();
             let error = Error::new(Code::UnknownColumn, format!("connector {} has no metadata {}", self.connector.name(), key.value));
@@ -98,15 +98,31 @@ impl Metadata<'_> {
         let name = column.name.value.as_str();
         let by_name = all.iter().find(|m| m.column == name);
         match (by_name, self.included) {
-            (Some(found), true) => Ok(Some(found.key.to_string())),
+            (Some(found), true) => holds(column, found).map(Some),
             (Some(found), false) => Err(Error::new(Code::MissingOption, format!("column {name} is metadata of the record, which is not included"))
                 .with_hint(format!("add include_metadata = 'true', or write {name} {} METADATA FROM '{}'", column.sql_type, found.key))
                 .with_field(name)
                 .at(column.name.location)),
-            (None, true) if self.raw => Ok(all.iter().find(|m| m.key == name).map(|m| m.key.to_string())),
+            (None, true) if self.raw => all.iter().find(|m| m.key == name).map(|found| holds(column, found)).transpose(),
             (None, _) => Ok(None),
         }
     }
+}
+
+/// The metadata's key, if the column's type can hold it: its own type, a wider or narrower integer, text.
+fn holds(column: &ColumnSyntax, metadata: &MetadataColumn) -> Result<String> {
+    let (own, wanted) = (SqlType::parse(metadata.sql_type)?.data_type, &column.sql_type.data_type);
+    let fits = own == *wanted
+        || (own.is_integer() && wanted.is_integer())
+        || *wanted == DataType::Utf8
+        || (metadata.key == "headers" && matches!(wanted, DataType::Map(..)));
+    if fits {
+        return Ok(metadata.key.to_string());
+    }
+    let (name, key) = (&column.name.value, metadata.key);
+    Err(Error::new(Code::TypeMismatch, format!("column {name} is {}, metadata {key} is {}", column.sql_type, metadata.sql_type))
+        .with_hint(format!("declare {name} {}", metadata.sql_type))
+        .at(column.name.location))
 }
 
 /// Defaults and generated expressions: they plan, and their types fit.

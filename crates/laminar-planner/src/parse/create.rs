@@ -76,6 +76,6 @@ fn refuse(cursor: &Cursor<'_>) -> Result<()> {
         }
         _ => return Ok(()),
     };
-    let word = cursor.peek().to_string().to_uppercase();
+    let word = if cursor.is_word("MATERIALIZED") { "MATERIALIZED VIEW".to_string() } else { cursor.peek().to_string().to_uppercase() };
     Err(Error::new(Code::NotSupported, format!("CREATE {word} is not supported")).with_hint(hint).at(cursor.here()))
 }

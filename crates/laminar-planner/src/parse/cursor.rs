@@ -12,24 +12,25 @@ use crate::statement::{Name, SqlExpr, SqlQuery};
 
 /// Longest name of an object or column.
 const MAX_NAME_CHARS: usize = 255;
-const DIALECT: &LaminarDialect = &LaminarDialect;
+/// sqlparser's own limit, which counts up to four for each bracket: ours are the ones that users meet.
+const MAX_RECURSION: usize = 4 * limits::MAX_NESTING + 40;
 
 pub(crate) struct Cursor<'a> {
-    pub sql: Parser<'static>,
+    pub sql: Parser<'a>,
     script: Script<'a>,
 }
 
 impl<'a> Cursor<'a> {
-    pub fn new(text: &'a str) -> Result<Self> {
+    pub fn new(text: &'a str, dialect: &'a LaminarDialect) -> Result<Self> {
         limits::check_length(text)?;
         let script = Script::new(text);
-        let tokens = Tokenizer::new(DIALECT, text).tokenize_with_location();
+        let tokens = Tokenizer::new(dialect, text).tokenize_with_location();
         let mut tokens = tokens.map_err(|e| syntax_error(lower_first(&e.message)).at(location(e.location)))?;
         limits::check(&tokens)?;
         let Location { line, column } = script.end();
         let end = tokenizer::Location { line, column };
         tokens.push(TokenWithSpan::new(Token::EOF, Span::new(end, end)));
-        Ok(Self { sql: Parser::new(DIALECT).with_tokens_with_locations(tokens), script })
+        Ok(Self { sql: Parser::new(dialect).with_recursion_limit(MAX_RECURSION).with_tokens_with_locations(tokens), script })
     }
 
     /// Where the next token starts.

@@ -16,6 +16,9 @@ use datafusion::sql::sqlparser::ast::Ident;
 use laminar_core::{Location, Result};
 
 pub(crate) use self::cursor::Cursor;
+pub(crate) use self::statement::quote_name;
+use crate::dialect::LaminarDialect;
+use crate::stack::grown;
 use crate::statement::{Parsed, SqlExpr, SqlQuery};
 
 /// The statements of a script, in order. Empty statements and comments are left out.
@@ -23,7 +26,12 @@ use crate::statement::{Parsed, SqlExpr, SqlQuery};
 /// Errors: `syntax_error`, `statement_too_complex`, `not_supported`, `invalid_name`, `conflicting_options`; each has its
 /// place in the script.
 pub fn parse(script: &str) -> Result<Vec<Parsed>> {
-    let mut cursor = Cursor::new(script)?;
+    grown(|| parse_all(script))
+}
+
+fn parse_all(script: &str) -> Result<Vec<Parsed>> {
+    let dialect = LaminarDialect::new(script);
+    let mut cursor = Cursor::new(script, &dialect)?;
     let mut statements = Vec::new();
     loop {
         while cursor.take_semicolon() {}
@@ -39,7 +47,8 @@ pub fn parse(script: &str) -> Result<Vec<Parsed>> {
 
 /// A query that stands alone, as a stored view's.
 pub fn parse_query(text: &str) -> Result<SqlQuery> {
-    let mut cursor = Cursor::new(text)?;
+    let dialect = LaminarDialect::new(text);
+    let mut cursor = Cursor::new(text, &dialect)?;
     let query = cursor.query()?;
     while cursor.take_semicolon() {}
     if cursor.at_end() { Ok(query) } else { Err(cursor.unexpected("the end of the query")) }
@@ -47,7 +56,8 @@ pub fn parse_query(text: &str) -> Result<SqlQuery> {
 
 /// An expression that stands alone, as a stored column's default.
 pub fn parse_expr(text: &str) -> Result<SqlExpr> {
-    let mut cursor = Cursor::new(text)?;
+    let dialect = LaminarDialect::new(text);
+    let mut cursor = Cursor::new(text, &dialect)?;
     let expr = cursor.expr()?;
     if cursor.at_end() { Ok(expr) } else { Err(cursor.unexpected("the end of the expression")) }
 }

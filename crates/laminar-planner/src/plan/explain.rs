@@ -12,14 +12,18 @@
 use std::collections::HashSet;
 
 use arrow::datatypes::Schema;
+use datafusion::common::Column;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::Expr;
-use datafusion::sql::unparser::expr_to_sql;
+use datafusion::sql::unparser::Unparser;
+use datafusion::sql::unparser::dialect::Dialect;
 use laminar_core::sink::Delivery;
 use laminar_engine::graph::{Exchange, Graph, Node, NodeKind, SinkNode};
 use serde_json::{Value, json};
 
 use super::lower::Shown;
 use crate::catalog::TableDef;
+use crate::parse::quote_name;
 use crate::types::sql_name;
 
 pub(crate) fn source_line(table: &TableDef, schema: &Schema) -> String {
@@ -33,9 +37,8 @@ pub(crate) fn sink_line(connector: &str, sink: &SinkNode) -> String {
 
 pub(crate) fn project_line(shown: &Shown, schema: &Schema) -> String {
     let columns = shown.exprs.iter().zip(schema.fields()).map(|(expr, field)| {
-        let name = field.name();
-        let plain = expr == name || expr.rsplit_once('.').is_some_and(|(_, last)| last == name) || expr.ends_with(&format!(" AS {name}"));
-        if plain { expr.clone() } else { format!("{expr} AS {name}") }
+        let name = quote_name(field.name());
+        if *expr == name || expr.ends_with(&format!(" AS {name}")) { expr.clone() } else { format!("{expr} AS {name}") }
     });
     let columns = columns.collect::<Vec<_>>().join(", ");
     match &shown.predicate {
@@ -44,11 +47,26 @@ pub(crate) fn project_line(shown: &Shown, schema: &Schema) -> String {
     }
 }
 
-/// The expression as SQL, where it has a spelling.
+/// The expression as SQL, where it has a spelling; columns without their table.
 pub(crate) fn expression(expr: &Expr) -> String {
-    match expr_to_sql(expr) {
-        Ok(sql) => sql.to_string(),
-        Err(_) => expr.to_string(),
+    let bare = expr.clone().transform(|e| match e {
+        Expr::Column(column) => Ok(Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))),
+        other => Ok(Transformed::no(other)),
+    });
+    let Ok(bare) = bare else { return expr.to_string() };
+    match Unparser::new(&Spelling).with_pretty(true).expr_to_sql(&bare.data) {
+        // DataFusion's name for a list while it is being unnested
+        Ok(sql) => sql.to_string().replace("__unnest_placeholder(", "unnest(").replace(",depth=1)", ")"),
+        Err(_) => bare.data.to_string(),
+    }
+}
+
+/// Quotes only names that need it.
+struct Spelling;
+
+impl Dialect for Spelling {
+    fn identifier_quote_style(&self, name: &str) -> Option<char> {
+        quote_name(name).starts_with('"').then_some('"')
     }
 }
 

@@ -129,7 +129,7 @@ fn fit(expr: Expr, from: &Field, to: &ColumnDef, table: &TableDef, index: usize)
     if data_type == *wanted {
         return Ok(expr);
     }
-    if can_cast_types(&data_type, wanted) {
+    if can_cast_types(&data_type, wanted) && is_kindred(&data_type, wanted) {
         return Ok(cast(expr, wanted.clone()));
     }
     Err(Error::new(
@@ -145,6 +145,20 @@ fn fit(expr: Expr, from: &Field, to: &ColumnDef, table: &TableDef, index: usize)
         ),
     )
     .with_hint(format!("write an expression of type {}, such as CAST(… AS {})", to.sql_type, to.sql_type)))
+}
+
+/// Is the cast one that a person expects without writing it? A time is not a number, a number is not a truth value.
+fn is_kindred(from: &DataType, to: &DataType) -> bool {
+    let is_text = |t: &DataType| *t == DataType::Utf8;
+    let is_time = |t: &DataType| t.is_temporal();
+    let is_bytes = |t: &DataType| *t == DataType::Binary;
+    let is_bool = |t: &DataType| *t == DataType::Boolean;
+    for kind in [is_time as fn(&DataType) -> bool, is_bytes, is_bool, DataType::is_numeric] {
+        if kind(from) != kind(to) {
+            return is_text(from) || is_text(to);
+        }
+    }
+    true
 }
 
 /// The expression in a type that SQL names: JSON of any kind as text, times in microseconds; and whether it is JSON.

@@ -147,8 +147,8 @@ impl<'a> Lowering<'a> {
                     options: unnest.options.clone(),
                     schema: Arc::clone(&schema),
                 };
-                let columns: Vec<_> = unnest.exec_columns.iter().map(|c| c.name.as_str()).collect();
-                let name = format!("unnest {}", columns.join(", "));
+                let columns: Vec<_> = unnest.exec_columns.iter().map(|c| explain::expression(&Expr::Column(c.clone()))).collect();
+                let name = columns.join(", ");
                 let node = self.add("unnest", name, NodeKind::Operator(Arc::new(factory)), schema);
                 self.connect(input, node, 0);
                 Ok(self.all_of(node, Arc::clone(&unnest.schema)))

@@ -1,0 +1,210 @@
+-- # a word that is no statement
+CREAT TABLE t (a INT);
+-- # a statement of another kind of database
+UPDATE orders SET price = 0;
+-- # an unfinished statement
+SELECT id FROM
+-- # two statements without a semicolon
+SHOW TABLES SHOW VIEWS
+-- # a string that does not end
+SELECT 'abc FROM orders;
+-- # a missing bracket
+CREATE CONNECTION c TO kafka (bootstrap_servers = 'h:9092';
+-- # an option without a value
+CREATE CONNECTION c TO kafka (bootstrap_servers = , topic = 't');
+-- # an option given twice
+CREATE CONNECTION c TO kafka (
+    topic = 'a',
+    topic = 'b'
+);
+-- # OR REPLACE with IF NOT EXISTS
+CREATE OR REPLACE VIEW IF NOT EXISTS v AS SELECT 1;
+-- # a qualified name
+CREATE TABLE public.orders (id INT) WITH (connector = 'memory', type = 'source');
+-- # a materialized view
+CREATE MATERIALIZED VIEW v AS SELECT * FROM orders;
+-- # a column without a type
+CREATE TABLE t (id, name TEXT) WITH (connector = 'memory');
+-- # an unknown type
+CREATE TABLE t (
+    id BIGIN
+) WITH (connector = 'memory');
+-- # a constraint that is not supported
+CREATE TABLE t (id INT CHECK (id > 0)) WITH (connector = 'memory');
+-- # an interval column
+CREATE TABLE t (id INTERVAL) WITH (connector = 'memory');
+-- # a column given twice
+CREATE TABLE t (id INT, name TEXT, ID BIGINT) WITH (connector = 'memory');
+-- # a primary key that is not a column
+CREATE TABLE t (id INT, PRIMARY KEY (idd)) WITH (connector = 'memory');
+-- # two primary keys
+CREATE TABLE t (id INT PRIMARY KEY, n INT, PRIMARY KEY (n)) WITH (connector = 'memory');
+-- # a watermark on a column of another type
+CREATE TABLE t (id INT, at TEXT, WATERMARK FOR at) WITH (connector = 'memory');
+-- # a watermark that is no delay
+CREATE TABLE t (at TIMESTAMP, WATERMARK FOR at AS date_trunc('hour', at)) WITH (connector = 'memory');
+-- # a watermark and an event time
+CREATE TABLE t (at TIMESTAMP, WATERMARK FOR at) WITH (connector = 'memory', event_time_field = 'at');
+-- # an event time that is not a column
+CREATE TABLE t (at TIMESTAMP) WITH (connector = 'memory', event_time_field = 'time');
+-- # no connector
+CREATE TABLE t (id INT) WITH (topic = 'a');
+-- # a table that is a view
+CREATE TABLE t AS SELECT * FROM orders;
+-- # an unknown connector
+CREATE CONNECTION c TO kafk (bootstrap_servers = 'h:9092');
+-- # an unknown connector or connection
+CREATE TABLE t (id INT) WITH (connector = 'kafka_conect');
+-- # an unknown connection
+CREATE TABLE t (id INT) WITH (connection = 'nowhere');
+-- # a connection of another connector
+CREATE TABLE t (id INT) WITH (connection = 'kafka_connection', connector = 'memory');
+-- # an unknown option
+CREATE CONNECTION c TO kafka (
+    bootstrap_servers = 'localhost:9092',
+    topik = 'orders'
+);
+-- # a missing required option
+CREATE TABLE t (id INT) WITH (connector = 'kafka', type = 'source', topic = 'a', format = 'json');
+-- # an option of the wrong type
+CREATE TABLE t (id INT) WITH (connector = 'kafka_connection', type = 'source', topic = 'a', batch_size = 'many');
+-- # a value that does not exist
+CREATE TABLE t (id INT) WITH (connector = 'kafka_connection', type = 'source', topic = 'a', offset = 'middle');
+-- # a type that is neither
+CREATE TABLE t (id INT) WITH (connector = 'memory', type = 'both');
+-- # a connection of one type, a table of the other
+CREATE TABLE t (id INT) WITH (connector = 'kafka_read', type = 'sink');
+-- # dead letters, which come later
+CREATE CONNECTION c TO kafka (
+    bootstrap_servers = 'localhost:9092',
+    topic = 'events',
+    bad_data = 'dlq'
+);
+-- # a limit of errors without skipping
+CREATE TABLE t (id INT) WITH (connector = 'memory', max_errors_per_batch = 5);
+-- # an unknown secret
+CREATE CONNECTION c TO kafka (
+    bootstrap_servers = 'localhost:9092',
+    'auth.type' = 'sasl',
+    'auth.username' = 'u',
+    'auth.password' = '${secret:kafka_pasword}'
+);
+-- # an unset variable
+CREATE CONNECTION c TO kafka (bootstrap_servers = '{{ BROKERS }}');
+-- # a placeholder that does not end
+CREATE CONNECTION c TO kafka (bootstrap_servers = '${env:HOST');
+-- # metadata that is not included
+CREATE TABLE t (id INT, _kafka_offset BIGINT) WITH (connector = 'kafka_read');
+-- # metadata that does not exist
+CREATE TABLE t (id INT, o BIGINT METADATA FROM 'ofset') WITH (connector = 'kafka_read');
+-- # metadata in a type that cannot hold it
+CREATE TABLE t (id INT, _kafka_offset BYTEA) WITH (connector = 'kafka_read', include_metadata = true);
+-- # metadata in a sink
+CREATE TABLE t (id INT, o BIGINT METADATA FROM 'offset') WITH (connector = 'kafka_connection', type = 'sink', topic = 'a');
+-- # a generated column in a sink
+CREATE TABLE t (id INT, twice INT GENERATED ALWAYS AS (id * 2)) WITH (connector = 'memory', type = 'sink');
+-- # a generated column of an unknown column
+CREATE TABLE t (id INT, twice INT GENERATED ALWAYS AS (idd * 2)) WITH (connector = 'memory', type = 'source');
+-- # a default of the wrong type
+CREATE TABLE t (id INT, at TIMESTAMP DEFAULT true) WITH (connector = 'memory');
+-- # a source without columns
+CREATE TABLE t WITH (connector = 'memory', type = 'source');
+-- # an unknown table
+CREATE PIPELINE p AS INSERT INTO out SELECT id, item, price FROM ordres;
+-- # a connection that is read
+CREATE PIPELINE p AS SELECT * FROM kafka_read;
+-- # an unknown column
+CREATE PIPELINE p AS
+INSERT INTO out
+SELECT id, itme, price
+FROM orders;
+-- # an unknown column of a table
+SELECT o.id, o.prize FROM orders o;
+-- # an unknown function
+CREATE PIPELINE p AS SELECT id, uper(item) AS item FROM orders;
+-- # wrong arguments
+CREATE PIPELINE p AS SELECT id, upper(item, 1) AS item FROM orders;
+-- # an operator on types that do not fit
+CREATE PIPELINE p AS
+SELECT id,
+       price + payload AS sum
+FROM orders;
+-- # a filter that is no condition
+CREATE PIPELINE p AS SELECT id FROM orders WHERE price;
+-- # an unknown type in a cast
+SELECT CAST(id AS INTEGR) FROM orders;
+-- # an unknown sink
+CREATE PIPELINE p AS INSERT INTO outt SELECT id, item, price FROM orders;
+-- # a sink that is read
+CREATE PIPELINE p AS SELECT * FROM out;
+-- # a source that is written
+CREATE PIPELINE p AS INSERT INTO orders SELECT * FROM orders;
+-- # a view that is written
+CREATE PIPELINE p AS INSERT INTO cheap SELECT * FROM orders;
+-- # too few columns
+CREATE PIPELINE p AS INSERT INTO out SELECT id, item FROM orders;
+-- # too many columns for the list
+CREATE PIPELINE p AS INSERT INTO out (id, item) SELECT id, item, price FROM orders;
+-- # an unknown column in the list
+CREATE PIPELINE p AS INSERT INTO out (id, name) SELECT id, item FROM orders;
+-- # a column that cannot be null gets nothing
+CREATE PIPELINE p AS INSERT INTO out (item, price) SELECT item, price FROM orders;
+-- # types that cannot be cast
+CREATE PIPELINE p AS INSERT INTO out
+SELECT id, item, at FROM orders;
+-- # two columns of one name
+CREATE PIPELINE p AS SELECT id, price AS id FROM orders;
+-- # GROUP BY
+CREATE PIPELINE p AS
+SELECT item, count(*) FROM orders
+GROUP BY item;
+-- # an aggregate
+CREATE PIPELINE p AS SELECT max(price) AS m FROM orders;
+-- # a window
+CREATE PIPELINE p AS SELECT tumble(interval '1 minute') AS w FROM orders;
+-- # a join
+CREATE PIPELINE p AS SELECT * FROM orders a JOIN orders b ON a.id = b.id;
+-- # a subquery
+CREATE PIPELINE p AS SELECT id FROM orders WHERE id IN (SELECT id FROM orders);
+-- # ORDER BY
+CREATE PIPELINE p AS SELECT id FROM orders ORDER BY id;
+-- # LIMIT
+CREATE PIPELINE p AS SELECT id FROM orders LIMIT 10;
+-- # DISTINCT
+CREATE PIPELINE p AS SELECT DISTINCT id FROM orders;
+-- # UNION without ALL
+CREATE PIPELINE p AS SELECT id FROM orders UNION SELECT id FROM orders;
+-- # no table
+CREATE PIPELINE p AS SELECT 1 AS one;
+-- # a system table in a pipeline
+CREATE PIPELINE p AS SELECT * FROM system.connections;
+-- # an unknown system table
+SELECT * FROM system.conections;
+-- # an unknown schema
+SELECT * FROM other.orders;
+-- # an ambiguous column
+SELECT id FROM orders a, orders b;
+-- # a view of itself
+CREATE VIEW v AS SELECT * FROM v;
+-- # a view of itself through another
+CREATE OR REPLACE VIEW cheap AS SELECT * FROM cheaper;
+-- # an error inside a view
+CREATE VIEW totals AS SELECT item, sum(price) AS total FROM orders GROUP BY item;
+CREATE PIPELINE p AS SELECT * FROM totals;
+-- # a view with the wrong number of names
+CREATE VIEW v (a, b) AS SELECT id FROM orders;
+-- # an unknown pipeline option
+CREATE PIPELINE p WITH (paralelism = 4) AS SELECT id FROM orders;
+-- # a pipeline option out of range
+CREATE PIPELINE p WITH (parallelism = 0) AS SELECT id FROM orders;
+-- # a guarantee that does not exist
+CREATE PIPELINE p WITH (delivery = 'at_most_once') AS SELECT id FROM orders;
+-- # a SELECT between BEGIN and END
+CREATE PIPELINE p AS BEGIN
+    INSERT INTO out SELECT id, item, price FROM orders;
+    SELECT id FROM orders;
+END;
+-- # test_connection of nothing
+SELECT test_connection();
+-- # a statement that cannot be explained
+EXPLAIN DROP TABLE orders;

@@ -46,15 +46,15 @@ impl<'a> Declared<'a> {
     /// Is every option declared?
     pub fn check(&self) -> Result<()> {
         let known = self.groups.concat();
-        for entry in self.options.iter().filter(|e| !known.contains(&e.key)) {
-            let Some(role) = self.role.filter(|_| self.other.contains(&entry.key)) else {
-                return Err(unknown(entry, &known, self.subject));
-            };
-            let side = if role == Role::Source { "sinks" } else { "sources" };
-            let message = format!("option {} of {} is for {side} only", entry.key, self.subject);
-            return Err(Error::new(Code::ConflictingOptions, message).with_field(&entry.key).at(entry.location));
+        let Some(entry) = self.options.iter().find(|e| !known.contains(&e.key)) else { return Ok(()) };
+        match self.role.filter(|_| self.other.contains(&entry.key)) {
+            None => Err(unknown(entry, &known, self.subject)),
+            Some(role) => {
+                let side = if role == Role::Source { "sinks" } else { "sources" };
+                let message = format!("option {} of {} is for {side} only", entry.key, self.subject);
+                Err(Error::new(Code::ConflictingOptions, message).with_field(&entry.key).at(entry.location))
+            }
         }
-        Ok(())
     }
 
     /// Reads the options that `T` declares.

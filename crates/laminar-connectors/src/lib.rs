@@ -87,7 +87,8 @@ impl Registry {
     pub fn get(&self, name: &str) -> Result<&Arc<dyn Connector>> {
         self.iter().find(|c| c.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
             let names: Vec<&str> = self.iter().map(|c| c.name()).collect();
-            let error = Error::new(Code::UnknownConnector, format!("there is no connector {name}")).with_field("connector");
+            let error =
+                Error::new(Code::UnknownConnector, format!("there is no connector {name}")).with_field("connector");
             match nearest(name, names.iter().copied()) {
                 Some(near) => error.with_hint(format!("did you mean {near}?")),
                 None => error.with_hint(format!("connectors: {}", names.join(", "))),

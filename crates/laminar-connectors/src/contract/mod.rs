@@ -4,6 +4,7 @@
 //! exactly-once: nothing is visible before its commit, everything after it, a newcomer knows the last marker, and what is
 //! older is fenced.
 
+mod generated;
 mod instances;
 
 use std::collections::BTreeMap;

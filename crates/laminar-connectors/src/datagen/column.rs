@@ -47,10 +47,15 @@ enum Values {
         sequence: bool,
         span: u128,
     },
-    Real {
+    Steps {
         start: f64,
         step: f64,
-        sequence: bool,
+    },
+    /// `parts`: how many of them make one, if values are rounded.
+    Between {
+        start: f64,
+        span: f64,
+        parts: Option<f64>,
     },
     Texts {
         length: u32,
@@ -91,16 +96,15 @@ impl ColumnMaker {
                 };
                 whole_array(&self.data_type, rows.iter().map(|row| kept(row).then(|| value(row))))?
             }
-            Values::Real { start, step, sequence } => {
-                let value = |row: &u64| match sequence {
-                    true => start + step * *row as f64,
-                    false => start + step * unit(draw(row)),
+            Values::Steps { start, step } => {
+                real_array(&self.data_type, rows.iter().map(|row| kept(row).then(|| start + step * *row as f64)))
+            }
+            Values::Between { start, span, parts } => {
+                let value = |row: &u64| {
+                    let value = start + span * unit(draw(row));
+                    parts.map_or(value, |parts| (value * parts).round() / parts)
                 };
-                let values = rows.iter().map(|row| kept(row).then(|| value(row)));
-                match self.data_type {
-                    DataType::Float32 => Arc::new(values.map(|v| v.map(|v| v as f32)).collect::<Float32Array>()),
-                    _ => Arc::new(values.collect::<Float64Array>()),
-                }
+                real_array(&self.data_type, rows.iter().map(|row| kept(row).then(|| value(row))))
             }
             Values::Booleans => {
                 Arc::new(rows.iter().map(|row| kept(row).then(|| draw(row) >> 63 == 1)).collect::<BooleanArray>())
@@ -184,6 +188,13 @@ fn uuid(draw: u64) -> String {
     let hex = format!("{bits:032x}");
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
     format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
+
+fn real_array(data_type: &DataType, values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
+    match data_type {
+        DataType::Float32 => Arc::new(values.map(|v| v.map(|v| v as f32)).collect::<Float32Array>()),
+        _ => Arc::new(values.collect::<Float64Array>()),
+    }
 }
 
 /// Values that are known to fit, as an array of the type.
@@ -272,6 +283,7 @@ impl Spec<'_> {
         let field = self.field;
         let sized = matches!(self.column.data_type, DataType::Utf8 | DataType::Binary);
         let ranged = !sized && self.column.data_type != DataType::Boolean;
+        let real = matches!(self.column.data_type, DataType::Float32 | DataType::Float64);
         let random = kind == Kind::Random;
         let given = [
             ("start", field.start.is_some(), kind == Kind::Sequence),
@@ -279,6 +291,7 @@ impl Spec<'_> {
             ("step", field.step.is_some(), kind == Kind::Sequence),
             ("min", field.min.is_some(), random && ranged),
             ("max", field.max.is_some(), random && ranged),
+            ("decimals", field.decimals.is_some(), random && real),
             ("length", field.length.is_some(), random && sized),
             ("values", field.values.is_some(), kind == Kind::Choice),
         ];
@@ -315,7 +328,7 @@ impl Spec<'_> {
                 return Err(self.invalid("step", "0", "expected a number other than 0"));
             }
             let rows = self.real("end", end)?.map(|end| ((end - start) / step + 1e-9).floor().max(-1.0) as u64 + 1);
-            return Ok((Values::Real { start, step, sequence: true }, rows));
+            return Ok((Values::Steps { start, step }, rows));
         }
         // Numbers as text count as BIGINT does.
         let counted = if self.is_text() { DataType::Int64 } else { self.column.data_type.clone() };
@@ -384,7 +397,7 @@ impl Spec<'_> {
                 if end < start {
                     return Err(self.invalid("max", max.unwrap_or_default(), "it is below min"));
                 }
-                return Ok(Values::Real { start, step: end - start, sequence: false });
+                return Ok(Values::Between { start, span: end - start, parts: self.parts()? });
             }
             _ => {}
         }
@@ -407,6 +420,13 @@ impl Spec<'_> {
             return Err(self.invalid("max", max.unwrap_or_default(), "it is below min, or too far above"));
         }
         Ok(Values::Whole { start, step: 0, sequence: false, span })
+    }
+
+    fn parts(&self) -> Result<Option<f64>> {
+        match self.field.decimals {
+            Some(digits) if digits > 15 => Err(self.invalid("decimals", &digits.to_string(), "expected at most 15")),
+            digits => Ok(digits.and_then(|digits| i32::try_from(digits).ok()).map(|digits| 10f64.powi(digits))),
+        }
     }
 
     fn length(&self) -> Result<u32> {

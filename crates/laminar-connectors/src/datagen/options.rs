@@ -60,6 +60,9 @@ pub struct FieldOptions {
     /// DATE 2030-01-01.
     #[serde(default)]
     pub max: Option<String>,
+    /// For `random` DOUBLE and FLOAT: digits after the decimal point, at most 15. Default: all of them.
+    #[serde(default)]
+    pub decimals: Option<u32>,
     /// For `random` TEXT and BYTEA: the length. Default 12.
     #[serde(default)]
     pub length: Option<u32>,

@@ -109,7 +109,8 @@ impl Connector for FilesystemConnector {
 
     async fn test(&self, options: &Options) -> Vec<TestStage> {
         let mut stages = Stages::default();
-        if stages.add("options", self.check_connection(options), "the options are understood") {
+        let understood = stages.add("options", self.check_connection(options), "the options are understood");
+        if understood && options.get("path").is_some() {
             match self.check_outside(Role::Source, options).await {
                 Ok(()) => stages.add("read", Ok(()), "the folder can be read"),
                 Err(_) => {

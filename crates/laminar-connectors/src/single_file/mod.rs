@@ -106,7 +106,8 @@ impl Connector for SingleFileConnector {
 
     async fn test(&self, options: &Options) -> Vec<TestStage> {
         let mut stages = Stages::default();
-        if stages.add("options", self.check_connection(options), "the options are understood") {
+        let understood = stages.add("options", self.check_connection(options), "the options are understood");
+        if understood && options.get("path").is_some() {
             match self.check_outside(Role::Source, options).await {
                 Ok(()) => stages.add("read", Ok(()), "the file can be read"),
                 Err(_) => stages.add("write", self.check_outside(Role::Sink, options).await, "the file can be created"),

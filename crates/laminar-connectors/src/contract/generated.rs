@@ -1,0 +1,234 @@
+//! Sources that make their rows, put through the contract, and what each makes.
+
+use arrow::datatypes::DataType::{
+    self, Binary, Boolean, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, List, Time64, UInt8,
+    UInt16, UInt32, UInt64, Utf8,
+};
+use arrow::datatypes::{Field, TimeUnit};
+use laminar_core::Code;
+use laminar_core::connector::{Connector, Role};
+use laminar_core::source::Fetched;
+use laminar_core::table::{EventTime, timestamp_type};
+
+use super::instances::{check_refused, check_table_code};
+use super::*;
+use crate::datagen::DatagenConnector;
+use crate::impulse::ImpulseConnector;
+
+// --- impulse ---
+
+#[tokio::test]
+async fn impulses_are_counted() {
+    let columns = table(&[("subtask_index", UInt64), ("counter", Int32), ("timestamp", timestamp_type())]);
+    let pairs = [
+        ("message_count", "7"),
+        ("shards", "2"),
+        ("start_time", "2024-01-01T00:00:00Z"),
+        ("event_time_interval", "10ms"),
+    ];
+    let rows = rows_of(&ImpulseConnector, &pairs, &columns).await;
+    assert_eq!(rows.len(), 7);
+    assert_eq!(rows[3], r#"{"subtask_index":0,"counter":3,"timestamp":"2024-01-01T00:00:00.060"}"#);
+    assert_eq!(rows[6], r#"{"subtask_index":1,"counter":2,"timestamp":"2024-01-01T00:00:00.050"}"#);
+    let clocked =
+        rows_of(&ImpulseConnector, &[("message_count", "1")], &table(&[("timestamp", timestamp_type())])).await;
+    assert_eq!(clocked, [r#"{"timestamp":"2023-11-14T22:13:20"}"#]);
+    assert_eq!(rows_of(&ImpulseConnector, &[("message_count", "0")], &columns).await, [""; 0]);
+}
+
+#[test]
+fn impulses_refuse_what_they_cannot_do() {
+    let check = |pairs: &[(&str, &str)], columns: &[(&str, DataType)], expected| {
+        check_refused(&ImpulseConnector, Role::Source, pairs, &table(columns), expected);
+    };
+    check(
+        &[],
+        &[("count", UInt64)],
+        "unknown_column: connector impulse has no column count (hint: did you mean counter?)",
+    );
+    check(
+        &[],
+        &[("counter", Utf8)],
+        "type_mismatch: column counter of connector impulse must be BIGINT UNSIGNED or another integer type",
+    );
+    check(
+        &[("event_rate", "0")],
+        &[],
+        "invalid_option: option event_rate of connector impulse cannot be '0': expected a number above 0",
+    );
+    let sink = check_table_code(&ImpulseConnector, Role::Sink);
+    assert_eq!(sink, Code::NotSupported);
+    let start = ImpulseConnector.check_connection(&options(&[("start_time", "soon")])).unwrap_err();
+    assert_eq!(start.code(), Code::InvalidOption);
+}
+
+// --- datagen ---
+
+#[tokio::test]
+async fn every_scalar_type_is_made() {
+    let types = [
+        Boolean,
+        Int8,
+        Int16,
+        Int32,
+        Int64,
+        UInt8,
+        UInt16,
+        UInt32,
+        UInt64,
+        Float32,
+        Float64,
+        Utf8,
+        Binary,
+        Date32,
+        Time64(TimeUnit::Microsecond),
+        Decimal128(10, 2),
+        timestamp_type(),
+    ];
+    let names: Vec<String> = (0..types.len()).map(|i| format!("c{i}")).collect();
+    let columns: Vec<_> = names.iter().map(String::as_str).zip(types).collect();
+    let pairs = [("number_of_rows", "20"), ("shards", "3")];
+    let rows = rows_of(&DatagenConnector, &pairs, &table(&columns)).await;
+    assert_eq!(rows.len(), 20);
+    assert!(rows.iter().all(|row| names.iter().all(|name| row.contains(&format!("\"{name}\":")))), "{rows:?}");
+}
+
+#[tokio::test]
+async fn rules_make_values() {
+    let check = async |data_type: DataType, field: &[(&str, &str)], expected: &[&str]| {
+        let keys: Vec<String> = field.iter().map(|(key, _)| format!("fields.c.{key}")).collect();
+        let mut pairs: Vec<_> = keys.iter().map(String::as_str).zip(field.iter().map(|(_, value)| *value)).collect();
+        pairs.push(("number_of_rows", "4"));
+        let rows = rows_of(&DatagenConnector, &pairs, &table(&[("c", data_type)])).await;
+        let values: Vec<String> = rows.iter().map(|row| row.replace("{\"c\":", "").replace('}', "")).collect();
+        assert_eq!(values, expected, "{field:?}");
+    };
+    let sequence = ("kind", "sequence");
+    check(Int64, &[sequence], &["0", "1", "2", "3"]).await;
+    check(Int64, &[sequence, ("start", "10"), ("step", "-5"), ("end", "0")], &["10", "5", "0"]).await;
+    check(UInt8, &[sequence, ("start", "254")], &["254", "255"]).await;
+    check(Int32, &[sequence, ("start", "5"), ("end", "4")], &[]).await;
+    check(Utf8, &[sequence, ("start", "7")], &["\"7\"", "\"8\"", "\"9\"", "\"10\""]).await;
+    check(Float64, &[sequence, ("step", "0.5"), ("end", "1")], &["0.0", "0.5", "1.0"]).await;
+    check(Decimal128(6, 2), &[sequence, ("start", "1.50"), ("step", "0.25"), ("end", "2")], &["1.50", "1.75", "2.00"])
+        .await;
+    let at = |time: &str| format!("\"2024-01-01T{time}\"");
+    let times = [at("00:00:00"), at("00:00:00.250"), at("00:00:00.500"), at("00:00:00.750")];
+    let times: Vec<&str> = times.iter().map(String::as_str).collect();
+    check(timestamp_type(), &[sequence, ("start", "2024-01-01T00:00:00Z"), ("step", "250ms")], &times).await;
+    check(
+        Date32,
+        &[sequence, ("start", "2024-02-28"), ("end", "2024-03-01")],
+        &["\"2024-02-28\"", "\"2024-02-29\"", "\"2024-03-01\""],
+    )
+    .await;
+    check(timestamp_type(), &[], &["\"2023-11-14T22:13:20\""; 4]).await;
+    check(Utf8, &[("kind", "choice"), ("values", "only")], &["\"only\""; 4]).await;
+    check(Int8, &[("kind", "random"), ("min", "-3"), ("max", "-3")], &["-3"; 4]).await;
+    check(Int8, &[("null_rate", "1")], &["null"; 4]).await;
+    check(Float64, &[("min", "7.25"), ("max", "7.25"), ("decimals", "1")], &["7.3"; 4]).await;
+    check(Utf8, &[("length", "0")], &["\"\""; 4]).await;
+}
+
+#[tokio::test]
+async fn values_depend_on_seed_and_row_alone() {
+    let columns = table(&[("a", Int64), ("b", Int64), ("s", Utf8), ("u", Utf8)]);
+    let rows = async |pairs: &[(&str, &str)]| {
+        let mut all = vec![("number_of_rows", "50"), ("fields.u.kind", "uuid"), ("fields.a.null_rate", "0.3")];
+        all.extend(pairs);
+        let mut rows = rows_of(&DatagenConnector, &all, &columns).await;
+        rows.sort();
+        rows
+    };
+    let usual = rows(&[]).await;
+    assert_eq!(usual, rows(&[]).await);
+    assert_eq!(usual, rows(&[("shards", "4")]).await, "shards share the same rows");
+    assert_ne!(usual, rows(&[("seed", "1")]).await);
+    assert_ne!(usual, rows(&[("fields.a.seed", "1")]).await);
+    let nulls = usual.iter().filter(|row| row.contains("\"a\":null")).count();
+    assert!((5..=25).contains(&nulls), "{nulls}");
+    let distinct: std::collections::HashSet<_> = usual.iter().collect();
+    assert_eq!(distinct.len(), 50);
+    let one = &usual[0];
+    let uuid = one.split("\"u\":\"").nth(1).unwrap();
+    assert_eq!((&uuid[8..9], &uuid[14..15], uuid.find('"')), ("-", "4", Some(36)), "{one}");
+}
+
+#[tokio::test]
+async fn event_times_come_from_their_column() {
+    let mut spec = table(&[("at", timestamp_type()), ("n", Int64)]);
+    spec.event_time = Some(EventTime { column: "at".into(), delay: Duration::ZERO });
+    spec.projection = vec![1];
+    let pairs = [("number_of_rows", "2"), ("fields.at.kind", "sequence"), ("fields.at.step", "1ms")];
+    let source = DatagenConnector.source(&options(&pairs), &spec, &source_context()).unwrap();
+    let mut reader = source.open(starts(&*source).await).await.unwrap();
+    let Fetched::Rows(rows) = reader.next(LIMIT).await.unwrap() else { panic!("rows") };
+    assert_eq!(rows.times.values().as_ref(), [0, 1000]);
+    assert_eq!(rows.rows.num_columns(), 1);
+    spec.projection = vec![];
+    let source = DatagenConnector.source(&options(&pairs), &spec, &source_context()).unwrap();
+    let mut reader = source.open(starts(&*source).await).await.unwrap();
+    let Fetched::Rows(rows) = reader.next(LIMIT).await.unwrap() else { panic!("rows") };
+    assert_eq!((rows.rows.num_rows(), rows.rows.num_columns()), (2, 0));
+}
+
+#[test]
+fn rules_that_make_no_sense_are_refused() {
+    let check = |data_type: DataType, pairs: &[(&str, &str)], expected| {
+        check_refused(&DatagenConnector, Role::Source, pairs, &table(&[("total", data_type)]), expected);
+    };
+    check(
+        Int64,
+        &[("fields.totl.min", "1")],
+        "unknown_column: table t has no column totl (hint: did you mean fields.total?)",
+    );
+    check(
+        Int64,
+        &[("fields.total.lenght", "1")],
+        "unknown_option: column total of connector datagen has no option lenght (hint: did you mean length?)",
+    );
+    check(
+        Int64,
+        &[("fields.total.kind", "randon")],
+        "invalid_option: option kind of column total of connector datagen cannot be 'randon': unknown variant `randon`, \
+         expected one of `sequence`, `random`, `choice`, `uuid`, `now`",
+    );
+    check(
+        Int8,
+        &[("fields.total.max", "128")],
+        "invalid_option: option max of column total of connector datagen cannot be '128': Cast error: Cannot cast string \
+         '128' to value of Int8 type",
+    );
+    check(
+        Int8,
+        &[("fields.total.min", "5"), ("fields.total.max", "4")],
+        "invalid_option: option max of column total of connector datagen cannot be '4': it is below min, or too far above",
+    );
+    check(
+        Int64,
+        &[("fields.total.kind", "sequence"), ("fields.total.max", "4")],
+        "conflicting_options: option max is not for kind sequence of column total: the column is Int64",
+    );
+    check(
+        Int64,
+        &[("fields.total.kind", "choice")],
+        "missing_option: column total of connector datagen needs option values",
+    );
+    check(
+        Int64,
+        &[("fields.total.kind", "now")],
+        "type_mismatch: kind now needs a column of type TIMESTAMP: column total is Int64",
+    );
+    check(
+        Int64,
+        &[("rows_per_secnd", "4")],
+        "unknown_option: connector datagen has no option rows_per_secnd (hint: did you mean rows_per_second?)",
+    );
+    check(
+        List(Arc::new(Field::new_list_field(Int64, true))),
+        &[],
+        "not_supported: connector datagen cannot fill column total of type List(Int64)",
+    );
+    let field = DatagenConnector.check_connection(&options(&[("fields.total.lenght", "1")])).unwrap_err();
+    assert_eq!(field.field(), Some("fields.total.lenght"));
+}

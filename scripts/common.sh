@@ -5,7 +5,7 @@
 # is in $LAMINAR_CACHE; what one run makes is in a fresh folder under $TMPDIR that goes away with the run.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-export LAMINAR_CACHE="${LAMINAR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/laminar}"
+LAMINAR_CACHE="${LAMINAR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/laminar}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$LAMINAR_CACHE/target}"
 
 # say TEXT: progress goes to standard error, so that standard output stays what a command was asked for.

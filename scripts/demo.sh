@@ -34,9 +34,12 @@ export LAMINAR_API_URL="http://127.0.0.1:$port"
 # Its own session: Ctrl-C is for this script to act on, which then ends the server.
 setsid "$laminar" dev --bind "127.0.0.1:$port" --data-dir "$folder/data" </dev/null >"$folder/log" 2>&1 &
 server=$!
-wait_for_port "$port" "$server" 20 || { cat "$folder/log" >&2; die "laminar dev did not start"; }
-broker=$(sed -n 's/^ *Kafka  *\([0-9.]*:[0-9]*\).*/\1/p' "$folder/log")
-[ -n "$broker" ] || { cat "$folder/log" >&2; die "laminar dev did not say where its broker is"; }
+broker=''
+while [ -z "$broker" ]; do # it says where its broker is once it is up
+  kill -0 "$server" 2>/dev/null || { cat "$folder/log" >&2; die "laminar dev did not start"; }
+  broker=$(sed -n 's/^ *Kafka  *\([0-9.]*:[0-9]*\).*/\1/p' "$folder/log")
+  sleep 0.05
+done
 
 bold "laminar dev runs at $LAMINAR_API_URL, its Kafka at $broker. Now this, as one would type it into 'laminar sql':"
 echo
@@ -45,16 +48,26 @@ sed "s/BROKER/$broker/" scripts/demo.sql | tee "$folder/demo.sql"
 
 ask() { "$laminar" sql "$@" 2>"$folder/error" || { cat "$folder/error" >&2; die "a question to the server failed"; }; }
 
-ask -c "SELECT id, customer, what, total, source_partition, source_offset FROM big_orders LIMIT 10" >"$folder/rows"
+rows="SELECT id, customer, what, total, source_partition, source_offset FROM big_orders LIMIT 10"
+until ask -c "$rows" >"$folder/rows" && grep -q '(10 rows)' "$folder/rows"; do
+  kill -0 "$server" 2>/dev/null || { tail -n 20 "$folder/log" >&2; die "laminar dev ended"; }
+  sleep 0.2
+done
+echo
 bold "Rows that come out of the topic big-orders, $(seconds_since "$began") s after the start of laminar dev:"
 cat "$folder/rows"
 
+echo
 bold "What the pipelines have done:"
-ask -c "SELECT pipeline_name, operator_name, records_in, records_out, watermark FROM system.metrics"
+ask -c "SELECT pipeline_name, kind, records_in, records_out, errors FROM system.metrics ORDER BY pipeline_name, operator_id"
 
-bold "Their latest checkpoints. Each holds the offsets to go on from after a crash:"
-ask -c "SELECT pipeline_name, epoch, state, size_bytes, finish_time FROM system.checkpoints WHERE state = 'committed' ORDER BY epoch DESC LIMIT 4"
+echo
+positions="SELECT pipeline_name, epoch, state, detail FROM system.checkpoints WHERE pipeline_name = 'find_big_orders' ORDER BY epoch DESC LIMIT 1"
+until ask -c "$positions" >"$folder/positions" && grep -q 'orders/[0-9]":[1-9]' "$folder/positions"; do sleep 0.2; done
+bold "The latest checkpoint, with the offset of each partition of orders from which to go on after a crash:"
+cat "$folder/positions"
 
+echo
 cat <<TEXT
 Where to go next
   laminar is        $laminar

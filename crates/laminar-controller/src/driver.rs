@@ -134,6 +134,9 @@ impl Driver {
 
     fn feed(&mut self, running: &mut Running, event: Event) {
         let before = running.state.phase;
+        if event == Event::Started {
+            running.failure = None;
+        }
         let (state, actions) = step(std::mem::take(&mut running.state), event, &self.spec.policy);
         running.state = state;
         for action in actions {
@@ -189,7 +192,7 @@ impl Driver {
         self.status.send_modify(|status| {
             status.phase = phase;
             status.restarts = running.state.restarts;
-            let shows_failure = matches!(phase, Phase::Failed | Phase::Recovering);
+            let shows_failure = matches!(phase, Phase::Failed | Phase::Recovering | Phase::Stopped);
             status.failure = running.failure.clone().filter(|_| shows_failure);
             if phase == Phase::Running {
                 status.started_at.get_or_insert(now);
@@ -203,7 +206,9 @@ impl Driver {
             Some(error) if phase == Phase::Failed => {
                 tracing::error!(job = %status.id, pipeline = %status.pipeline, code = %error.code(), %error, "job failed");
             }
-            Some(error) => tracing::warn!(job = %status.id, pipeline = %status.pipeline, %error, "job recovers"),
+            Some(error) => {
+                tracing::warn!(job = %status.id, pipeline = %status.pipeline, phase = phase.as_str(), %error, "job was interrupted");
+            }
             None => tracing::info!(job = %status.id, pipeline = %status.pipeline, phase = phase.as_str(), "job changed"),
         }
         self.recorder.job(status.clone());

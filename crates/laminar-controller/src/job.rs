@@ -44,7 +44,7 @@ pub struct JobStatus {
     /// 1 for the first job of its pipeline.
     pub run: u64,
     pub phase: Phase,
-    /// Of the present phase `Failed`; of the last failure in `Recovering`.
+    /// Why it is `Failed` or `Recovering`; in `Stopped`, why it stopped without a last checkpoint.
     pub failure: Option<Error>,
     pub restarts: u64,
     pub parallelism: usize,
@@ -96,13 +96,13 @@ impl JobHandle {
         let _ = self.commands.send(mode).await;
     }
 
-    /// Waits until the job runs, then returns its status; or the error it failed with. A job that ended otherwise before
-    /// it was seen running counts as having run.
+    /// Waits until the job runs, then returns its status; or the error that it could not start with. A job that ran and has
+    /// ended since counts as started, whatever ended it.
     pub async fn wait_started(&self) -> Result<JobStatus> {
         let begun = |s: &JobStatus| !matches!(s.phase, Phase::Created | Phase::Scheduling | Phase::Recovering);
         let status = self.wait_for(begun).await?;
         match (status.phase, &status.failure) {
-            (Phase::Failed, Some(error)) => Err(error.clone()),
+            (Phase::Failed, Some(error)) if status.started_at.is_none() => Err(error.clone()),
             _ => Ok(status),
         }
     }

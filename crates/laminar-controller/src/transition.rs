@@ -189,7 +189,8 @@ pub fn step(mut state: JobState, event: Event, policy: &RestartPolicy) -> (JobSt
         // a second stop may be more urgent than the first
         (Stopping, Event::Stop(mode)) => (Stopping, vec![Action::StopEngine(mode)]),
         (Stopping, Event::Finished) => (Finished, vec![Action::End]),
-        (Stopping, Event::Failed { .. }) => (Failed, vec![Action::End]),
+        // it was to end, and it has: without a last checkpoint, so the next start goes on from the one before
+        (Stopping, Event::Failed { .. }) => (Stopped, vec![Action::End]),
 
         (Recovering, Event::RetryDue) => {
             state.restarts += 1;

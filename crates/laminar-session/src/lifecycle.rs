@@ -205,12 +205,13 @@ impl System {
         started
     }
 
-    /// Stops it if it runs, and keeps it stopped. Call with `changing` held.
-    pub(crate) async fn stop_running(&self, pipeline: &Arc<Pipeline>, how: StopKind) -> Result<()> {
+    /// Stops it if it runs, and keeps it stopped. Returns why there is no last checkpoint, if it failed. Call with
+    /// `changing` held.
+    pub(crate) async fn stop_running(&self, pipeline: &Arc<Pipeline>, how: StopKind) -> Result<Option<Error>> {
         self.set_desired(pipeline, DesiredState::Stopped).await?;
-        self.controller.stop(&pipeline.id, stop_mode(how), STOP_PATIENCE).await?;
+        let ended = self.controller.stop(&pipeline.id, stop_mode(how), STOP_PATIENCE).await?;
         self.controller.flush().await;
-        Ok(())
+        Ok(ended.and_then(|status| status.failure))
     }
 
     /// Stops it if it runs and starts it again. Call with `changing` held.

@@ -118,7 +118,7 @@ async fn change(system: &Arc<System>, parsed: &Parsed) -> Result<Outcome> {
         }
         Statement::StopPipeline { name, mode } => {
             let pipeline = system.named_pipeline(name)?;
-            let notices = match system.is_active(&pipeline.id) {
+            let mut notices = match system.is_active(&pipeline.id) {
                 true => vec![],
                 false => vec![Notice::new("not_running", format!("pipeline {} does not run", name.value))],
             };
@@ -126,7 +126,10 @@ async fn change(system: &Arc<System>, parsed: &Parsed) -> Result<Outcome> {
                 Mode::Checkpoint => StopKind::Checkpoint,
                 Mode::Immediate => StopKind::Immediate,
             };
-            system.stop_running(&pipeline, how).await?;
+            if let Some(error) = system.stop_running(&pipeline, how).await? {
+                let message = format!("it stopped without a last checkpoint and will go on from the one before: {error}");
+                notices.push(Notice::new("no_checkpoint", message));
+            }
             Ok(Outcome::done_with("STOP PIPELINE", notices))
         }
         Statement::RestartPipeline { name, from } => {

@@ -17,7 +17,12 @@ class Broker:
         name = f"{prefix}-{uuid.uuid4().hex[:8]}"
         for future in self.admin.create_topics([NewTopic(name, partitions, 1)]).values():
             future.result(30)
+        while len(self.partitions(name)) < partitions:  # the broker tells of it a moment later
+            time.sleep(0.05)
         return name
+
+    def partitions(self, topic):
+        return sorted(self.admin.list_topics(topic, timeout=30).topics[topic].partitions)
 
     def producer(self, **settings):
         defaults = {"bootstrap.servers": self.address, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000}
@@ -25,7 +30,14 @@ class Broker:
 
     def reader(self, topic, keep):
         """A reader that remembers `keep(message)` of each message."""
-        return CommittedReader(self.address, topic, keep)
+        return CommittedReader(self, topic, keep)
+
+    def consumer(self, settings, topic):
+        """A plain consumer of all partitions from their start."""
+        defaults = {"bootstrap.servers": self.address, "group.id": f"reader-{uuid.uuid4()}", "enable.auto.commit": False}
+        consumer = Consumer({**defaults, **settings})
+        consumer.assign([TopicPartition(topic, p, 0) for p in self.partitions(topic)])
+        return consumer
 
     def group_offsets(self, group, topic, partitions=4):
         """Committed group offsets by partition: what every Kafka tool shows as the pipeline's progress."""
@@ -41,26 +53,18 @@ class Broker:
 class CommittedReader:
     """Reads a topic from its start with `read_committed`: what a user of the output sees, and nothing more."""
 
-    def __init__(self, address, topic, keep):
+    def __init__(self, broker, topic, keep):
         self.keep = keep
         self.kept = []
         self.at_end = set()
-        self.consumer = Consumer({
-            "bootstrap.servers": address,
-            "group.id": f"reader-{uuid.uuid4()}",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-        })
-        known = self.consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        self.partitions = sorted(known)
-        self.consumer.assign([TopicPartition(topic, p, 0) for p in self.partitions])
+        settings = {"isolation.level": "read_committed", "enable.partition.eof": True}
+        self.consumer = broker.consumer(settings, topic)
+        self.partitions = len(broker.partitions(topic))
 
     def drain(self, quiet=0.2):
         """Reads to the end of every partition, until nothing more came for `quiet` seconds; all that was kept so far."""
         last = time.monotonic()
-        while len(self.at_end) < len(self.partitions) or time.monotonic() - last < quiet:
+        while len(self.at_end) < self.partitions or time.monotonic() - last < quiet:
             for message in self.consumer.consume(10_000, 0.1):
                 if message.error() is None:
                     self.at_end.discard(message.partition())

@@ -21,6 +21,11 @@ def free_port():
                 return port
 
 
+def clean_environment():
+    """Ours without the variables that steer the tests or the developer's own server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LAMINAR_")}
+
+
 class Process:
     """One life of the binary. Its output goes to a file, whose end is shown when something is wrong."""
 
@@ -33,7 +38,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "RUST_LOG": "info", "RUST_BACKTRACE": "1", **(env or {})},
+                env={**clean_environment(), "LAMINAR_LOG": "warn,laminar=info", "RUST_BACKTRACE": "1", **(env or {})},
             )
 
     def signal(self, number):

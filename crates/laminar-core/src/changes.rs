@@ -139,7 +139,8 @@ impl Changes {
 
 fn downcast<A: Array + Clone + 'static>(array: ArrayRef) -> Result<A> {
     let typed = array.as_any().downcast_ref::<A>().cloned();
-    typed.ok_or_else(|| Error::new(Code::Internal, format!("a kernel changed an array's type to {}", array.data_type())))
+    typed
+        .ok_or_else(|| Error::new(Code::Internal, format!("a kernel changed an array's type to {}", array.data_type())))
 }
 
 #[cfg(test)]

@@ -244,7 +244,10 @@ impl Error {
     /// Outside faults may pass; what a user or we did wrong does not. A fenced job must not come back.
     pub fn retry(&self) -> Retry {
         match (self.kind(), self.0.code) {
-            (_, Code::Fenced | Code::BadData | Code::DataLoss | Code::CheckpointDamaged | Code::AuthenticationFailed) => Retry::Never,
+            (
+                _,
+                Code::Fenced | Code::BadData | Code::DataLoss | Code::CheckpointDamaged | Code::AuthenticationFailed,
+            ) => Retry::Never,
             (ErrorKind::External, _) => Retry::Backoff,
             _ => Retry::Never,
         }

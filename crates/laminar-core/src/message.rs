@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Changes, Epoch};
 
 /// One item of a channel between tasks.
+// Rows are the usual case: boxing them would cost an allocation a batch to make the rare ones smaller.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Message {
     Changes(Changes),

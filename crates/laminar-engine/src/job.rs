@@ -24,6 +24,7 @@ use crate::crash::CrashPoints;
 use crate::graph::{Exchange, Graph, NodeKind, SourceNode};
 use crate::metrics::{JobMetrics, OperatorKind};
 use crate::operator::OperatorContext;
+use crate::tasks::TaskEvent;
 use crate::tasks::chain::{Chain, ChainNode, Step};
 use crate::tasks::channel::{Outlet, Receiver, Sender, channel};
 use crate::tasks::operator::OperatorTask;
@@ -31,7 +32,6 @@ use crate::tasks::plan::{ChainPlan, chains};
 use crate::tasks::sink::SinkEnd;
 use crate::tasks::source::SourceTask;
 use crate::tasks::watermark::SplitWatermarks;
-use crate::tasks::TaskEvent;
 
 /// Life-cycle events that wait for their reader.
 const JOB_EVENTS: usize = 1024;
@@ -313,7 +313,13 @@ impl Builder<'_> {
         Ok(starts)
     }
 
-    async fn source_task(&mut self, id: TaskId, node: &SourceNode, splits: Vec<SplitStart>, chain: Chain) -> Result<()> {
+    async fn source_task(
+        &mut self,
+        id: TaskId,
+        node: &SourceNode,
+        splits: Vec<SplitStart>,
+        chain: Chain,
+    ) -> Result<()> {
         let operator = id.operator.clone();
         let (reader, decoder) = match splits.is_empty() {
             true => (None, None),
@@ -355,7 +361,14 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn operator_task(&mut self, id: TaskId, plan: &ChainPlan, index: usize, chain: Chain, wires: &mut BTreeMap<usize, Wires>) {
+    fn operator_task(
+        &mut self,
+        id: TaskId,
+        plan: &ChainPlan,
+        index: usize,
+        chain: Chain,
+        wires: &mut BTreeMap<usize, Wires>,
+    ) {
         let mut inputs = Vec::new();
         for edge in &plan.inputs {
             let input = self.graph.edges.get(*edge).map_or(0, |e| e.input);
@@ -399,7 +412,13 @@ impl Builder<'_> {
                     let ahead = committer.and_then(|c| self.recovered.ahead.get(c)).copied();
                     let muted = ahead.filter(|ahead| self.recovered.replay.is_some() && *ahead > self.recovered.last);
                     let writer = sink.sink.open(&task).await?;
-                    Step::Sink(SinkEnd::new(writer, self.released.clone(), committer.is_some(), muted, Arc::clone(&metrics)))
+                    Step::Sink(SinkEnd::new(
+                        writer,
+                        self.released.clone(),
+                        committer.is_some(),
+                        muted,
+                        Arc::clone(&metrics),
+                    ))
                 }
             };
             let mut children = Vec::new();

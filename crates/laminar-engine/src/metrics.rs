@@ -88,7 +88,8 @@ pub struct JobSnapshot {
 
 impl JobMetrics {
     pub(crate) fn operator(&self, id: &OperatorId, index: u32, name: &str, kind: OperatorKind) -> Arc<OperatorMetrics> {
-        let metrics = Arc::new(OperatorMetrics { watermark_micros: AtomicI64::new(i64::MIN), ..OperatorMetrics::default() });
+        let metrics =
+            Arc::new(OperatorMetrics { watermark_micros: AtomicI64::new(i64::MIN), ..OperatorMetrics::default() });
         let labels = OperatorLabels { name: name.to_string(), kind };
         let mut operators = self.operators.lock().unwrap_or_else(PoisonError::into_inner);
         operators.insert((id.clone(), index), (Arc::clone(&metrics), labels));

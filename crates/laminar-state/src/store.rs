@@ -56,16 +56,17 @@ impl CheckpointStore {
     /// `url`: a folder (`/var/lib/laminar`, `file:///…`), `s3://bucket/prefix`, `gs://…` or `az://…`. Credentials come from
     /// the provider's usual environment. Creates a local folder that does not exist.
     pub fn open(url: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
-        let bad = |why: String| Error::new(Code::InvalidOption, format!("state url '{url}' cannot be used")).with_detail(why);
+        let bad =
+            |why: String| Error::new(Code::InvalidOption, format!("state url '{url}' cannot be used")).with_detail(why);
         match Url::parse(url) {
             Ok(parsed) if parsed.scheme() != "file" => {
                 let lower = environment.into_iter().map(|(k, v)| (k.to_ascii_lowercase(), v));
-                let (objects, prefix) =
-                    object_store::parse_url_opts(&parsed, lower).map_err(|e| bad(e.to_string()))?;
+                let (objects, prefix) = object_store::parse_url_opts(&parsed, lower).map_err(|e| bad(e.to_string()))?;
                 Ok(Self { objects: objects.into(), prefix, folder: None })
             }
             parsed => {
-                let from_url = parsed.ok().map(|u| u.to_file_path().map_err(|()| bad("it is not an absolute path".into())));
+                let from_url =
+                    parsed.ok().map(|u| u.to_file_path().map_err(|()| bad("it is not an absolute path".into())));
                 let folder = from_url.transpose()?.unwrap_or_else(|| PathBuf::from(url));
                 std::fs::create_dir_all(&folder).map_err(|e| bad(e.to_string()))?;
                 let folder = folder.canonicalize().map_err(|e| bad(e.to_string()))?;
@@ -138,7 +139,8 @@ impl PipelineStore {
         if bytes.len() as u64 != file.bytes || digest(&bytes) != file.sha256 {
             return Err(damaged("does not have the content that its manifest names"));
         }
-        let reader = StreamReader::try_new(bytes.as_ref(), None).map_err(|e| damaged("is not Arrow").with_detail(e.to_string()))?;
+        let reader = StreamReader::try_new(bytes.as_ref(), None)
+            .map_err(|e| damaged("is not Arrow").with_detail(e.to_string()))?;
         reader.collect::<Result<_, _>>().map_err(|e| damaged("is not Arrow").with_detail(e.to_string()))
     }
 

@@ -62,10 +62,10 @@ async fn what_is_written_is_read() {
 #[tokio::test]
 async fn every_kind_of_damage_is_noticed() {
     let damages: [fn(&[u8]) -> Option<Vec<u8>>; 5] = [
-        |_| None,                                       // missing
-        |_| Some(vec![]),                               // emptied
-        |b| Some(b[..b.len() / 2].to_vec()),            // truncated
-        |b| Some(b.iter().map(|_| 0).collect()),        // zeroed
+        |_| None,                                                                                         // missing
+        |_| Some(vec![]),                                                                                 // emptied
+        |b| Some(b[..b.len() / 2].to_vec()),                                                              // truncated
+        |b| Some(b.iter().map(|_| 0).collect()),                                                          // zeroed
         |b| Some(b.iter().enumerate().map(|(i, x)| if i == b.len() / 3 { x ^ 4 } else { *x }).collect()), // one bit
     ];
     for damage in damages {

@@ -395,7 +395,10 @@ fn task_result(joined: Result<Result<()>, JoinError>) -> Result<()> {
         Ok(result) => result,
         Err(error) if error.is_panic() => {
             let panic = error.into_panic();
-            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
             Err(Error::internal("a task panicked").with_detail(text.unwrap_or_default()))
         }
         Err(_) => Ok(()),
@@ -405,4 +408,3 @@ fn task_result(joined: Result<Result<()>, JoinError>) -> Result<()> {
 fn humantime(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
-

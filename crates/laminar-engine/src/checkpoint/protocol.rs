@@ -176,7 +176,11 @@ pub fn decide(markers: &[Option<Marker>]) -> Result<Start> {
             format!("the sinks of this pipeline are at epochs that do not fit together (newest {})", newest.epoch),
         )
         .with_detail(
-            markers.iter().map(|m| m.as_ref().map_or("none".into(), |m| m.epoch.to_string())).collect::<Vec<_>>().join(", "),
+            markers
+                .iter()
+                .map(|m| m.as_ref().map_or("none".into(), |m| m.epoch.to_string()))
+                .collect::<Vec<_>>()
+                .join(", "),
         )
         .with_hint("a sink was added or its markers were deleted; RESTART PIPELINE … IGNORING STATE starts anew")),
     }
@@ -242,7 +246,8 @@ mod tests {
             let start = decide(&self.markers).unwrap();
             let rebuilt = if damaged { rebuild_from_previous(&start, &self.markers) } else { None };
             let at = |epoch: Epoch, digest: Option<&str>| {
-                let found: Vec<_> = self.manifests.iter().filter(|((e, d), _)| *e == epoch && digest.is_none_or(|x| x == d)).collect();
+                let found: Vec<_> =
+                    self.manifests.iter().filter(|((e, d), _)| *e == epoch && digest.is_none_or(|x| x == d)).collect();
                 *found.last().unwrap().1
             };
             let (last, position, replay) = match (&rebuilt, &start) {
@@ -329,7 +334,11 @@ mod tests {
                 run(&mut world, 20, &mut { crash_after }, false);
                 assert!(run(&mut world, 20, &mut 10_000, false), "{committers} committers, crash after {crash_after}");
                 for visible in &world.visible {
-                    assert_eq!(*visible, (0..20).collect::<Vec<_>>(), "{committers} committers, crash after {crash_after}");
+                    assert_eq!(
+                        *visible,
+                        (0..20).collect::<Vec<_>>(),
+                        "{committers} committers, crash after {crash_after}"
+                    );
                 }
             }
         }
@@ -345,7 +354,11 @@ mod tests {
                     run(&mut world, 15, &mut { second }, false);
                     assert!(run(&mut world, 15, &mut 10_000, false));
                     for visible in &world.visible {
-                        assert_eq!(*visible, (0..15).collect::<Vec<_>>(), "{committers} committers, crashes {first} {second}");
+                        assert_eq!(
+                            *visible,
+                            (0..15).collect::<Vec<_>>(),
+                            "{committers} committers, crashes {first} {second}"
+                        );
                     }
                 }
             }

@@ -88,7 +88,12 @@ async fn from_markers(markers: &[Option<Marker>], store: &PipelineStore) -> Resu
     let damage = match load_whole(store, *epoch, digest).await {
         Ok(manifest) => {
             let replay = replay.as_ref().map(|marker| marker.positions.clone());
-            return Ok(Recovered { last: *epoch, manifest: Some((manifest, digest.clone())), replay, ..Recovered::default() });
+            return Ok(Recovered {
+                last: *epoch,
+                manifest: Some((manifest, digest.clone())),
+                replay,
+                ..Recovered::default()
+            });
         }
         Err(error) if error.code() == Code::CheckpointDamaged => error,
         Err(error) => return Err(error),
@@ -128,7 +133,9 @@ async fn from_latest_manifest(store: &PipelineStore) -> Result<Recovered> {
     let listed = store.list().await?;
     let Some(newest) = listed.last() else { return Ok(fresh(Epoch(0))) };
     let manifest = store.load_listed(newest).await.map_err(|e| {
-        e.with_hint("RESTART PIPELINE … FROM CHECKPOINT n takes an older one and repeats rows; IGNORING STATE starts anew")
+        e.with_hint(
+            "RESTART PIPELINE … FROM CHECKPOINT n takes an older one and repeats rows; IGNORING STATE starts anew",
+        )
     })?;
     let digest = newest.digest_prefix.clone();
     Ok(Recovered { last: newest.epoch, manifest: Some((manifest, digest)), ..Recovered::default() })

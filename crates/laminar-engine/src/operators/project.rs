@@ -60,7 +60,8 @@ impl Operator for Project {
         };
         let projected = match (&self.columns, mask) {
             (Some(columns), mask) => {
-                let arrays = columns.iter().map(|i| changes.rows().columns().get(*i).cloned().ok_or_else(missing_column));
+                let arrays =
+                    columns.iter().map(|i| changes.rows().columns().get(*i).cloned().ok_or_else(missing_column));
                 let arrays = arrays.collect::<Result<Vec<_>>>()?;
                 let picked = self.batch(arrays, changes.num_rows())?;
                 let picked = changes.with_rows(picked)?;

@@ -66,7 +66,8 @@ impl Unnest {
     fn split_extras(&self, batch: &RecordBatch, with_kinds: bool) -> Result<Changes> {
         let (rows, extras) = batch.columns().split_at(batch.num_columns().saturating_sub(2));
         let lost = || Error::internal("unnest lost the event times");
-        let times = extras.first().and_then(|a| a.as_any().downcast_ref::<TimestampMicrosecondArray>()).ok_or_else(lost)?;
+        let times =
+            extras.first().and_then(|a| a.as_any().downcast_ref::<TimestampMicrosecondArray>()).ok_or_else(lost)?;
         let codes = extras.get(1).and_then(|a| a.as_any().downcast_ref::<Int8Array>()).ok_or_else(lost)?;
         let kinds = with_kinds.then(|| codes.values().iter().map(|c| ChangeKind::from_code(*c)).collect::<Kinds>());
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

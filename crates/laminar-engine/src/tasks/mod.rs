@@ -28,7 +28,12 @@ pub(crate) enum TaskEvent {
     Exhausted(TaskId),
     /// The source stands exactly at the replay's bounds and waits for the barrier.
     Replayed(TaskId),
-    BadRecord { table: String, split: SplitId, position: Position, message: String },
+    BadRecord {
+        table: String,
+        split: SplitId,
+        position: Position,
+        message: String,
+    },
 }
 
 /// One task's part of a checkpoint.

@@ -100,7 +100,8 @@ impl OperatorTask {
     async fn next(&mut self, states: &[InputState]) -> Option<Next> {
         let open = self.inputs.iter_mut().zip(states).enumerate();
         let open = open.filter(|(_, (_, state))| state.barrier.is_none() && !state.closed);
-        let waiting: Vec<_> = open.map(|(index, ((_, receiver), _))| Box::pin(async move { (index, receiver.recv().await) })).collect();
+        let waiting: Vec<_> =
+            open.map(|(index, ((_, receiver), _))| Box::pin(async move { (index, receiver.recv().await) })).collect();
         if waiting.is_empty() {
             return None;
         }

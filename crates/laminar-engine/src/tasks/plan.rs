@@ -17,7 +17,8 @@ pub(crate) struct ChainPlan {
 }
 
 pub(crate) fn chains(graph: &Graph) -> Vec<ChainPlan> {
-    let inputs = |node: usize| (0..graph.edges.len()).filter(move |e| graph.edges.get(*e).is_some_and(|e| e.to == node));
+    let inputs =
+        |node: usize| (0..graph.edges.len()).filter(move |e| graph.edges.get(*e).is_some_and(|e| e.to == node));
     let is_head = |node: usize| {
         let mut edges = inputs(node);
         match (edges.next(), edges.next()) {

@@ -48,7 +48,17 @@ impl SinkEnd {
         metrics: Arc<OperatorMetrics>,
     ) -> Self {
         let held = VecDeque::new();
-        Self { writer, released, awaiting: None, muted_until, waits_for_commit, held, held_rows: 0, held_bytes: 0, metrics }
+        Self {
+            writer,
+            released,
+            awaiting: None,
+            muted_until,
+            waits_for_commit,
+            held,
+            held_rows: 0,
+            held_bytes: 0,
+            metrics,
+        }
     }
 
     pub(crate) async fn write(&mut self, changes: Changes) -> Result<()> {

@@ -316,9 +316,12 @@ impl BadRecord<'_> {
         add(&self.job.bad_records, 1);
         let table = &self.node.table;
         let error = |hint: &str| {
-            Error::new(Code::BadData, format!("a record of table {table} at {split} position {position} cannot be decoded"))
-                .with_detail(fault.to_string())
-                .with_hint(hint)
+            Error::new(
+                Code::BadData,
+                format!("a record of table {table} at {split} position {position} cannot be decoded"),
+            )
+            .with_detail(fault.to_string())
+            .with_hint(hint)
         };
         match self.node.bad_data {
             BadDataPolicy::Fail => Err(error("bad_data = 'skip' leaves such records out and counts them")),

@@ -31,7 +31,8 @@ impl SplitWatermarks {
         idle_timeout: Duration,
         now: Instant,
     ) -> Self {
-        let time = |split: SplitId| (split.clone(), SplitTime { watermark: restored.get(&split).copied(), last_row: now });
+        let time =
+            |split: SplitId| (split.clone(), SplitTime { watermark: restored.get(&split).copied(), last_row: now });
         let delay_micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
         Self { delay_micros, idle_timeout, splits: splits.into_iter().map(time).collect(), emitted: None }
     }

@@ -76,6 +76,8 @@ group.initial.rebalance.delay.ms=0
 transaction.max.timeout.ms=900000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 log.cleaner.dedupe.buffer.size=10000000
+# Records of tests carry timestamps of any age.
+log.retention.ms=-1
 num.network.threads=2
 num.io.threads=2
 P

@@ -1,0 +1,52 @@
+//! A system behind its REST door, until a signal ends it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use laminar_session::System;
+use tokio::net::TcpListener;
+
+use crate::settings::{self, ServerSettings};
+use crate::signals;
+
+/// Requests under way get this long when the server is asked to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Takes the address, so that a port in use is known before anything starts.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("cannot listen on {address}; choose another with --bind"))
+}
+
+/// Answers requests until SIGINT or SIGTERM, then stops every job with a checkpoint.
+pub async fn until_stopped(listener: TcpListener, system: Arc<System>) -> anyhow::Result<()> {
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let mut api = tokio::spawn(laminar_api::serve(listener, Arc::clone(&system), async move {
+        let _ = stopped.await;
+    }));
+    tokio::select! {
+        () = signals::asked_to_stop() => {}
+        ended = &mut api => return ended.context("the API ended")?.context("the API ended"),
+    }
+    tracing::info!("stopping with a checkpoint; a second signal stops at once");
+    let _ = stop.send(());
+    if tokio::time::timeout(GRACE, &mut api).await.is_err() {
+        tracing::warn!("requests are still under way and are dropped");
+        api.abort();
+    }
+    system.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Says what is likely a mistake: names that nothing reads, an address that others can reach.
+pub fn warn(settings: &ServerSettings) {
+    for (name, near) in settings::misspelt(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        tracing::warn!("nothing reads {name}; did you mean {near}?");
+    }
+    if !settings.bind.ip().is_loopback() {
+        tracing::warn!("listening on {}: whoever reaches it can run SQL, the API asks nobody who they are", settings.bind);
+    }
+}

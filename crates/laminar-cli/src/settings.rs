@@ -1,0 +1,222 @@
+//! What `laminar server` and `laminar dev` can be told, by flag or by environment; the only place that knows the names.
+//!
+//! Secrets have no flag (other users of the machine could read it) and are never printed: [`ServerSettings::report`] is
+//! what the log shows at start.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use laminar_core::options::{HumanDuration, nearest};
+
+/// Where and how the system keeps and runs things.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ServerSettings {
+    /// Address to listen on. Anyone who reaches it can run SQL: keep it on loopback, or behind a proxy that asks who it is
+    #[arg(long, env = "LAMINAR_BIND", default_value = "127.0.0.1:5115", value_name = "ADDRESS")]
+    pub bind: SocketAddr,
+    /// Folder for what is not told to be elsewhere: metadata, checkpoints, the key [default: laminar in the user's data folder]
+    #[arg(long, env = "LAMINAR_DATA_DIR", value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Metadata database: postgres://… or sqlite:PATH [default: sqlite in the data folder]
+    #[arg(long, env = "LAMINAR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Where checkpoints live: a folder, s3://, gs:// or az:// [default: a folder in the data folder]
+    #[arg(long, env = "LAMINAR_STATE_URL", value_name = "URL")]
+    pub state_url: Option<String>,
+    /// The only folder in which SQL may name files: inputs, outputs, certificates [default: `server`: files in the data folder; else any]
+    #[arg(long, env = "LAMINAR_FILES_DIR", value_name = "FOLDER")]
+    pub files_dir: Option<PathBuf>,
+    /// Let option values read this process's environment with ${env:NAME}
+    #[arg(long, env = "LAMINAR_ALLOW_ENV")]
+    pub allow_env: bool,
+    #[command(flatten)]
+    pub defaults: PipelineDefaults,
+}
+
+/// What pipelines and previews use where SQL says nothing else.
+#[derive(clap::Args, Clone, Debug)]
+pub struct PipelineDefaults {
+    /// Parallel instances of a pipeline's tasks
+    #[arg(long, env = "LAMINAR_PARALLELISM", default_value_t = 1, value_parser = parallelism)]
+    pub parallelism: usize,
+    /// Time between checkpoints, such as 500ms or 10s
+    #[arg(long, env = "LAMINAR_CHECKPOINT_INTERVAL", default_value = "10s", value_parser = duration)]
+    pub checkpoint_interval: Duration,
+    /// A checkpoint that takes longer fails
+    #[arg(long, env = "LAMINAR_CHECKPOINT_TIMEOUT", default_value = "10m", value_parser = duration)]
+    pub checkpoint_timeout: Duration,
+    /// Longest time that a SELECT on a stream reads
+    #[arg(long, env = "LAMINAR_PREVIEW_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub preview_timeout: Duration,
+    /// Most rows that a SELECT on a stream reads
+    #[arg(long, env = "LAMINAR_PREVIEW_LIMIT", default_value_t = 100_000)]
+    pub preview_limit: usize,
+}
+
+/// Read from the environment in another way than by a flag of the same meaning.
+pub const SECRET_KEY: &str = "LAMINAR_SECRET_KEY";
+pub const LOG: &str = "LAMINAR_LOG";
+pub const API_URL: &str = "LAMINAR_API_URL";
+pub const CRASH_AT: &str = "LAMINAR_CRASH_AT";
+
+const NAMES: &[&str] = &[
+    "LAMINAR_BIND", "LAMINAR_DATA_DIR", "LAMINAR_DATABASE_URL", "LAMINAR_STATE_URL", "LAMINAR_FILES_DIR", "LAMINAR_ALLOW_ENV",
+    "LAMINAR_PARALLELISM", "LAMINAR_CHECKPOINT_INTERVAL", "LAMINAR_CHECKPOINT_TIMEOUT", "LAMINAR_PREVIEW_TIMEOUT",
+    "LAMINAR_PREVIEW_LIMIT", SECRET_KEY, LOG, API_URL, CRASH_AT,
+];
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match text.parse::<HumanDuration>()?.0 {
+        Duration::ZERO => Err("must be longer than nothing".to_string()),
+        duration => Ok(duration),
+    }
+}
+
+fn parallelism(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_string()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number".to_string()),
+    }
+}
+
+/// Where the settings lead, every place filled in.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub data_dir: PathBuf,
+    pub database_url: String,
+    pub state_url: String,
+    /// The key that seals secrets, unless the environment has it.
+    pub key_file: PathBuf,
+    /// The only folder in which SQL may name files; `None`: any.
+    pub files_dir: Option<PathBuf>,
+}
+
+impl ServerSettings {
+    pub fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        match &self.data_dir {
+            Some(folder) => std::path::absolute(folder).with_context(|| format!("data folder {}", folder.display())),
+            None => Ok(dirs::data_dir().context("this user has no data folder; give one with --data-dir")?.join("laminar")),
+        }
+    }
+
+    /// All places, below `data_dir` where nothing else is said.
+    pub fn places(&self, data_dir: &Path) -> Places {
+        let database = || format!("sqlite:{}", data_dir.join("laminar.db").display());
+        let state = || data_dir.join("checkpoints").display().to_string();
+        Places {
+            data_dir: data_dir.to_path_buf(),
+            database_url: self.database_url.clone().unwrap_or_else(database),
+            state_url: self.state_url.clone().unwrap_or_else(state),
+            key_file: data_dir.join("secret.key"),
+            files_dir: self.files_dir.clone(),
+        }
+    }
+
+    /// One line per setting, without secrets.
+    pub fn report(&self, places: &Places) -> String {
+        let mut lines = Vec::new();
+        let mut line = |name: &str, value: &dyn fmt::Display| lines.push(format!("  {name:<20} {value}"));
+        line("bind", &self.bind);
+        line("database", &without_password(&places.database_url));
+        line("checkpoints", &without_password(&places.state_url));
+        line("files_dir", &places.files_dir.as_ref().map_or("any".to_string(), |f| f.display().to_string()));
+        line("allow_env", &self.allow_env);
+        line("parallelism", &self.defaults.parallelism);
+        line("checkpoint_interval", &format!("{:?}", self.defaults.checkpoint_interval));
+        line("checkpoint_timeout", &format!("{:?}", self.defaults.checkpoint_timeout));
+        line("preview_timeout", &format!("{:?}", self.defaults.preview_timeout));
+        line("preview_limit", &self.defaults.preview_limit);
+        lines.join("\n")
+    }
+}
+
+/// The URL with its password and query replaced: both may hold credentials.
+pub fn without_password(url: &str) -> String {
+    let (url, query) = match url.split_once('?') {
+        Some((url, _)) => (url, "?…"),
+        None => (url, ""),
+    };
+    let Some((scheme, rest)) = url.split_once("://") else { return format!("{url}{query}") };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let shown = match authority.rsplit_once('@') {
+        Some((user, host)) => match user.split_once(':') {
+            Some((name, _)) => format!("{name}:***@{host}"),
+            None => format!("{user}@{host}"),
+        },
+        None => authority.to_string(),
+    };
+    format!("{scheme}://{shown}{path}{query}")
+}
+
+/// Variables that look like a misspelt setting, with what was probably meant. Others are not ours: a container platform
+/// adds variables of its own that begin with the service's name.
+pub fn misspelt(environment: impl Iterator<Item = String>) -> Vec<(String, &'static str)> {
+    let unknown = environment.filter(|name| name.starts_with("LAMINAR_") && !NAMES.contains(&name.as_str()));
+    unknown.filter_map(|name| nearest(&name, NAMES.iter().copied()).map(|near| (name.clone(), near))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        settings: ServerSettings,
+    }
+
+    fn parse(args: &[&str]) -> Result<ServerSettings, String> {
+        let command = Command::try_parse_from([&["laminar"], args].concat());
+        command.map(|c| c.settings).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn places_follow_the_data_folder_unless_said() {
+        let settings = parse(&["--data-dir", "/d", "--state-url", "s3://bucket/x"]).unwrap();
+        let places = settings.places(&settings.data_dir().unwrap());
+        assert_eq!(places.database_url, "sqlite:/d/laminar.db");
+        assert_eq!(places.state_url, "s3://bucket/x");
+        assert_eq!(places.key_file, Path::new("/d/secret.key"));
+    }
+
+    #[test]
+    fn values_are_checked() {
+        assert_eq!(parse(&["--checkpoint-interval", "200ms"]).unwrap().defaults.checkpoint_interval, Duration::from_millis(200));
+        for (wrong, fact) in [
+            (["--checkpoint-interval", "soon"], "expected a duration"),
+            (["--checkpoint-interval", "0s"], "longer than nothing"),
+            (["--parallelism", "0"], "at least 1"),
+            (["--bind", "localhost"], "invalid socket address"),
+        ] {
+            let error = parse(&wrong).unwrap_err();
+            assert!(error.contains(fact), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_report_has_no_secret() {
+        let settings = parse(&["--data-dir", "/d", "--database-url", "postgres://me:hunter2@db/laminar?sslkey=x"]).unwrap();
+        let report = settings.report(&settings.places(Path::new("/d")));
+        assert!(report.contains("postgres://me:***@db/laminar?…"), "{report}");
+        assert!(!report.contains("hunter2"));
+    }
+
+    #[test]
+    fn urls_without_passwords_stay() {
+        for url in ["sqlite:/d/laminar.db", "postgres://db/x", "postgres://me@db/x", "s3://bucket/a@b"] {
+            assert_eq!(without_password(url), url);
+        }
+    }
+
+    #[test]
+    fn misspelt_variables_are_found() {
+        let environment = ["LAMINAR_DATABSE_URL", "LAMINAR_BIND", "LAMINAR_SERVICE_HOST", "HOME"].map(String::from);
+        assert_eq!(misspelt(environment.into_iter()), [("LAMINAR_DATABSE_URL".to_string(), "LAMINAR_DATABASE_URL")]);
+    }
+}

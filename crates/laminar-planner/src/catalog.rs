@@ -170,9 +170,12 @@ impl CatalogSnapshot {
         match self.pipelines.get(key) {
             Some(PipelineEntry { result: Some(schema) }) => return Ok(Relation::Result(schema)),
             Some(PipelineEntry { result: None }) => {
-                return Err(Error::new(Code::WrongObjectKind, format!("pipeline {key} writes to a sink and keeps no result"))
-                    .with_hint("read the topic or file that it writes through a table of type 'source'")
-                    .at(name.location));
+                return Err(Error::new(
+                    Code::WrongObjectKind,
+                    format!("pipeline {key} writes to a sink and keeps no result"),
+                )
+                .with_hint("read the topic or file that it writes through a table of type 'source'")
+                .at(name.location));
             }
             None => {}
         }
@@ -194,7 +197,11 @@ impl CatalogSnapshot {
 }
 
 /// The error with the nearest of `candidates` as its hint, if one is near.
-pub(crate) fn did_you_mean<'a, S: AsRef<str> + 'a>(error: Error, written: &str, candidates: impl IntoIterator<Item = &'a S>) -> Error {
+pub(crate) fn did_you_mean<'a, S: AsRef<str> + 'a>(
+    error: Error,
+    written: &str,
+    candidates: impl IntoIterator<Item = &'a S>,
+) -> Error {
     match nearest(written, candidates.into_iter().map(AsRef::as_ref)) {
         Some(name) => error.with_hint(format!("did you mean {name}?")),
         None => error,

@@ -108,7 +108,8 @@ impl Dialect for LaminarDialect {
         }
     }
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
-        matches!(keyword, Keyword::CASE | Keyword::NOT | Keyword::INTERVAL | Keyword::STRUCT) || CALLS.contains(&keyword)
+        matches!(keyword, Keyword::CASE | Keyword::NOT | Keyword::INTERVAL | Keyword::STRUCT)
+            || CALLS.contains(&keyword)
     }
 
     fn supports_unicode_string_literal(&self) -> bool {

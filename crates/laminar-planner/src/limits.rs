@@ -113,7 +113,9 @@ impl Frames {
             Token::Comma => self.top(Frame::next_item),
             Token::SemiColon => self.0 = vec![Frame::default()],
             Token::Period => self.top(|f| f.last = Last::Period),
-            Token::Word(word) if word.quote_style.is_none() && last != Last::Period => self.take_word(word.keyword, last),
+            Token::Word(word) if word.quote_style.is_none() && last != Last::Period => {
+                self.take_word(word.keyword, last)
+            }
             Token::Word(_) | Token::Number(..) | Token::EOF => {}
             Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) | Token::EscapedStringLiteral(_) => {}
             _ => self.top(Frame::operator),
@@ -130,8 +132,8 @@ impl Frames {
             SELECT | FROM | WHERE | GROUP | HAVING | ORDER if last != Last::Operator => self.top(Frame::next_item),
             UNION | EXCEPT | INTERSECT | JOIN => self.top(|f| f.relations += 1),
             ARRAY | STRUCT | MAP => self.top(|f| f.last = Last::TypeConstructor),
-            AND | OR | NOT | LIKE | ILIKE | IS | IN | BETWEEN | SIMILAR | RLIKE | COLLATE | AT | XOR | DIV | INTERVAL
-            | OPERATOR | DISTINCT | NOTNULL | EXPLAIN => self.top(Frame::operator),
+            AND | OR | NOT | LIKE | ILIKE | IS | IN | BETWEEN | SIMILAR | RLIKE | COLLATE | AT | XOR | DIV
+            | INTERVAL | OPERATOR | DISTINCT | NOTNULL | EXPLAIN => self.top(Frame::operator),
             _ => {}
         }
     }
@@ -168,8 +170,10 @@ impl Frames {
             return Err(too_complex(format!("brackets are nested deeper than {MAX_NESTING} levels")));
         }
         if self.0.iter().filter(|f| f.is_double).count() > MAX_DOUBLE_NESTING {
-            return Err(too_complex(format!("more than {MAX_DOUBLE_NESTING} brackets stand directly inside one another"))
-                .with_hint("leave out brackets that change nothing"));
+            return Err(too_complex(format!(
+                "more than {MAX_DOUBLE_NESTING} brackets stand directly inside one another"
+            ))
+            .with_hint("leave out brackets that change nothing"));
         }
         if self.0.iter().map(|f| f.operators).sum::<usize>() > MAX_OPERATORS {
             return Err(too_complex(format!("an expression has more than {MAX_OPERATORS} operators"))

@@ -13,12 +13,17 @@ pub(crate) fn first_failing(query: &SqlQuery, fails: impl Fn(&ast::Query) -> boo
     let mut alone = query.ast.as_ref().clone();
     alone.order_by = None;
     alone.limit_clause = None;
-    search(&alone.body.clone(), &mut alone, &fails, &mut |query, body| query.body = Box::new(body))
+    search(&alone.body.clone(), &mut alone, &fails, &mut |query, body| *query.body = body)
 }
 
 type Put<'a> = &'a mut dyn FnMut(&mut ast::Query, SetExpr);
 
-fn search(body: &SetExpr, query: &mut ast::Query, fails: &dyn Fn(&ast::Query) -> bool, put: Put<'_>) -> Option<Location> {
+fn search(
+    body: &SetExpr,
+    query: &mut ast::Query,
+    fails: &dyn Fn(&ast::Query) -> bool,
+    put: Put<'_>,
+) -> Option<Location> {
     match body {
         SetExpr::SetOperation { left, right, .. } => {
             search(left, query, fails, put).or_else(|| search(right, query, fails, put))

@@ -71,12 +71,22 @@ impl Planner {
     }
 
     /// Checks a CREATE TABLE without I/O. The name is not looked up: whether it is free is the session's to say.
-    pub fn check_table(&self, catalog: &CatalogSnapshot, statement: &CreateTable, resolver: &dyn Resolver) -> Result<TableDef> {
+    pub fn check_table(
+        &self,
+        catalog: &CatalogSnapshot,
+        statement: &CreateTable,
+        resolver: &dyn Resolver,
+    ) -> Result<TableDef> {
         grown(|| check::table(self, catalog, statement, resolver))
     }
 
     /// Asks the outside system whether it can be reached and has what the table names.
-    pub async fn check_outside(&self, catalog: &CatalogSnapshot, table: &TableDef, resolver: &dyn Resolver) -> Result<()> {
+    pub async fn check_outside(
+        &self,
+        catalog: &CatalogSnapshot,
+        table: &TableDef,
+        resolver: &dyn Resolver,
+    ) -> Result<()> {
         check::outside(self, catalog, table, resolver).await
     }
 
@@ -91,17 +101,32 @@ impl Planner {
     }
 
     /// The engine graph of a pipeline. Deterministic: the same SQL and catalogue give the same operators and ids.
-    pub fn plan_pipeline(&self, catalog: &CatalogSnapshot, body: &PipelineBody, ctx: &PipelineContext<'_>) -> Result<PlannedPipeline> {
+    pub fn plan_pipeline(
+        &self,
+        catalog: &CatalogSnapshot,
+        body: &PipelineBody,
+        ctx: &PipelineContext<'_>,
+    ) -> Result<PlannedPipeline> {
         grown(|| plan::pipeline(self, catalog, body, ctx))
     }
 
     /// A query to be run once by DataFusion; everything that it supports is allowed.
-    pub fn plan_query(&self, catalog: &CatalogSnapshot, query: &SqlQuery, providers: &dyn RelationProviders) -> Result<DataFrame> {
+    pub fn plan_query(
+        &self,
+        catalog: &CatalogSnapshot,
+        query: &SqlQuery,
+        providers: &dyn RelationProviders,
+    ) -> Result<DataFrame> {
         grown(|| query::plan(self, catalog, query, providers))
     }
 
     /// The rows of `INSERT INTO table VALUES …` in the sink's columns, and the sink's node to write them to.
-    pub fn plan_insert(&self, catalog: &CatalogSnapshot, insert: &crate::statement::Insert, ctx: &PipelineContext<'_>) -> Result<plan::OneShot> {
+    pub fn plan_insert(
+        &self,
+        catalog: &CatalogSnapshot,
+        insert: &crate::statement::Insert,
+        ctx: &PipelineContext<'_>,
+    ) -> Result<plan::OneShot> {
         grown(|| plan::one_shot(self, catalog, insert, ctx))
     }
 

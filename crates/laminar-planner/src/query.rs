@@ -12,7 +12,12 @@ use crate::statement::{Name, SqlQuery};
 use crate::tables::{CatalogTables, Reads};
 
 /// The query as a frame that is ready to be collected; its types and columns are checked.
-pub(crate) fn plan(planner: &Planner, catalog: &CatalogSnapshot, query: &SqlQuery, providers: &dyn RelationProviders) -> Result<DataFrame> {
+pub(crate) fn plan(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    query: &SqlQuery,
+    providers: &dyn RelationProviders,
+) -> Result<DataFrame> {
     let sql = planner.sql.at_one_moment()?;
     let tables = CatalogTables::new(&sql, catalog, Reads::Query(providers));
     let plan = sql.plan(query, &tables)?;

@@ -5,8 +5,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Distinct, Expr, Function, FunctionArguments, GroupByExpr, LimitClause, Query, Select, SetExpr, SetOperator, SetQuantifier,
-    Spanned, TableFactor, Visit, Visitor,
+    Distinct, Expr, Function, FunctionArguments, GroupByExpr, LimitClause, Query, Select, SetExpr, SetOperator,
+    SetQuantifier, Spanned, TableFactor, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use laminar_core::{Code, Error, Location, Result};
@@ -15,7 +15,8 @@ use crate::script::location;
 use crate::sql::SqlContext;
 use crate::statement::{SqlExpr, SqlQuery};
 
-const WHAT_WORKS: &str = "a pipeline can filter, compute columns, UNION ALL and unnest; a SELECT of its own can do all of SQL";
+const WHAT_WORKS: &str =
+    "a pipeline can filter, compute columns, UNION ALL and unnest; a SELECT of its own can do all of SQL";
 
 /// Refuses a query that is not a stream of this version. Errors: `not_supported`, at the construct.
 pub(crate) fn query(sql: &SqlContext, query: &SqlQuery) -> Result<()> {
@@ -105,9 +106,11 @@ impl Visitor for Refuse<'_> {
         }
         if let Some(limit) = &query.limit_clause {
             let span = match limit {
-                LimitClause::LimitOffset { limit, offset, .. } => {
-                    limit.as_ref().map(Spanned::span).or(offset.as_ref().map(|o| o.value.span())).unwrap_or(Span::empty())
-                }
+                LimitClause::LimitOffset { limit, offset, .. } => limit
+                    .as_ref()
+                    .map(Spanned::span)
+                    .or(offset.as_ref().map(|o| o.value.span()))
+                    .unwrap_or(Span::empty()),
                 LimitClause::OffsetCommaLimit { offset, .. } => offset.span(),
             };
             return self.refuse("LIMIT", span);
@@ -126,7 +129,9 @@ impl Visitor for Refuse<'_> {
         }
         match &select.group_by {
             GroupByExpr::Expressions(exprs, _) if exprs.is_empty() => {}
-            GroupByExpr::Expressions(exprs, _) => return self.refuse("GROUP BY", exprs.first().map_or(token, Spanned::span)),
+            GroupByExpr::Expressions(exprs, _) => {
+                return self.refuse("GROUP BY", exprs.first().map_or(token, Spanned::span));
+            }
             GroupByExpr::All(_) => return self.refuse("GROUP BY", token),
         }
         if let Some(having) = &select.having {

@@ -138,7 +138,9 @@ fn placeholder<'a>(open: &str, name: &'a str) -> Result<Piece<'a>> {
     };
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
     match kind {
-        _ if !is_name => Err(Error::new(Code::InvalidOption, format!("placeholder {open} has no valid name: '{name}'"))),
+        _ if !is_name => {
+            Err(Error::new(Code::InvalidOption, format!("placeholder {open} has no valid name: '{name}'")))
+        }
         "secret" => Ok(Piece::Secret(name)),
         "env" => Ok(Piece::Env(name)),
         _ => Err(Error::new(Code::InvalidOption, format!("placeholder ${{{kind}:{name}}} is of an unknown kind"))
@@ -178,9 +180,15 @@ mod tests {
         check("$${secret:pw}", "${secret:pw}");
         check("ü{{HOST}}ü", "ühü");
         check("${secret:no}", "unknown_secret: there is no secret no (hint: CREATE SECRET no AS '…')");
-        check("${env:NO}", "invalid_option: the server's environment has no variable NO (hint: start the server with NO set)");
+        check(
+            "${env:NO}",
+            "invalid_option: the server's environment has no variable NO (hint: start the server with NO set)",
+        );
         check("${secret:pw", "invalid_option: placeholder ${ has no }");
-        check("${vault:pw}", "invalid_option: placeholder ${vault:pw} is of an unknown kind (hint: use ${secret:name} or ${env:NAME})");
+        check(
+            "${vault:pw}",
+            "invalid_option: placeholder ${vault:pw} is of an unknown kind (hint: use ${secret:name} or ${env:NAME})",
+        );
     }
 
     #[test]

@@ -94,7 +94,9 @@ impl TableSettings {
 fn refuse_later(options: &Options) -> Result<()> {
     for entry in options.iter() {
         let hint = match (entry.key.as_str(), entry.value.to_ascii_lowercase().as_str()) {
-            ("bad_data", "dlq") => "use bad_data = 'skip' to count and leave out bad records, or 'fail' to stop at the first",
+            ("bad_data", "dlq") => {
+                "use bad_data = 'skip' to count and leave out bad records, or 'fail' to stop at the first"
+            }
             ("dlq_topic", _) => "leave it out, and use bad_data = 'skip' or 'fail'",
             ("late_data" | "allowed_lateness", _) => "no statement of this version drops late rows: leave it out",
             _ => continue,

@@ -12,12 +12,12 @@ use datafusion::common::{DFSchema, DataFusionError, TableReference};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Analyzer, Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
@@ -149,9 +149,8 @@ impl SqlContext {
             let context = Context { state: &self.state, tables };
             let statement = ast::Statement::Query(Box::new(query.clone()));
             let planned = self.planner(&context).sql_statement_to_plan(statement);
-            let planned = planned.and_then(|plan| {
-                self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {})
-            });
+            let planned = planned
+                .and_then(|plan| self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {}));
             planned.err().is_some_and(|other| translate(other).code() == error.code())
         };
         error.clone().at(crate::locate::first_failing(query, fails)).at(query.start)

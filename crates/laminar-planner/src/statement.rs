@@ -31,8 +31,14 @@ pub enum Statement {
     Describe(ObjectName),
     ShowCreate(ObjectName),
     StartPipeline(Name),
-    StopPipeline { name: Name, mode: StopMode },
-    RestartPipeline { name: Name, from: RestartFrom },
+    StopPipeline {
+        name: Name,
+        mode: StopMode,
+    },
+    RestartPipeline {
+        name: Name,
+        from: RestartFrom,
+    },
     /// One-shot: the rows are written before the statement ends.
     InsertValues(Insert),
     /// A streaming insert outside a pipeline: part of a script that is one pipeline.
@@ -42,7 +48,10 @@ pub enum Statement {
     TestConnection(Name),
     Subscribe(Name),
     Explain(Explain),
-    Set { name: Name, value: String },
+    Set {
+        name: Name,
+        value: String,
+    },
     ShowSetting(Name),
     ShowAll,
 }

@@ -74,8 +74,11 @@ impl<'a> CatalogTables<'a> {
 
     fn table_source(&self, table: &TableDef) -> Result<Arc<dyn TableSource>> {
         if !table.can_be(Role::Source) {
-            return Err(Error::new(Code::WrongObjectKind, format!("table {} is a sink: it is written, not read", table.name))
-                .with_hint("to read the same place, create a table of type 'source'"));
+            return Err(Error::new(
+                Code::WrongObjectKind,
+                format!("table {} is a sink: it is written, not read", table.name),
+            )
+            .with_hint("to read the same place, create a table of type 'source'"));
         }
         match self.reads {
             Reads::Query(providers) => Ok(provider_as_source(providers.stream(table)?)),
@@ -95,7 +98,11 @@ impl<'a> CatalogTables<'a> {
         self.expanding.borrow_mut().pop();
         // places in the view's text are not places in the statement
         planned.map_err(|error| {
-            let message = if error.message().starts_with("view ") { error.message().to_string() } else { format!("view {}: {}", view.name, error.message()) };
+            let message = if error.message().starts_with("view ") {
+                error.message().to_string()
+            } else {
+                format!("view {}: {}", view.name, error.message())
+            };
             let outer = Error::new(error.code(), message);
             error.hint().map_or(outer.clone(), |hint| outer.with_hint(hint))
         })
@@ -116,9 +123,12 @@ impl<'a> CatalogTables<'a> {
 
 impl Tables for CatalogTables<'_> {
     fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>> {
-        if self.expanding.borrow().iter().any(|view| *view == name.value) {
+        if self.expanding.borrow().contains(&name.value) {
             let path = self.expanding.borrow().join(" → ");
-            return Err(Error::new(Code::CyclicView, format!("view {} reads itself: {path} → {}", name.value, name.value)));
+            return Err(Error::new(
+                Code::CyclicView,
+                format!("view {} reads itself: {path} → {}", name.value, name.value),
+            ));
         }
         match self.catalog.relation(name)? {
             Relation::Table(table) => {
@@ -138,7 +148,10 @@ impl Tables for CatalogTables<'_> {
                     Reads::Stream => {
                         return Err(Error::new(
                             Code::NotSupported,
-                            format!("reading the result of pipeline {} in a pipeline is not supported in this version", name.value),
+                            format!(
+                                "reading the result of pipeline {} in a pipeline is not supported in this version",
+                                name.value
+                            ),
                         )
                         .with_hint("let the first pipeline write to a topic, and read that"));
                     }
@@ -151,7 +164,10 @@ impl Tables for CatalogTables<'_> {
 
     fn system_table(&self, name: &Name) -> Result<Arc<dyn TableSource>> {
         let Reads::Query(providers) = self.reads else {
-            return Err(Error::new(Code::NotSupported, format!("system.{} can only be read by a SELECT of its own", name.value)));
+            return Err(Error::new(
+                Code::NotSupported,
+                format!("system.{} can only be read by a SELECT of its own", name.value),
+            ));
         };
         match providers.system(&name.value) {
             Some(provider) => Ok(provider_as_source(provider)),
@@ -221,7 +237,9 @@ pub(crate) fn stream_source(sql: &SqlContext, table: &TableDef) -> Result<Arc<dy
         Ok(expr.alias(&column.name))
     });
     let exprs = exprs.collect::<Result<Vec<Expr>>>()?;
-    let plan = LogicalPlanBuilder::scan(table.name.as_str(), scan, None).and_then(|scan| scan.project(exprs)).and_then(|p| p.build());
+    let plan = LogicalPlanBuilder::scan(table.name.as_str(), scan, None)
+        .and_then(|scan| scan.project(exprs))
+        .and_then(|p| p.build());
     let plan = plan.map_err(translate)?;
     Ok(Arc::new(PlannedSource { schema: Arc::new(plan.schema().as_arrow().clone()), plan }))
 }

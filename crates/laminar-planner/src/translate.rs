@@ -19,7 +19,9 @@ fn place(error: &DataFusionError) -> Option<Location> {
         DataFusionError::Collection(errors) => errors.first().and_then(place),
         DataFusionError::Shared(inner) => place(inner),
         DataFusionError::SchemaError(inner, _) => match inner.as_ref() {
-            SchemaError::FieldNotFound { field, .. } | SchemaError::AmbiguousReference { field } => first(field.spans()),
+            SchemaError::FieldNotFound { field, .. } | SchemaError::AmbiguousReference { field } => {
+                first(field.spans())
+            }
             _ => None,
         },
         _ => None,
@@ -54,7 +56,10 @@ fn unplaced(error: DataFusionError) -> Error {
                 Ok(inner) => unplaced(*inner),
                 Err(other) => Error::new(Code::InvalidValue, clean(&other.to_string())),
             },
-            other => Error::from(other),
+            other => {
+                let error = Error::from(other);
+                Error::new(error.code(), clean(error.message()))
+            }
         },
         DataFusionError::Execution(message) => Error::new(Code::InvalidValue, clean(&message)),
         DataFusionError::ResourcesExhausted(message) => Error::new(Code::LimitExceeded, clean(&message)),
@@ -85,7 +90,9 @@ fn schema_error(error: &SchemaError) -> Error {
             Error::new(Code::AmbiguousColumn, format!("more than one relation has a column {}", field.name))
                 .with_hint(format!("write table.{}", field.name))
         }
-        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => duplicate(name),
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            duplicate(name)
+        }
     }
 }
 
@@ -117,8 +124,9 @@ fn from_text(message: &str) -> Error {
         let found = found.rsplit_once(" returning ").map_or(found, |(_, data_type)| data_type);
         return Error::new(Code::TypeMismatch, format!("the condition is {found}, not BOOLEAN"));
     }
-    let operation = between(&text, "coerce arithmetic expression ", " to valid types")
-        .or_else(|| text.split_once("common argument type for comparison operation ").map(|(_, operation)| operation.to_string()));
+    let operation = between(&text, "coerce arithmetic expression ", " to valid types").or_else(|| {
+        text.split_once("common argument type for comparison operation ").map(|(_, operation)| operation.to_string())
+    });
     if let Some(operation) = operation {
         return Error::new(Code::TypeMismatch, format!("there is no operator {operation}"))
             .with_hint("cast one side: CAST(… AS type), or …::type");
@@ -130,9 +138,19 @@ fn from_text(message: &str) -> Error {
         let (first, second) = (positions.next().unwrap_or_default(), positions.next().unwrap_or_default());
         let text = format!("columns {first} and {second} of the query have the same name");
         return Error::new(Code::DuplicateColumn, text).with_hint("name one of them with AS");
-    } else if has("No function matches") || has("signature") || has("expects") || has("coercion failed") || has("argument") {
+    } else if has("No function matches")
+        || has("signature")
+        || has("expects")
+        || has("coercion failed")
+        || has("argument")
+    {
         Code::WrongArguments
-    } else if has("coerce") || has("type") || has("must return BOOLEAN") || has("Unsupported CAST") || has("Cannot cast") {
+    } else if has("coerce")
+        || has("type")
+        || has("must return BOOLEAN")
+        || has("Unsupported CAST")
+        || has("Cannot cast")
+    {
         Code::TypeMismatch
     } else if has("have different number of columns") || has("same number of columns") {
         Code::ColumnCount
@@ -156,7 +174,18 @@ fn clean(message: &str) -> String {
     let message = message.split("Candidate functions:").next().unwrap_or_default();
     let message = message.split(". No function matches the given name").next().unwrap_or_default();
     let mut text = message.trim();
-    for prefix in ["Error during planning: ", "Internal error: ", "Execution error: ", "type_coercion\ncaused by\n", "External error: "] {
+    for prefix in [
+        "Error during planning: ",
+        "Internal error: ",
+        "Execution error: ",
+        "type_coercion\ncaused by\n",
+        "External error: ",
+        "Arrow error: ",
+        "Cast error: ",
+        "Parser error: ",
+        "Compute error: ",
+        "Invalid argument error: ",
+    ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -167,7 +196,9 @@ fn clean(message: &str) -> String {
     let out = out.trim_end_matches(['.', ' ', ';']);
     let mut chars = out.chars();
     match chars.next() {
-        Some(first) if !chars.clone().next().is_some_and(char::is_uppercase) => first.to_lowercase().chain(chars).collect(),
+        Some(first) if !chars.clone().next().is_some_and(char::is_uppercase) => {
+            first.to_lowercase().chain(chars).collect()
+        }
         _ => out.to_string(),
     }
 }

@@ -42,7 +42,9 @@ impl SqlType {
     }
 
     pub fn parse(text: &str) -> Result<Self> {
-        let syntax = |e: &dyn fmt::Display| Error::new(Code::SyntaxError, format!("'{text}' is not a type")).with_detail(e.to_string());
+        let syntax = |e: &dyn fmt::Display| {
+            Error::new(Code::SyntaxError, format!("'{text}' is not a type")).with_detail(e.to_string())
+        };
         let dialect = LaminarDialect::new(text);
         let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(|e| syntax(&e))?;
         let sql_type = parser.parse_data_type().map_err(|e| syntax(&e))?;
@@ -120,13 +122,17 @@ fn arrow_type(sql_type: &ast::DataType) -> Result<DataType> {
         Sql::Float(_) => DataType::Float32,
         Sql::Double(_) | Sql::DoublePrecision | Sql::Float8 | Sql::Float64 => DataType::Float64,
         Sql::Text | Sql::String(_) | Sql::JSON | Sql::JSONB | Sql::Uuid => DataType::Utf8,
-        Sql::Varchar(_) | Sql::Char(_) | Sql::Character(_) | Sql::CharVarying(_) | Sql::CharacterVarying(_) => DataType::Utf8,
+        Sql::Varchar(_) | Sql::Char(_) | Sql::Character(_) | Sql::CharVarying(_) | Sql::CharacterVarying(_) => {
+            DataType::Utf8
+        }
         Sql::Bytea | Sql::Bytes(_) | Sql::Binary(_) | Sql::Varbinary(_) | Sql::Blob(_) => DataType::Binary,
         Sql::Date | Sql::Date32 => DataType::Date32,
         Sql::Time(None | Some(0..=6), ast::TimezoneInfo::None | ast::TimezoneInfo::WithoutTimeZone) => {
             DataType::Time64(TimeUnit::Microsecond)
         }
-        Sql::Timestamp(precision, _) | Sql::Datetime(precision) | Sql::TimestampNtz(precision) => timestamp(*precision, sql_type)?,
+        Sql::Timestamp(precision, _) | Sql::Datetime(precision) | Sql::TimestampNtz(precision) => {
+            timestamp(*precision, sql_type)?
+        }
         Sql::Interval { .. } => DataType::Interval(IntervalUnit::MonthDayNano),
         Sql::Numeric(info) | Sql::Decimal(info) | Sql::Dec(info) => decimal(info, sql_type)?,
         Sql::Array(ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, None)) => {
@@ -185,9 +191,34 @@ fn decimal(info: &ExactNumberInfo, sql_type: &ast::DataType) -> Result<DataType>
 
 /// Spellings offered as "did you mean".
 const NAMES: &[&str] = &[
-    "BOOLEAN", "TINYINT", "SMALLINT", "INT", "INTEGER", "BIGINT", "REAL", "FLOAT", "DOUBLE", "DECIMAL", "NUMERIC", "TEXT",
-    "VARCHAR", "STRING", "CHAR", "BYTEA", "BYTES", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "INTERVAL", "JSON", "JSONB",
-    "UUID", "ARRAY", "STRUCT", "MAP",
+    "BOOLEAN",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "INTEGER",
+    "BIGINT",
+    "REAL",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "NUMERIC",
+    "TEXT",
+    "VARCHAR",
+    "STRING",
+    "CHAR",
+    "BYTEA",
+    "BYTES",
+    "DATE",
+    "TIME",
+    "TIMESTAMP",
+    "TIMESTAMPTZ",
+    "INTERVAL",
+    "JSON",
+    "JSONB",
+    "UUID",
+    "ARRAY",
+    "STRUCT",
+    "MAP",
 ];
 
 fn unknown(sql_type: &ast::DataType) -> Error {
@@ -214,12 +245,17 @@ pub fn sql_name(data_type: &DataType) -> String {
         DataType::Float16 | DataType::Float32 => "REAL".into(),
         DataType::Float64 => "DOUBLE".into(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "TEXT".into(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "BYTEA".into(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "BYTEA".into()
+        }
         DataType::Date32 | DataType::Date64 => "DATE".into(),
         DataType::Time32(_) | DataType::Time64(_) => "TIME".into(),
         DataType::Timestamp(..) => "TIMESTAMP".into(),
         DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".into(),
-        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => {
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => {
             format!("DECIMAL({p}, {s})")
         }
         DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::ListView(f) => {
@@ -271,14 +307,28 @@ mod tests {
         check("TEXT[]", "TEXT[]");
         check("ARRAY<STRUCT<a INT, B MAP<TEXT, BIGINT[]>>>", "STRUCT<a INT, b MAP<TEXT, BIGINT[]>>[]");
         check("bigin", "type_mismatch: there is no type bigin (hint: did you mean BIGINT?)");
-        check("decimal(50,2)", "type_mismatch: DECIMAL(50,2) is out of range (hint: precision is 1 to 38, scale 0 to the precision)");
-        check("timestamp(9)", "not_supported: TIMESTAMP(9) is finer than microseconds (hint: use TIMESTAMP: it has microseconds)");
+        check(
+            "decimal(50,2)",
+            "type_mismatch: DECIMAL(50,2) is out of range (hint: precision is 1 to 38, scale 0 to the precision)",
+        );
+        check(
+            "timestamp(9)",
+            "not_supported: TIMESTAMP(9) is finer than microseconds (hint: use TIMESTAMP: it has microseconds)",
+        );
         check("int int", "syntax_error: 'int int' is not a type: unexpected int");
     }
 
     #[test]
     fn every_arrow_type_we_name_parses_again() {
-        for text in ["BOOLEAN", "SMALLINT UNSIGNED", "REAL", "DECIMAL(5, 2)", "TIME", "STRUCT<a INT, b TEXT[]>", "MAP<TEXT, BIGINT>"] {
+        for text in [
+            "BOOLEAN",
+            "SMALLINT UNSIGNED",
+            "REAL",
+            "DECIMAL(5, 2)",
+            "TIME",
+            "STRUCT<a INT, b TEXT[]>",
+            "MAP<TEXT, BIGINT>",
+        ] {
             let sql_type = SqlType::parse(text).unwrap();
             assert_eq!(SqlType::parse(&sql_name(&sql_type.data_type)).unwrap().data_type, sql_type.data_type);
         }

@@ -2,6 +2,8 @@
 //!
 //! `errors.sql` holds them under what is wrong; the snapshot has each with its answer. All share one small catalogue.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // a test may
+
 mod common;
 
 use common::Fixture;

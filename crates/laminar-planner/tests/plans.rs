@@ -2,6 +2,8 @@
 //!
 //! `plans.sql` holds statements under what they show; the snapshot has what each gives.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // a test may
+
 mod common;
 
 use common::Fixture;

@@ -3,6 +3,8 @@
 //! `seed.sql` holds them, each block under its page's heading. The snapshot says what each gives; those that this version
 //! refuses say so with a code, a place and a hint.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // a test may
+
 mod common;
 
 use common::Fixture;

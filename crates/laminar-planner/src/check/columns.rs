@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use arrow::compute::can_cast_types;
-use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano_config;
 use arrow::compute::kernels::cast_utils::IntervalParseConfig;
 use arrow::compute::kernels::cast_utils::IntervalUnit;
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano_config;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::ExprSchemable;
@@ -24,7 +24,9 @@ use crate::types::{SqlType, sql_name};
 pub(crate) fn refuse_duplicate_names(names: &[Name]) -> Result<()> {
     for (i, name) in names.iter().enumerate() {
         if names.iter().take(i).any(|earlier| earlier.value == name.value) {
-            return Err(Error::new(Code::DuplicateColumn, format!("column {} is given twice", name.value)).at(name.location));
+            return Err(
+                Error::new(Code::DuplicateColumn, format!("column {} is given twice", name.value)).at(name.location)
+            );
         }
     }
     Ok(())
@@ -55,9 +57,11 @@ pub(crate) fn columns(planner: &Planner, statement: &CreateTable, metadata: Meta
 
 fn column_type(column: &ColumnSyntax) -> Result<SqlType> {
     match column.sql_type.data_type {
-        DataType::Interval(_) => Err(Error::new(Code::TypeMismatch, format!("column {} cannot be of type INTERVAL", column.name.value))
-            .with_hint("store it as BIGINT or TEXT, and cast it in the query")
-            .at(column.name.location)),
+        DataType::Interval(_) => {
+            Err(Error::new(Code::TypeMismatch, format!("column {} cannot be of type INTERVAL", column.name.value))
+                .with_hint("store it as BIGINT or TEXT, and cast it in the query")
+                .at(column.name.location))
+        }
         _ => Ok(column.sql_type.clone()),
     }
 }
@@ -87,7 +91,10 @@ impl Metadata<'_> {
                 return holds(column, found).map(Some);
             }
             let keys: Vec<&str> = all.iter().map(|m| m.key).collect();
-            let error = Error::new(Code::UnknownColumn, format!("connector {} has no metadata {}", self.connector.name(), key.value));
+            let error = Error::new(
+                Code::UnknownColumn,
+                format!("connector {} has no metadata {}", self.connector.name(), key.value),
+            );
             return Err(match (nearest(&key.value, keys.iter().copied()), keys.is_empty()) {
                 (Some(near), _) => error.with_hint(format!("did you mean {near}?")),
                 (None, false) => error.with_hint(format!("metadata: {}", keys.join(", "))),
@@ -99,11 +106,19 @@ impl Metadata<'_> {
         let by_name = all.iter().find(|m| m.column == name);
         match (by_name, self.included) {
             (Some(found), true) => holds(column, found).map(Some),
-            (Some(found), false) => Err(Error::new(Code::MissingOption, format!("column {name} is metadata of the record, which is not included"))
-                .with_hint(format!("add include_metadata = 'true', or write {name} {} METADATA FROM '{}'", column.sql_type, found.key))
-                .with_field(name)
-                .at(column.name.location)),
-            (None, true) if self.raw => all.iter().find(|m| m.key == name).map(|found| holds(column, found)).transpose(),
+            (Some(found), false) => Err(Error::new(
+                Code::MissingOption,
+                format!("column {name} is metadata of the record, which is not included"),
+            )
+            .with_hint(format!(
+                "add include_metadata = 'true', or write {name} {} METADATA FROM '{}'",
+                column.sql_type, found.key
+            ))
+            .with_field(name)
+            .at(column.name.location)),
+            (None, true) if self.raw => {
+                all.iter().find(|m| m.key == name).map(|found| holds(column, found)).transpose()
+            }
             (None, _) => Ok(None),
         }
     }
@@ -120,9 +135,12 @@ fn holds(column: &ColumnSyntax, metadata: &MetadataColumn) -> Result<String> {
         return Ok(metadata.key.to_string());
     }
     let (name, key) = (&column.name.value, metadata.key);
-    Err(Error::new(Code::TypeMismatch, format!("column {name} is {}, metadata {key} is {}", column.sql_type, metadata.sql_type))
-        .with_hint(format!("declare {name} {}", metadata.sql_type))
-        .at(column.name.location))
+    Err(Error::new(
+        Code::TypeMismatch,
+        format!("column {name} is {}, metadata {key} is {}", column.sql_type, metadata.sql_type),
+    )
+    .with_hint(format!("declare {name} {}", metadata.sql_type))
+    .at(column.name.location))
 }
 
 /// Defaults and generated expressions: they plan, and their types fit.
@@ -133,11 +151,15 @@ fn check_expressions(planner: &Planner, statement: &CreateTable, columns: &[Colu
     for column in &statement.columns {
         let name = &column.name.value;
         if let (Some(generated), Some(_)) = (&column.generated, &column.default) {
-            return Err(Error::new(Code::ConflictingOptions, format!("column {name} has a DEFAULT and is generated")).at(generated.start));
+            return Err(Error::new(Code::ConflictingOptions, format!("column {name} has a DEFAULT and is generated"))
+                .at(generated.start));
         }
         if let (Some(_), Some(metadata)) = (column.generated.as_ref().or(column.default.as_ref()), &column.metadata) {
-            return Err(Error::new(Code::ConflictingOptions, format!("column {name} is filled from metadata and from an expression"))
-                .at(metadata.location));
+            return Err(Error::new(
+                Code::ConflictingOptions,
+                format!("column {name} is filled from metadata and from an expression"),
+            )
+            .at(metadata.location));
         }
         if let Some(default) = &column.default {
             check_expression(planner, default, &DFSchema::empty(), column)?;
@@ -171,9 +193,12 @@ pub(crate) fn watermark(syntax: &WatermarkSyntax, columns: &[ColumnDef]) -> Resu
         None => Duration::ZERO,
         Some(expr) => delay(&expr.ast, &syntax.column.value).ok_or_else(|| {
             let column = &syntax.column.value;
-            Error::new(Code::NotSupported, format!("the watermark of {column} is not {column} minus a constant interval"))
-                .with_hint(format!("WATERMARK FOR {column} AS {column} - INTERVAL '5 seconds'"))
-                .at(expr.start)
+            Error::new(
+                Code::NotSupported,
+                format!("the watermark of {column} is not {column} minus a constant interval"),
+            )
+            .with_hint(format!("WATERMARK FOR {column} AS {column} - INTERVAL '5 seconds'"))
+            .at(expr.start)
         })?,
     };
     Ok(WatermarkDef { column: syntax.column.value.clone(), delay })
@@ -183,14 +208,20 @@ pub(crate) fn watermark(syntax: &WatermarkSyntax, columns: &[ColumnDef]) -> Resu
 pub(crate) fn event_time_column(name: &Name, columns: &[ColumnDef], what: &str) -> Result<()> {
     let column = known(name, columns, what)?;
     if column.sql_type.data_type != timestamp_type() {
-        return Err(Error::new(Code::TypeMismatch, format!("the {what} column {} is {}, not TIMESTAMP", column.name, column.sql_type))
-            .with_hint(format!("declare {} TIMESTAMP; timestamp_format says how it is written in the record", column.name))
-            .at(name.location));
+        return Err(Error::new(
+            Code::TypeMismatch,
+            format!("the {what} column {} is {}, not TIMESTAMP", column.name, column.sql_type),
+        )
+        .with_hint(format!("declare {} TIMESTAMP; timestamp_format says how it is written in the record", column.name))
+        .at(name.location));
     }
     if column.generated.is_some() {
-        return Err(Error::new(Code::NotSupported, format!("the {what} column {} cannot be a generated one", column.name))
-            .with_hint("name a column of the record")
-            .at(name.location));
+        return Err(Error::new(
+            Code::NotSupported,
+            format!("the {what} column {} cannot be a generated one", column.name),
+        )
+        .with_hint("name a column of the record")
+        .at(name.location));
     }
     Ok(())
 }

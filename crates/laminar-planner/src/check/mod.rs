@@ -15,7 +15,11 @@ use crate::settings::TableSettings;
 use crate::statement::{CreateConnection, CreateView};
 use crate::tables::{CatalogTables, Reads};
 
-pub(crate) fn connection(planner: &Planner, statement: &CreateConnection, resolver: &dyn Resolver) -> Result<ConnectionDef> {
+pub(crate) fn connection(
+    planner: &Planner,
+    statement: &CreateConnection,
+    resolver: &dyn Resolver,
+) -> Result<ConnectionDef> {
     let connector = planner.registry.get(&statement.connector.value).map_err(|e| e.at(statement.connector.location))?;
     let subject = format!("connection {}", statement.name.value);
     let (settings, theirs) = TableSettings::split(&statement.options, &subject)?;
@@ -58,13 +62,22 @@ pub(crate) fn without_places(options: &Options) -> Options {
     Options::from_pairs(options.iter().map(|e| (e.key.clone(), e.value.clone())))
 }
 
-pub(crate) async fn outside(planner: &Planner, catalog: &CatalogSnapshot, table: &TableDef, resolver: &dyn Resolver) -> Result<()> {
+pub(crate) async fn outside(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    table: &TableDef,
+    resolver: &dyn Resolver,
+) -> Result<()> {
     let bound = bind(planner, catalog, table, resolver)?;
     let role = table.role.unwrap_or(Role::Source);
     bound.connector.check_outside(role, &bound.options).await
 }
 
-pub(crate) async fn test_connection(planner: &Planner, connection: &ConnectionDef, resolver: &dyn Resolver) -> Result<Vec<TestStage>> {
+pub(crate) async fn test_connection(
+    planner: &Planner,
+    connection: &ConnectionDef,
+    resolver: &dyn Resolver,
+) -> Result<Vec<TestStage>> {
     let connector = planner.registry.get(&connection.connector)?;
     let subject = format!("connection {}", connection.name);
     let (_, theirs) = TableSettings::split(&connection.options, &subject)?;

@@ -27,7 +27,12 @@ pub(crate) struct Bound {
 }
 
 /// The table's connector and options as they are now: its connection may have been replaced since.
-pub(crate) fn bind(planner: &Planner, catalog: &CatalogSnapshot, table: &TableDef, resolver: &dyn Resolver) -> Result<Bound> {
+pub(crate) fn bind(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    table: &TableDef,
+    resolver: &dyn Resolver,
+) -> Result<Bound> {
     let connection = match &table.connection {
         Some(name) => Some(catalog.connection(&Name::new(name))?),
         None => None,
@@ -52,7 +57,12 @@ fn bound(
 }
 
 /// The whole check of a CREATE TABLE.
-pub(crate) fn table(planner: &Planner, catalog: &CatalogSnapshot, statement: &CreateTable, resolver: &dyn Resolver) -> Result<TableDef> {
+pub(crate) fn table(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    statement: &CreateTable,
+    resolver: &dyn Resolver,
+) -> Result<TableDef> {
     let here = statement.name.location;
     let name = &statement.name.value;
     let (own, _) = TableSettings::split(&statement.options, &format!("table {name}"))?;
@@ -99,7 +109,9 @@ fn connector_of<'a>(
     let place = |key: &str| statement.options.entry(key).and_then(|e| e.location);
     let named = |name: &str, key: &str| Name { value: name.to_string(), location: place(key) };
     let (connection, connector) = match (&own.connection, &own.connector) {
-        (Some(connection), connector) => (Some(catalog.connection(&named(connection, "connection"))?), connector.as_deref()),
+        (Some(connection), connector) => {
+            (Some(catalog.connection(&named(connection, "connection"))?), connector.as_deref())
+        }
         (None, Some(connector)) => match catalog.connections.get(connector) {
             Some(connection) => (Some(connection), None),
             None => (None, Some(connector.as_str())),
@@ -143,13 +155,18 @@ fn no_connector(statement: &CreateTable) -> Error {
 }
 
 fn refuse_other_type(connection: &ConnectionDef, statement: &CreateTable) -> Result<()> {
-    let (Some(theirs), Some(ours)) = (connection.options.get("type"), statement.options.entry("type")) else { return Ok(()) };
+    let (Some(theirs), Some(ours)) = (connection.options.get("type"), statement.options.entry("type")) else {
+        return Ok(());
+    };
     if theirs.eq_ignore_ascii_case(&ours.value) {
         return Ok(());
     }
     Err(Error::new(
         Code::ConflictingOptions,
-        format!("connection {} is of type '{theirs}', table {} of type '{}'", connection.name, statement.name.value, ours.value),
+        format!(
+            "connection {} is of type '{theirs}', table {} of type '{}'",
+            connection.name, statement.name.value, ours.value
+        ),
     )
     .with_hint("leave the type out of the connection to use it for both")
     .with_field("type")
@@ -157,16 +174,22 @@ fn refuse_other_type(connection: &ConnectionDef, statement: &CreateTable) -> Res
 }
 
 fn metadata(bound: &Bound) -> Metadata<'_> {
-    let raw = bound.options.get("format").is_some_and(|f| f.eq_ignore_ascii_case("raw") || f.eq_ignore_ascii_case("raw_bytes"));
+    let raw = bound
+        .options
+        .get("format")
+        .is_some_and(|f| f.eq_ignore_ascii_case("raw") || f.eq_ignore_ascii_case("raw_bytes"));
     Metadata { connector: bound.connector.as_ref(), included: bound.settings.include_metadata, raw }
 }
 
 fn refuse_two_event_times(statement: &CreateTable) -> Result<()> {
     for key in ["event_time_field", "watermark_delay"] {
         if let Some(entry) = statement.options.entry(key) {
-            return Err(Error::new(Code::ConflictingOptions, format!("option {key} and WATERMARK FOR exclude each other"))
-                .with_field(key)
-                .at(entry.location));
+            return Err(Error::new(
+                Code::ConflictingOptions,
+                format!("option {key} and WATERMARK FOR exclude each other"),
+            )
+            .with_field(key)
+            .at(entry.location));
         }
     }
     Ok(())
@@ -196,7 +219,9 @@ fn narrow(roles: Vec<Role>, statement: &CreateTable) -> Result<Vec<Role>> {
             .at(why.1)
     };
     let keep = |role: Role| {
-        roles.contains(&role) && !(role == Role::Sink && why_source.is_some()) && !(role == Role::Source && why_sink.is_some())
+        roles.contains(&role)
+            && !(role == Role::Sink && why_source.is_some())
+            && !(role == Role::Source && why_sink.is_some())
     };
     let left: Vec<Role> = [Role::Source, Role::Sink].into_iter().filter(|role| keep(*role)).collect();
     match (left.is_empty(), why_source, why_sink) {
@@ -204,7 +229,11 @@ fn narrow(roles: Vec<Role>, statement: &CreateTable) -> Result<Vec<Role>> {
         (true, Some(why), _) if roles.contains(&Role::Sink) => Err(conflict("a sink", "a source", why)),
         (true, _, Some(why)) => {
             let error = conflict("a source", "a sink", why);
-            Err(if statement.query.is_none() { error.with_hint("list its columns in brackets after its name") } else { error })
+            Err(if statement.query.is_none() {
+                error.with_hint("list its columns in brackets after its name")
+            } else {
+                error
+            })
         }
         _ => Err(Error::internal(format!("table {name} can neither be read nor written"))),
     }

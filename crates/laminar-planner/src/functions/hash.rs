@@ -8,8 +8,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
-use datafusion::common::cast::{as_binary_array, as_int64_array, as_string_array};
 use datafusion::common::Result;
+use datafusion::common::cast::{as_binary_array, as_int64_array, as_string_array};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -86,7 +86,12 @@ mod tests {
     fn values_never_change() {
         let integers: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(1), Some(-1), None]));
         let narrow: ArrayRef = Arc::new(Int32Array::from(vec![Some(0), Some(1), Some(-1), None]));
-        let expected = Int64Array::from(vec![Some(7070836379803831727), Some(1227844342346046657), Some(7266964230113668128), None]);
+        let expected = Int64Array::from(vec![
+            Some(7070836379803831727),
+            Some(1227844342346046657),
+            Some(7266964230113668128),
+            None,
+        ]);
         assert_eq!(hash(&integers).unwrap(), hash(&narrow).unwrap());
         assert_eq!(hash(&integers).unwrap(), expected);
         let text: ArrayRef = Arc::new(StringArray::from(vec!["abc", ""]));

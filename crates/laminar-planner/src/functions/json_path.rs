@@ -83,7 +83,9 @@ impl Selector {
     fn select<'a>(&self, node: &'a Value, found: &mut Vec<&'a Value>) {
         match (self, node) {
             (Self::Name(name), Value::Object(fields)) => found.extend(fields.get(name)),
-            (Self::Index(index), Value::Array(items)) => found.extend(position(*index, items.len()).and_then(|i| items.get(i))),
+            (Self::Index(index), Value::Array(items)) => {
+                found.extend(position(*index, items.len()).and_then(|i| items.get(i)))
+            }
             (Self::Slice { start, end, step }, Value::Array(items)) => slice(*start, *end, *step, items, found),
             (Self::All, Value::Array(items)) => found.extend(items),
             (Self::All, Value::Object(fields)) => found.extend(fields.values()),
@@ -104,7 +106,11 @@ fn slice<'a>(start: Option<i64>, end: Option<i64>, step: i64, items: &'a [Value]
     let (default_start, default_end) = if step > 0 { (0, len) } else { (len - 1, -len - 1) };
     let start = from_end(start.unwrap_or(default_start));
     let end = from_end(end.unwrap_or(default_end));
-    let (mut i, stop) = if step > 0 { (start.clamp(0, len), end.clamp(0, len)) } else { (start.clamp(-1, len - 1), end.clamp(-1, len - 1)) };
+    let (mut i, stop) = if step > 0 {
+        (start.clamp(0, len), end.clamp(0, len))
+    } else {
+        (start.clamp(-1, len - 1), end.clamp(-1, len - 1))
+    };
     while (step > 0 && i < stop) || (step < 0 && i > stop) {
         found.extend(usize::try_from(i).ok().and_then(|i| items.get(i)));
         i = i.saturating_add(step);

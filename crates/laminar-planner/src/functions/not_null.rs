@@ -42,7 +42,11 @@ impl ScalarUDFImpl for NotNull {
         let Some(value) = args.args.into_iter().next() else { return exec_err!("not_null takes one argument") };
         let array = value.into_array(rows)?;
         if array.is_nullable() {
-            return exec_err!("column {} of table {} is NOT NULL, and a row has no value for it", self.column, self.table);
+            return exec_err!(
+                "column {} of table {} is NOT NULL, and a row has no value for it",
+                self.column,
+                self.table
+            );
         }
         Ok(ColumnarValue::Array(array))
     }

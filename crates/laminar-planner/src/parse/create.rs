@@ -1,7 +1,7 @@
 //! `CREATE` of secrets, connections and views, and what is common to all: OR REPLACE, IF NOT EXISTS.
 
-use laminar_core::{Code, Error, Options, Result};
 use datafusion::sql::sqlparser::tokenizer::Token;
+use laminar_core::{Code, Error, Options, Result};
 
 use super::{Cursor, options, pipeline, table};
 use crate::statement::{CreateConnection, CreateSecret, CreateView, OnExisting, Statement};
@@ -21,7 +21,9 @@ pub fn parse(cursor: &mut Cursor<'_>) -> Result<Statement> {
         (false, false) => OnExisting::Fail,
         (false, true) => OnExisting::Keep,
         (true, false) => OnExisting::Replace,
-        (true, true) => return Err(super::cursor::syntax_error("OR REPLACE and IF NOT EXISTS exclude each other").at(at)),
+        (true, true) => {
+            return Err(super::cursor::syntax_error("OR REPLACE and IF NOT EXISTS exclude each other").at(at));
+        }
     };
     Ok(match kind {
         "SECRET" => Statement::CreateSecret(secret(cursor, on_existing)?),
@@ -41,7 +43,9 @@ fn secret(cursor: &mut Cursor<'_>, on_existing: OnExisting) -> Result<CreateSecr
 fn connection(cursor: &mut Cursor<'_>, on_existing: OnExisting) -> Result<CreateConnection> {
     let name = cursor.object_name("connection")?;
     if !cursor.take_word("TO") {
-        return Err(cursor.unexpected("TO and a connector").with_hint("CREATE CONNECTION name TO kafka (bootstrap_servers = '…')"));
+        return Err(cursor
+            .unexpected("TO and a connector")
+            .with_hint("CREATE CONNECTION name TO kafka (bootstrap_servers = '…')"));
     }
     let connector = cursor.name("connector")?;
     let options = match cursor.peek() {
@@ -69,13 +73,25 @@ fn view(cursor: &mut Cursor<'_>, on_existing: OnExisting) -> Result<CreateView> 
 /// Kinds that other systems have.
 fn refuse(cursor: &Cursor<'_>) -> Result<()> {
     let hint = match () {
-        _ if cursor.is_word("MATERIALIZED") => "a pipeline without a sink keeps its result: CREATE PIPELINE name AS SELECT …",
-        _ if cursor.is_word("TEMPORARY") || cursor.is_word("TEMP") => "leave the word out, and DROP the object when it is no longer needed",
-        _ if cursor.is_word("INDEX") || cursor.is_word("SCHEMA") || cursor.is_word("DATABASE") || cursor.is_word("FUNCTION") => {
+        _ if cursor.is_word("MATERIALIZED") => {
+            "a pipeline without a sink keeps its result: CREATE PIPELINE name AS SELECT …"
+        }
+        _ if cursor.is_word("TEMPORARY") || cursor.is_word("TEMP") => {
+            "leave the word out, and DROP the object when it is no longer needed"
+        }
+        _ if cursor.is_word("INDEX")
+            || cursor.is_word("SCHEMA")
+            || cursor.is_word("DATABASE")
+            || cursor.is_word("FUNCTION") =>
+        {
             "what can be created: SECRET, CONNECTION, TABLE, VIEW, PIPELINE"
         }
         _ => return Ok(()),
     };
-    let word = if cursor.is_word("MATERIALIZED") { "MATERIALIZED VIEW".to_string() } else { cursor.peek().to_string().to_uppercase() };
+    let word = if cursor.is_word("MATERIALIZED") {
+        "MATERIALIZED VIEW".to_string()
+    } else {
+        cursor.peek().to_string().to_uppercase()
+    };
     Err(Error::new(Code::NotSupported, format!("CREATE {word} is not supported")).with_hint(hint).at(cursor.here()))
 }

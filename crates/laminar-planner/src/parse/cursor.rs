@@ -30,7 +30,10 @@ impl<'a> Cursor<'a> {
         let Location { line, column } = script.end();
         let end = tokenizer::Location { line, column };
         tokens.push(TokenWithSpan::new(Token::EOF, Span::new(end, end)));
-        Ok(Self { sql: Parser::new(dialect).with_recursion_limit(MAX_RECURSION).with_tokens_with_locations(tokens), script })
+        Ok(Self {
+            sql: Parser::new(dialect).with_recursion_limit(MAX_RECURSION).with_tokens_with_locations(tokens),
+            script,
+        })
     }
 
     /// Where the next token starts.
@@ -108,7 +111,8 @@ impl<'a> Cursor<'a> {
         self.sql.advance_token();
         let value = if word.quote_style.is_some() { word.value } else { word.value.to_lowercase() };
         if value.is_empty() || value.chars().count() > MAX_NAME_CHARS || value.chars().any(char::is_control) {
-            let message = format!("the name of a {what} has 1 to {MAX_NAME_CHARS} characters, none of them a control character");
+            let message =
+                format!("the name of a {what} has 1 to {MAX_NAME_CHARS} characters, none of them a control character");
             return Err(Error::new(Code::InvalidName, message).at(at));
         }
         Ok(Name { value, location: Some(at) })
@@ -118,9 +122,12 @@ impl<'a> Cursor<'a> {
     pub fn object_name(&mut self, what: &str) -> Result<Name> {
         let name = self.name(what)?;
         if *self.peek() == Token::Period {
-            return Err(Error::new(Code::InvalidName, format!("the name of a {what} cannot be qualified: {}.…", name.value))
-                .with_hint("there are no schemas besides system, which is read-only")
-                .at(name.location));
+            return Err(Error::new(
+                Code::InvalidName,
+                format!("the name of a {what} cannot be qualified: {}.…", name.value),
+            )
+            .with_hint("there are no schemas besides system, which is read-only")
+            .at(name.location));
         }
         Ok(name)
     }
@@ -228,7 +235,9 @@ fn lower_first(text: &str) -> String {
     let mut chars = text.trim_end_matches('.').chars();
     match chars.next() {
         // a word all in capitals is a keyword
-        Some(first) if !chars.clone().next().is_some_and(char::is_uppercase) => first.to_lowercase().chain(chars).collect(),
+        Some(first) if !chars.clone().next().is_some_and(char::is_uppercase) => {
+            first.to_lowercase().chain(chars).collect()
+        }
         _ => text.trim_end_matches('.').to_string(),
     }
 }

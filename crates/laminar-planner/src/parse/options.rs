@@ -19,10 +19,8 @@ pub fn parse(cursor: &mut Cursor<'_>) -> Result<Options> {
             return Err(cursor.unexpected(&format!("'=' after option {key}")));
         }
         entries.push(OptionEntry { value: value(cursor, &key)?, key, location });
-        if !cursor.take(&Token::Comma) {
-            if *cursor.peek() != Token::RParen {
-                return Err(cursor.unexpected("',' or ')'"));
-            }
+        if !cursor.take(&Token::Comma) && *cursor.peek() != Token::RParen {
+            return Err(cursor.unexpected("',' or ')'"));
         }
     }
     Options::new(entries)
@@ -60,7 +58,9 @@ fn word(cursor: &mut Cursor<'_>) -> Result<String> {
 /// A value: a string, number, word, `INTERVAL '…'`, `5s`, `10 seconds` or a list of these in brackets.
 pub fn value(cursor: &mut Cursor<'_>, key: &str) -> Result<String> {
     match cursor.peek().clone() {
-        Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_) | Token::DollarQuotedString(_) => cursor.string("a value"),
+        Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_) | Token::DollarQuotedString(_) => {
+            cursor.string("a value")
+        }
         Token::Minus => {
             cursor.sql.advance_token();
             Ok(format!("-{}", number(cursor, key)?))

@@ -87,14 +87,20 @@ pub fn insert(cursor: &mut Cursor<'_>) -> Result<Insert> {
 }
 
 /// `WITH a AS (…) INSERT INTO t SELECT …`: the same as `INSERT INTO t WITH a AS (…) SELECT …`.
-fn with_insert(with: Option<ast::With>, insert: ast::Insert, text: &str, start: laminar_core::Location) -> Result<Insert> {
+fn with_insert(
+    with: Option<ast::With>,
+    insert: ast::Insert,
+    text: &str,
+    start: laminar_core::Location,
+) -> Result<Insert> {
     let TableObject::TableName(name) = &insert.table else { return Err(not_an_insert().at(start)) };
     let table = match name.0.as_slice() {
         [part] => part.as_ident().map(to_name),
         _ => None,
     };
     let (Some(table), Some(mut query)) = (table, insert.source) else { return Err(not_an_insert().at(start)) };
-    let plain = insert.on.is_none() && insert.returning.is_none() && insert.partitioned.is_none() && insert.or.is_none();
+    let plain =
+        insert.on.is_none() && insert.returning.is_none() && insert.partitioned.is_none() && insert.or.is_none();
     if !plain || insert.overwrite || !insert.assignments.is_empty() {
         return Err(not_an_insert().at(table.location));
     }
@@ -106,7 +112,8 @@ fn with_insert(with: Option<ast::With>, insert: ast::Insert, text: &str, start: 
         }
         (outer, inner) => outer.or(inner),
     };
-    let columns = insert.columns.iter().map(column_name).collect::<Option<Vec<_>>>().ok_or_else(|| not_an_insert().at(start))?;
+    let columns =
+        insert.columns.iter().map(column_name).collect::<Option<Vec<_>>>().ok_or_else(|| not_an_insert().at(start))?;
     let query = SqlQuery { ast: query, text: text.to_string(), start };
     refuse_changes(&query)?;
     Ok(Insert { table, columns, query })

@@ -1,6 +1,8 @@
 //! Which statement it is, by its first words; the small ones are read here.
 
-use datafusion::sql::sqlparser::ast::{self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, SelectItem, SetExpr, Value};
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, SelectItem, SetExpr, Value,
+};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use laminar_core::options::nearest;
 use laminar_core::{Code, Error, Result};
@@ -12,7 +14,19 @@ use crate::statement::{
 };
 
 const FIRST_WORDS: &[&str] = &[
-    "CREATE", "DROP", "SHOW", "DESCRIBE", "START", "STOP", "RESTART", "INSERT", "SELECT", "WITH", "SUBSCRIBE", "EXPLAIN", "SET",
+    "CREATE",
+    "DROP",
+    "SHOW",
+    "DESCRIBE",
+    "START",
+    "STOP",
+    "RESTART",
+    "INSERT",
+    "SELECT",
+    "WITH",
+    "SUBSCRIBE",
+    "EXPLAIN",
+    "SET",
 ];
 
 /// Statements of other systems, and what to do here instead.
@@ -183,7 +197,8 @@ fn restart(cursor: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn explain(cursor: &mut Cursor<'_>) -> Result<Statement> {
-    let bracket = *cursor.peek() == Token::LParen && (cursor.is_word_at(1, "FORMAT") || cursor.is_word_at(1, "VERBOSE"));
+    let bracket =
+        *cursor.peek() == Token::LParen && (cursor.is_word_at(1, "FORMAT") || cursor.is_word_at(1, "VERBOSE"));
     if bracket {
         cursor.expect(&Token::LParen)?;
     }
@@ -206,9 +221,10 @@ fn explain(cursor: &mut Cursor<'_>) -> Result<Statement> {
     let at = cursor.here();
     let statement = statement(cursor)?;
     match statement {
-        Statement::Query(_) | Statement::InsertSelect(_) | Statement::InsertValues(_) | Statement::CreatePipeline(_) => {
-            Ok(Statement::Explain(Explain { statement: Box::new(statement), format }))
-        }
+        Statement::Query(_)
+        | Statement::InsertSelect(_)
+        | Statement::InsertValues(_)
+        | Statement::CreatePipeline(_) => Ok(Statement::Explain(Explain { statement: Box::new(statement), format })),
         _ => Err(Error::new(Code::NotSupported, "only queries, INSERT and CREATE PIPELINE can be explained").at(at)),
     }
 }
@@ -239,13 +255,18 @@ fn tested_connection(query: &SqlQuery) -> Result<Option<Name>> {
         [part] => part.as_ident(),
         _ => None,
     };
-    let Some(ident) = ident.filter(|ident| ident.value.eq_ignore_ascii_case("test_connection")) else { return Ok(None) };
+    let Some(ident) = ident.filter(|ident| ident.value.eq_ignore_ascii_case("test_connection")) else {
+        return Ok(None);
+    };
     let location = identifier_location(ident);
     match (&function.args, select.from.is_empty()) {
         (FunctionArguments::List(list), true) => match list.args.as_slice() {
-            [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(ast::ValueWithSpan { value: Value::SingleQuotedString(name), .. })))] => {
-                Ok(Some(Name { value: name.clone(), location }))
-            }
+            [
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(ast::ValueWithSpan {
+                    value: Value::SingleQuotedString(name),
+                    ..
+                }))),
+            ] => Ok(Some(Name { value: name.clone(), location })),
             _ => Err(wrong_test().at(location)),
         },
         _ => Err(wrong_test().at(location)),
@@ -253,7 +274,8 @@ fn tested_connection(query: &SqlQuery) -> Result<Option<Name>> {
 }
 
 fn wrong_test() -> Error {
-    Error::new(Code::WrongArguments, "test_connection takes the name of one connection").with_hint("SELECT test_connection('name')")
+    Error::new(Code::WrongArguments, "test_connection takes the name of one connection")
+        .with_hint("SELECT test_connection('name')")
 }
 
 /// A name as it must be written to mean itself.

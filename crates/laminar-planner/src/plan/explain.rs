@@ -112,7 +112,8 @@ pub(crate) fn json(graph: &Graph, parallelism: usize) -> Value {
     let column = |f: &arrow::datatypes::FieldRef| json!({"name": f.name(), "type": sql_name(f.data_type()), "nullable": f.is_nullable()});
     let node = |node: &Node| {
         let columns: Vec<Value> = node.schema.fields().iter().map(column).collect();
-        let mut value = json!({"id": node.id.as_str(), "kind": "operator", "description": node.name, "columns": columns});
+        let mut value =
+            json!({"id": node.id.as_str(), "kind": "operator", "description": node.name, "columns": columns});
         match &node.kind {
             NodeKind::Source(source) => {
                 value["kind"] = json!("source");

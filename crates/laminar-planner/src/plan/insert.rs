@@ -21,17 +21,26 @@ use crate::translate::translate;
 use crate::types::sql_name;
 
 /// The plan with a projection to the sink's columns, and those columns.
-pub(crate) fn to_sink(planner: &Planner, plan: LogicalPlan, table: &TableDef, insert: &Insert) -> Result<(LogicalPlan, Vec<Column>)> {
+pub(crate) fn to_sink(
+    planner: &Planner,
+    plan: LogicalPlan,
+    table: &TableDef,
+    insert: &Insert,
+) -> Result<(LogicalPlan, Vec<Column>)> {
     if table.columns.is_empty() {
         if let Some(column) = insert.columns.first() {
-            return Err(Error::new(Code::UnknownColumn, format!("table {} has no columns of its own to list", table.name))
-                .with_hint("it takes those of the query: leave the list out")
-                .at(column.location));
+            return Err(Error::new(
+                Code::UnknownColumn,
+                format!("table {} has no columns of its own to list", table.name),
+            )
+            .with_hint("it takes those of the query: leave the list out")
+            .at(column.location));
         }
         return to_own_columns(plan, &insert.query, &format!("table {}", table.name));
     }
     let targets = targets(table, insert)?;
-    let given: Vec<_> = plan.schema().iter().map(|(q, f)| (datafusion::common::Column::from((q, f)), Arc::clone(f))).collect();
+    let given: Vec<_> =
+        plan.schema().iter().map(|(q, f)| (datafusion::common::Column::from((q, f)), Arc::clone(f))).collect();
     if given.len() != targets.len() {
         return Err(wrong_count(table, insert, given.len(), targets.len()));
     }
@@ -46,7 +55,11 @@ pub(crate) fn to_sink(planner: &Planner, plan: LogicalPlan, table: &TableDef, in
             }
             None => missing(planner, column, table, insert)?,
         };
-        let expr = if nullable && !column.nullable { crate::functions::not_null(expr, &table.name, &column.name) } else { expr };
+        let expr = if nullable && !column.nullable {
+            crate::functions::not_null(expr, &table.name, &column.name)
+        } else {
+            expr
+        };
         exprs.push(expr.alias(&column.name));
     }
     let columns = table.columns.iter().map(sink_column).collect();
@@ -65,7 +78,13 @@ fn to_own_columns(plan: LogicalPlan, query: &SqlQuery, what: &str) -> Result<(Lo
         let expr = Expr::Column(datafusion::common::Column::from((qualifier, field)));
         let (expr, data_type, json) = plain(expr, field);
         exprs.push(expr.alias(field.name()));
-        columns.push(Column { name: field.name().clone(), data_type, nullable: field.is_nullable(), json, metadata: None });
+        columns.push(Column {
+            name: field.name().clone(),
+            data_type,
+            nullable: field.is_nullable(),
+            json,
+            metadata: None,
+        });
     }
     Ok((project(plan, exprs)?, columns))
 }
@@ -87,7 +106,9 @@ fn targets<'a>(table: &'a TableDef, insert: &Insert) -> Result<Vec<&'a ColumnDef
     };
     for (i, name) in insert.columns.iter().enumerate() {
         if insert.columns.iter().take(i).any(|earlier| earlier.value == name.value) {
-            return Err(Error::new(Code::DuplicateColumn, format!("column {} is given twice", name.value)).at(name.location));
+            return Err(
+                Error::new(Code::DuplicateColumn, format!("column {} is given twice", name.value)).at(name.location)
+            );
         }
     }
     insert.columns.iter().map(find).collect()
@@ -97,9 +118,17 @@ fn wrong_count(table: &TableDef, insert: &Insert, given: usize, wanted: usize) -
     let columns = |n: usize| if n == 1 { "1 column".to_string() } else { format!("{n} columns") };
     let what = if insert.columns.is_empty() { "has" } else { "is given" };
     let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
-    let error = Error::new(Code::ColumnCount, format!("the query has {}, table {} {what} {}", columns(given), table.name, columns(wanted)));
+    let error = Error::new(
+        Code::ColumnCount,
+        format!("the query has {}, table {} {what} {}", columns(given), table.name, columns(wanted)),
+    );
     let error = if insert.columns.is_empty() {
-        error.with_hint(format!("columns of {}: {}; to fill some of them: INSERT INTO {} (column, …)", table.name, names.join(", "), table.name))
+        error.with_hint(format!(
+            "columns of {}: {}; to fill some of them: INSERT INTO {} (column, …)",
+            table.name,
+            names.join(", "),
+            table.name
+        ))
     } else {
         error
     };
@@ -115,9 +144,12 @@ fn missing(planner: &Planner, column: &ColumnDef, table: &TableDef, insert: &Ins
     }
     if !column.nullable {
         let place = insert.columns.first().and_then(|c| c.location);
-        return Err(Error::new(Code::ColumnCount, format!("column {} of table {} is NOT NULL and gets no value", column.name, table.name))
-            .with_hint("add it to the list, or give it a DEFAULT")
-            .at(place));
+        return Err(Error::new(
+            Code::ColumnCount,
+            format!("column {} of table {} is NOT NULL and gets no value", column.name, table.name),
+        )
+        .with_hint("add it to the list, or give it a DEFAULT")
+        .at(place));
     }
     Ok((cast(lit(ScalarValue::Null), data_type), true))
 }
@@ -163,11 +195,16 @@ fn is_kindred(from: &DataType, to: &DataType) -> bool {
 
 /// The expression in a type that SQL names: JSON of any kind as text, times in microseconds; and whether it is JSON.
 fn plain(expr: Expr, field: &Field) -> (Expr, DataType, bool) {
-    let marked = field.metadata().get(TYPE_KEY).is_some_and(|t| t == "json") || field.metadata().contains_key("is_json");
+    let marked =
+        field.metadata().get(TYPE_KEY).is_some_and(|t| t == "json") || field.metadata().contains_key("is_json");
     match field.data_type() {
         DataType::Union(..) => (json_union_to_text_udf().call(vec![expr]), DataType::Utf8, true),
-        DataType::Timestamp(..) if *field.data_type() != timestamp_type() => (cast(expr, timestamp_type()), timestamp_type(), false),
-        DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => (cast(expr, DataType::Utf8), DataType::Utf8, marked),
+        DataType::Timestamp(..) if *field.data_type() != timestamp_type() => {
+            (cast(expr, timestamp_type()), timestamp_type(), false)
+        }
+        DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => {
+            (cast(expr, DataType::Utf8), DataType::Utf8, marked)
+        }
         DataType::BinaryView | DataType::LargeBinary => (cast(expr, DataType::Binary), DataType::Binary, false),
         DataType::Dictionary(_, value) => (cast(expr, value.as_ref().clone()), value.as_ref().clone(), marked),
         other => (expr, other.clone(), marked && *other == DataType::Utf8),
@@ -188,7 +225,8 @@ fn sink_column(column: &ColumnDef) -> Column {
 fn item_place(query: &SqlQuery, index: usize) -> Option<Location> {
     let span = match query.ast.body.as_ref() {
         SetExpr::Select(select) => {
-            let wildcard = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+            let wildcard =
+                |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
             if select.projection.iter().take(index + 1).any(wildcard) {
                 return Some(query.start);
             }

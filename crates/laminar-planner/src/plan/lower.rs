@@ -47,7 +47,8 @@ pub(crate) fn columns_of(plan: &LogicalPlan) -> Result<UsedColumns> {
             && let Some(stream) = scan.source.downcast_ref::<StreamSource>()
         {
             let all = 0..scan.source.schema().fields().len();
-            let columns: BTreeSet<usize> = scan.projection.clone().map_or_else(|| all.collect(), |p| p.into_iter().collect());
+            let columns: BTreeSet<usize> =
+                scan.projection.clone().map_or_else(|| all.collect(), |p| p.into_iter().collect());
             used.entry(stream.table.clone()).or_default().extend(columns);
         }
         Ok(TreeNodeRecursion::Continue)
@@ -87,7 +88,12 @@ pub(crate) struct Shown {
 }
 
 impl<'a> Lowering<'a> {
-    pub fn new(planner: &'a Planner, catalog: &'a CatalogSnapshot, ctx: &'a PipelineContext<'a>, used: UsedColumns) -> Self {
+    pub fn new(
+        planner: &'a Planner,
+        catalog: &'a CatalogSnapshot,
+        ctx: &'a PipelineContext<'a>,
+        used: UsedColumns,
+    ) -> Self {
         Self { planner, catalog, ctx, used, sources: BTreeMap::new(), graph: Graph::default() }
     }
 
@@ -147,7 +153,8 @@ impl<'a> Lowering<'a> {
                     options: unnest.options.clone(),
                     schema: Arc::clone(&schema),
                 };
-                let columns: Vec<_> = unnest.exec_columns.iter().map(|c| explain::expression(&Expr::Column(c.clone()))).collect();
+                let columns: Vec<_> =
+                    unnest.exec_columns.iter().map(|c| explain::expression(&Expr::Column(c.clone()))).collect();
                 let name = columns.join(", ");
                 let node = self.add("unnest", name, NodeKind::Operator(Arc::new(factory)), schema);
                 self.connect(input, node, 0);
@@ -222,7 +229,9 @@ impl<'a> Lowering<'a> {
 
     /// A stage that passes all columns of a node on.
     fn all_of(&self, node: usize, schema: DFSchemaRef) -> Stage {
-        let column = |(i, f): (usize, &Arc<arrow::datatypes::Field>)| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new(f.name(), i)) };
+        let column = |(i, f): (usize, &Arc<arrow::datatypes::Field>)| -> Arc<dyn PhysicalExpr> {
+            Arc::new(Column::new(f.name(), i))
+        };
         let exprs = schema.fields().iter().enumerate().map(column).collect();
         let shown = Shown { predicate: None, exprs: schema.fields().iter().map(|f| f.name().clone()).collect() };
         Stage { node, predicate: None, exprs, schema, picks: true, shown }
@@ -258,7 +267,8 @@ impl<'a> Lowering<'a> {
 
 /// Are these all columns of `from`, in order, under the names of `to`?
 fn passes_all(exprs: &[Arc<dyn PhysicalExpr>], from: &Schema, to: &Schema) -> bool {
-    let is_column = |(i, e): (usize, &Arc<dyn PhysicalExpr>)| e.downcast_ref::<Column>().is_some_and(|c| c.index() == i);
+    let is_column =
+        |(i, e): (usize, &Arc<dyn PhysicalExpr>)| e.downcast_ref::<Column>().is_some_and(|c| c.index() == i);
     let same = |(a, b): (&Arc<arrow::datatypes::Field>, &Arc<arrow::datatypes::Field>)| {
         a.name() == b.name() && a.data_type() == b.data_type() && a.is_nullable() == b.is_nullable()
     };

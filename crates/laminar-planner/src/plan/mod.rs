@@ -93,7 +93,10 @@ pub(crate) fn pipeline(
             Some(target) => {
                 let sink = open_sink(planner, catalog, target, ctx).map_err(|e| e.at(place))?;
                 if ctx.options.delivery.is_none() && sink.sink.delivery() == Delivery::AtLeastOnce {
-                    notices.push(format!("table {} is written at least once: rows may repeat after a failure", sink.table));
+                    notices.push(format!(
+                        "table {} is written at least once: rows may repeat after a failure",
+                        sink.table
+                    ));
                 }
                 sinks.push(sink.table.clone());
                 lowering.sink(output, sink, &target.table.connector);
@@ -122,7 +125,12 @@ pub(crate) fn pipeline(
     })
 }
 
-fn step<'a>(planner: &Planner, catalog: &'a CatalogSnapshot, step: &PipelineStep, tables: &CatalogTables<'_>) -> Result<Step<'a>> {
+fn step<'a>(
+    planner: &Planner,
+    catalog: &'a CatalogSnapshot,
+    step: &PipelineStep,
+    tables: &CatalogTables<'_>,
+) -> Result<Step<'a>> {
     let table = match step {
         PipelineStep::Insert(insert) => Some((insert, sink_table(catalog, &insert.table)?)),
         PipelineStep::Select(_) => None,
@@ -161,7 +169,12 @@ fn sink_table<'a>(catalog: &'a CatalogSnapshot, name: &Name) -> Result<&'a Table
     Err(Error::new(Code::WrongObjectKind, format!("{key} is a {kind}: only a table can be written")).at(name.location))
 }
 
-fn open_sink(planner: &Planner, catalog: &CatalogSnapshot, target: &Target<'_>, ctx: &PipelineContext<'_>) -> Result<SinkNode> {
+fn open_sink(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    target: &Target<'_>,
+    ctx: &PipelineContext<'_>,
+) -> Result<SinkNode> {
     let table = target.table;
     let bound = check::bind(planner, catalog, table, ctx.resolver)?;
     let spec = TableSpec {
@@ -192,7 +205,12 @@ fn open_sink(planner: &Planner, catalog: &CatalogSnapshot, target: &Target<'_>, 
 }
 
 /// Rows computed once, in the sink's columns.
-pub(crate) fn one_shot(planner: &Planner, catalog: &CatalogSnapshot, insert: &Insert, ctx: &PipelineContext<'_>) -> Result<OneShot> {
+pub(crate) fn one_shot(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    insert: &Insert,
+    ctx: &PipelineContext<'_>,
+) -> Result<OneShot> {
     let table = sink_table(catalog, &insert.table)?;
     let sql = planner.sql.at_one_moment()?;
     let plan = sql.plan(&insert.query, &NoTables)?;

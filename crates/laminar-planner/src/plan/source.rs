@@ -63,7 +63,9 @@ pub(crate) fn source_node(
         idle_timeout: bound.settings.idle_timeout(),
         bad_data: match bound.settings.bad_data {
             BadData::Fail => BadDataPolicy::Fail,
-            BadData::Skip => BadDataPolicy::Skip { max_errors_per_batch: bound.settings.max_errors_per_batch.map(|n| n as usize) },
+            BadData::Skip => {
+                BadDataPolicy::Skip { max_errors_per_batch: bound.settings.max_errors_per_batch.map(|n| n as usize) }
+            }
         },
     };
     Ok((node, schema))

@@ -66,7 +66,8 @@ impl RelationProviders for Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        let connectors: Vec<Arc<dyn Connector>> = vec![Arc::new(KafkaConnector::new()), Arc::new(MemoryConnector::default())];
+        let connectors: Vec<Arc<dyn Connector>> =
+            vec![Arc::new(KafkaConnector::new()), Arc::new(MemoryConnector::default())];
         let clock = Arc::new(ManualClock::at_micros(NOW_MICROS));
         let planner = Planner::new(Arc::new(Registry::new(connectors)), clock).unwrap();
         Self { planner, catalog: CatalogSnapshot::default() }
@@ -126,13 +127,17 @@ impl Fixture {
             Statement::CreatePipeline(create) => {
                 let options = PipelineOptions::parse(&create.options, &create.name.value)?;
                 let planned = self.plan(&create.body, &options)?;
-                self.catalog.pipelines.insert(create.name.value.clone(), PipelineEntry { result: planned.result.clone() });
+                self.catalog
+                    .pipelines
+                    .insert(create.name.value.clone(), PipelineEntry { result: planned.result.clone() });
                 format!("pipeline {}\n{}", create.name.value, planned.explain)
             }
             Statement::Explain(explain) => {
                 let body = match explain.statement.as_ref() {
                     Statement::CreatePipeline(create) => create.body.clone(),
-                    Statement::InsertSelect(insert) => PipelineBody { steps: vec![PipelineStep::Insert(insert.clone())] },
+                    Statement::InsertSelect(insert) => {
+                        PipelineBody { steps: vec![PipelineStep::Insert(insert.clone())] }
+                    }
                     Statement::Query(query) => PipelineBody { steps: vec![PipelineStep::Select(query.clone())] },
                     other => return Ok(format!("{other:?}")),
                 };
@@ -204,6 +209,7 @@ fn table_text(def: &TableDef) -> String {
         text
     };
     let columns: Vec<_> = def.columns.iter().map(column).collect();
-    let watermark = def.watermark.as_ref().map(|w| format!(", watermark {} - {:?}", w.column, w.delay)).unwrap_or_default();
+    let watermark =
+        def.watermark.as_ref().map(|w| format!(", watermark {} - {:?}", w.column, w.delay)).unwrap_or_default();
     format!("{} table {} ({role}): {}{watermark}", def.connector, def.name, columns.join(", "))
 }

@@ -7,7 +7,7 @@
 //! Prints rows per CPU second of this process, to be compared with a pipeline that does the same work plus decoding,
 //! filtering, encoding and checkpoints. Needs `LAMINAR_TEST_KAFKA`; `ROWS` is the number of records (default 1,000,000),
 //! `PARTITIONS` of the two topics (default 4).
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::expect_used)]
 
 use std::ffi::CString;
 use std::ptr;
@@ -141,13 +141,8 @@ fn copy(config: &ClientConfig, input: &str, output: &str, rows: u64, partitions:
             let taken = &messages[..usize::try_from(count).unwrap_or(0)];
             batch.clear();
             batch.extend(taken.iter().map(|m| c::rd_kafka_message_t { _private: ptr::null_mut(), ..**m }));
-            let sent = c::rd_kafka_produce_batch(
-                topic,
-                -1,
-                c::RD_KAFKA_MSG_F_COPY as i32,
-                batch.as_mut_ptr(),
-                batch.len() as i32,
-            );
+            let sent =
+                c::rd_kafka_produce_batch(topic, -1, c::RD_KAFKA_MSG_F_COPY, batch.as_mut_ptr(), batch.len() as i32);
             assert_eq!(sent as usize, batch.len());
             taken.iter().for_each(|m| c::rd_kafka_message_destroy(*m));
             moved += taken.len() as u64;

@@ -47,6 +47,8 @@ pub struct Surroundings {
     pub memory: MemoryLogs,
     /// The only folder in which tables may name files; `None`: any file that the process can reach.
     pub files_dir: Option<PathBuf>,
+    /// Address of a [`kafka::DevBroker`]: sinks there are at-least-once.
+    pub dev_broker: Option<String>,
 }
 
 impl Registry {
@@ -57,12 +59,15 @@ impl Registry {
 
     /// Every connector that Laminar comes with.
     pub fn with(surroundings: Surroundings) -> Self {
-        let Surroundings { memory, files_dir } = surroundings;
+        let Surroundings { memory, files_dir, dev_broker } = surroundings;
         let files = files_dir.clone().map_or_else(FilesAccess::everywhere, FilesAccess::below);
-        let kafka = match files_dir {
-            Some(folder) => kafka::KafkaConnector::new().with_files_dir(folder),
-            None => kafka::KafkaConnector::new(),
-        };
+        let mut kafka = kafka::KafkaConnector::new();
+        if let Some(folder) = files_dir {
+            kafka = kafka.with_files_dir(folder);
+        }
+        if let Some(bootstrap) = dev_broker {
+            kafka = kafka.with_dev_broker(&bootstrap);
+        }
         Self::new(vec![
             Arc::new(blackhole::BlackholeConnector::default()),
             Arc::new(datagen::DatagenConnector),

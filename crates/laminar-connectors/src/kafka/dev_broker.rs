@@ -28,10 +28,10 @@ struct Request {
 }
 
 impl DevBroker {
-    /// Starts a broker with these topics, each with its number of partitions.
+    /// Starts a broker without topics, on a free port.
     ///
     /// Errors: `connector_error` if no port can be opened.
-    pub fn start(topics: &[(&str, i32)]) -> Result<Self> {
+    pub fn start() -> Result<Self> {
         let (requests, received) = channel();
         let (started, start) = sync_channel(1);
         let run = move || match MockCluster::new(1) {
@@ -46,13 +46,11 @@ impl DevBroker {
         let spawned = thread::Builder::new().name("dev-broker".into()).spawn(run);
         spawned.map_err(|e| Error::internal(format!("cannot start a thread: {e}")))?;
         let bootstrap = start.recv().map_err(|_| gone())??;
-        let broker = Self { bootstrap, requests };
-        topics.iter().try_for_each(|(topic, partitions)| broker.create_topic(topic, *partitions))?;
-        Ok(broker)
+        Ok(Self { bootstrap, requests })
     }
 
-    /// `bootstrap_servers` for clients.
-    pub fn bootstrap(&self) -> &str {
+    /// What clients connect to: `127.0.0.1:port`.
+    pub fn bootstrap_servers(&self) -> &str {
         &self.bootstrap
     }
 

@@ -2,8 +2,12 @@
 //!
 //! ```text
 //!  topic __laminar_progress   compacted, kept for ever, in the sink's cluster
-//!  key   laminar.<instance>.<pipeline>     value {"version":1,"epoch":7,"manifest_digest":"…","positions":{…},…}
+//!  key   laminar.<instance>.<pipeline>          value {"version":1,"epoch":7,"manifest_digest":"…","positions":{…},…}
+//!  key   laminar.<instance>.<pipeline>/owner    value a name that is new with each recovery
 //! ```
+//!
+//! The owner tells two cases apart that the broker answers alike, "fenced": another instance took over (then its name is
+//! there), or the broker aborted our transaction because it stayed open too long, as when a laptop sleeps (then ours is).
 //!
 //! Read after `init_transactions`, which decided our own last transaction. Other pipelines' open transactions may still
 //! hide the end of the topic from `read_committed`: reading goes on until the high watermark that was captured first is
@@ -54,16 +58,31 @@ fn decode(key: &str, value: &[u8]) -> Result<Marker> {
     serde_json::from_value(parsed).map_err(|e| Error::new(Code::CheckpointDamaged, what()).with_detail(e.to_string()))
 }
 
-/// The last committed marker under `key`; `None` if there never was one. Our producer must have initialised its
-/// transactions, so that its own last one is decided.
-pub(super) async fn read(cluster: &Cluster, key: &str) -> Result<Option<Marker>> {
+/// What the topic says of one pipeline.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The last committed marker; `None` if there never was one.
+    pub marker: Option<Marker>,
+    /// Who recovered last.
+    pub owner: Option<String>,
+}
+
+/// Key of the record that names who recovered last.
+pub(super) fn owner_key(key: &str) -> String {
+    format!("{key}/owner")
+}
+
+/// What was last committed under `key`. Where our own last transaction matters, our producer must have initialised its
+/// transactions before, so that it is decided.
+pub(super) async fn read(cluster: &Cluster, key: &str) -> Result<Progress> {
     let opened = {
         let (cluster, key) = (cluster.clone(), key.to_string());
         blocking(move || open(&cluster, &key)).await?
     };
     let Opened { queue, mut unread } = opened;
     let queue = Arc::new(queue);
-    let mut last: Option<Marker> = None;
+    let owner_key = owner_key(key);
+    let mut progress = Progress::default();
     let deadline = tokio::time::Instant::now() + WAIT;
     let mut warn = tokio::time::Instant::now() + WARN;
     unread.retain(|_, span| span.next < span.end);
@@ -71,11 +90,14 @@ pub(super) async fn read(cluster: &Cluster, key: &str) -> Result<Option<Marker>>
         let taken = queue.take(1000, 4 << 20);
         for index in 0..taken.messages.len() {
             let record = taken.messages.get(index);
-            if let (true, Some(value)) = (record.key == Some(key.as_bytes()), record.value) {
+            let Some(value) = record.value else { continue };
+            if record.key == Some(key.as_bytes()) {
                 let marker = decode(key, value)?;
-                if last.as_ref().is_none_or(|known| known.epoch <= marker.epoch) {
-                    last = Some(marker);
+                if progress.marker.as_ref().is_none_or(|known| known.epoch <= marker.epoch) {
+                    progress.marker = Some(marker);
                 }
+            } else if record.key == Some(owner_key.as_bytes()) {
+                progress.owner = Some(String::from_utf8_lossy(value).into_owned());
             }
         }
         for run in taken.messages.runs() {
@@ -105,7 +127,7 @@ pub(super) async fn read(cluster: &Cluster, key: &str) -> Result<Option<Marker>>
             let _ = tokio::time::timeout(Duration::from_millis(100), queue.filled()).await;
         }
     }
-    Ok(last)
+    Ok(progress)
 }
 
 /// What is left to read of a partition.

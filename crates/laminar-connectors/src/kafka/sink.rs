@@ -125,11 +125,12 @@ impl Sink for KafkaSink {
         let producer = self.producer()?;
         let topic = producer.topic(&self.settings.topic)?;
         let encoder = laminar_formats::encoder(&self.settings.format, Arc::clone(&self.schema))?;
-        let patience = match &self.way {
-            Way::Transaction(transaction) => transaction.timeout(),
-            Way::AtOnce(_) => ACKNOWLEDGED,
+        let (transaction, patience) = match &self.way {
+            Way::Transaction(transaction) => (Some(Arc::clone(transaction)), transaction.timeout()),
+            Way::AtOnce(_) => (None, ACKNOWLEDGED),
         };
-        Ok(Box::new(Writer { topic, producer, encoder, key: self.key, values: EncodedValues::default(), patience }))
+        let values = EncodedValues::default();
+        Ok(Box::new(Writer { topic, producer, transaction, encoder, key: self.key, values, patience }))
     }
 
     fn delivery(&self) -> Delivery {
@@ -150,6 +151,8 @@ impl Sink for KafkaSink {
 struct Writer {
     topic: Topic,
     producer: Arc<Producer>,
+    /// `None`: at least once.
+    transaction: Option<Arc<Transaction>>,
     encoder: Box<dyn Encoder>,
     key: Option<usize>,
     /// Reused from batch to batch.
@@ -163,9 +166,23 @@ impl SinkWriter for Writer {
         self.values.clear();
         self.encoder.encode(changes, &mut self.values)?;
         if self.values.len() != changes.num_rows() {
-            return Err(Error::internal(format!("{} rows became {} values", changes.num_rows(), self.values.len())));
+            let what = format!("{} rows became {} values", changes.num_rows(), self.values.len());
+            return Err(Error::internal(what));
         }
         let keys = Keys::of(changes.rows(), self.key)?;
+        let sent = self.send(&keys).await;
+        self.explain(sent).await
+    }
+
+    async fn flush(&mut self, _: Epoch) -> Result<()> {
+        let settled = settle(&self.producer, self.patience).await;
+        self.explain(settled).await
+    }
+}
+
+impl Writer {
+    /// Hands the encoded values over, a slice at a time, as the bounds allow.
+    async fn send(&mut self, keys: &Keys) -> Result<()> {
         let mut values = self.values.iter();
         for start in (0..self.values.len()).step_by(SLICE) {
             self.producer.room().await?;
@@ -179,8 +196,11 @@ impl SinkWriter for Writer {
         Ok(())
     }
 
-    async fn flush(&mut self, _: Epoch) -> Result<()> {
-        settle(&self.producer, self.patience).await
+    async fn explain(&mut self, outcome: Result<()>) -> Result<()> {
+        match (outcome, &self.transaction) {
+            (Err(error), Some(transaction)) => Err(transaction.explain(error).await),
+            (outcome, _) => outcome,
+        }
     }
 }
 

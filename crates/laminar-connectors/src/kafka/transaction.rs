@@ -5,7 +5,7 @@
 //! and the marker says how.
 //!
 //! ```text
-//!  recover: init_transactions (fences) ─► read the last marker ─► begin
+//!  recover: init_transactions (fences) ─► read the last marker ─► commit our name as the owner ─► begin
 //!  commit:  all rows reported? ─► marker ─► offsets ─► commit_transaction ─► begin
 //! ```
 //!
@@ -69,6 +69,7 @@ impl Transactions {
         let transaction = Arc::new(Transaction {
             identity: Arc::new(Identity { transactional_id, cluster: cluster.clone(), timeout }),
             producer: Mutex::new(None),
+            owner: Mutex::new(None),
             cluster_id: Mutex::new(None),
             all: Arc::clone(self),
         });
@@ -98,6 +99,8 @@ impl Transactions {
 pub(super) struct Transaction {
     identity: Arc<Identity>,
     producer: Mutex<Option<Arc<Producer>>>,
+    /// The name under which we recovered last.
+    owner: Mutex<Option<String>>,
     cluster_id: Mutex<Option<String>>,
     all: Arc<Transactions>,
 }
@@ -124,6 +127,26 @@ impl Transaction {
 
     fn cluster_id(&self) -> Option<String> {
         self.cluster_id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The error as it is, except that "fenced" by nobody else means that the broker gave our transaction up: then the
+    /// job may recover.
+    pub async fn explain(&self, error: Error) -> Error {
+        if error.code() != Code::Fenced {
+            return error;
+        }
+        let ours = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match marker::read(&self.identity.cluster, &self.identity.transactional_id).await {
+            Ok(progress) if ours.is_some() && progress.owner == ours => {
+                let what =
+                    format!("kafka at {}: the transaction was aborted by the broker", self.identity.cluster.name());
+                let limit = self.identity.timeout.as_secs();
+                Error::new(Code::CommitUnknown, what)
+                    .with_detail(format!("it stayed open for longer than {limit} s, as when this process is paused"))
+            }
+            Ok(_) => error,
+            Err(unknown) => unknown,
+        }
     }
 
     fn replace(&self, producer: Option<Arc<Producer>>) {
@@ -170,21 +193,40 @@ impl Identity {
 
     fn commit(&self, producer: &Producer, value: &[u8], sources: &[SourceProgress]) -> Result<()> {
         producer.check_counts()?;
-        let key = self.transactional_id.as_bytes();
-        let mut topic = producer.topic(marker::TOPIC)?;
-        producer.produce(&mut topic, std::iter::once((Some(key), value)), 1, key.len() + value.len())?;
-        let client = producer.client()?;
-        let limit_ms = i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX);
+        Self::note(producer, &self.transactional_id, value)?;
         for (group_id, positions) in groups(sources, self.cluster.name()) {
             let positions: Vec<_> = positions.into_iter().collect();
-            native::send_offsets(client, &group_id, &offset_list(&positions)?, limit_ms)
+            native::send_offsets(producer.client()?, &group_id, &offset_list(&positions)?, self.limit_ms())
                 .map_err(|e| self.commit_error(&format!("offsets of group {group_id} cannot be committed"), &e))?;
         }
+        self.end(producer)
+    }
+
+    /// Commits our name as the owner's.
+    fn own(&self, producer: &Producer, owner: &str) -> Result<()> {
+        Self::begin(producer)?;
+        Self::note(producer, &marker::owner_key(&self.transactional_id), owner.as_bytes())?;
+        self.end(producer)
+    }
+
+    /// Writes a record about this pipeline into the open transaction.
+    fn note(producer: &Producer, key: &str, value: &[u8]) -> Result<()> {
+        let mut topic = producer.topic(marker::TOPIC)?;
+        let record = (Some(key.as_bytes()), value);
+        producer.produce(&mut topic, std::iter::once(record), 1, key.len() + value.len())
+    }
+
+    /// Commits the open transaction and begins the next.
+    fn end(&self, producer: &Producer) -> Result<()> {
         producer.settle(self.timeout)?;
         producer.check_counts()?;
-        native::commit_transaction(client, limit_ms)
+        native::commit_transaction(producer.client()?, self.limit_ms())
             .map_err(|e| self.commit_error("the transaction was not committed", &e))?;
         Self::begin(producer)
+    }
+
+    fn limit_ms(&self) -> i32 {
+        i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)
     }
 
     fn commit_error(&self, what: &str, error: &TransactionError) -> Error {
@@ -222,9 +264,11 @@ impl Committer for Transaction {
 
         let identity = Arc::clone(&self.identity);
         let producer = Arc::new(blocking(move || identity.initialise()).await?);
-        let last = marker::read(cluster, &self.identity.transactional_id).await?;
-        let begun = Arc::clone(&producer);
-        blocking(move || Identity::begin(&begun)).await?;
+        let last = marker::read(cluster, &self.identity.transactional_id).await?.marker;
+        let owner = format!("{:032x}", rand::random::<u128>());
+        let (identity, used, name) = (Arc::clone(&self.identity), Arc::clone(&producer), owner.clone());
+        blocking(move || identity.own(&used, &name)).await?;
+        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner);
         self.replace(Some(producer));
         tracing::info!(
             cluster = cluster.name(),
@@ -240,12 +284,12 @@ impl Committer for Transaction {
         let value = marker::encode(marker)?;
         let (identity, used, sources) = (Arc::clone(&self.identity), Arc::clone(&producer), sources.to_vec());
         let outcome = blocking(move || identity.commit(&used, &value, &sources)).await;
-        if let Err(error) = &outcome {
-            // Whatever the broker decided, this producer must not decide again.
-            producer.fail(error.clone());
-            self.replace(None);
-        }
-        outcome
+        let Err(error) = outcome else { return Ok(()) };
+        // Whatever the broker decided, this producer must not decide again.
+        let error = self.explain(error).await;
+        producer.fail(error.clone());
+        self.replace(None);
+        Err(error)
     }
 }
 

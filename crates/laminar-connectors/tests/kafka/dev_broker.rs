@@ -13,11 +13,12 @@ use super::support::{changes, names, reader, table, take, task};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_go_in_and_come_out_at_least_once() {
-    let broker = DevBroker::start(&[("orders", 3)]).unwrap();
+    let broker = DevBroker::start().unwrap();
     broker.create_topic("orders", 3).unwrap();
-    assert!(broker.bootstrap().starts_with("127.0.0.1:"), "{}", broker.bootstrap());
-    let connector = KafkaConnector::new().with_dev_broker(broker.bootstrap());
-    let options = Options::from_pairs([("bootstrap_servers", broker.bootstrap()), ("topic", "orders")]);
+    broker.create_topic("orders", 3).unwrap();
+    assert!(broker.bootstrap_servers().starts_with("127.0.0.1:"), "{}", broker.bootstrap_servers());
+    let connector = KafkaConnector::new().with_dev_broker(broker.bootstrap_servers());
+    let options = Options::from_pairs([("bootstrap_servers", broker.bootstrap_servers()), ("topic", "orders")]);
     let with = |key: &str, value: &str| options.overridden_by(&Options::from_pairs([(key, value)]));
 
     connector.check_outside(Role::Sink, &options).await.unwrap();

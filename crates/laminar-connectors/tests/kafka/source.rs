@@ -247,3 +247,11 @@ async fn a_missing_topic_and_an_unreachable_broker_are_told_apart() {
     assert!(error.detail().unwrap().contains("Connection refused"), "{error:?}");
     assert!(start.elapsed() < Duration::from_secs(10));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_without_splits_waits() {
+    let topic = topic("source", 1).await;
+    let mut reader = open_source(&[("topic", &topic)], None).open(Vec::new()).await.unwrap();
+    assert_eq!(reader.positions(), []);
+    assert!(tokio::time::timeout(Duration::from_millis(300), reader.next(LIMIT)).await.is_err());
+}

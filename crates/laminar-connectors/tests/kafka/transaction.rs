@@ -101,6 +101,31 @@ async fn a_zombie_is_fenced() {
     assert_eq!(values(&read(&topic, "read_committed").await), [r#"{"id":50,"name":"n50"}"#]);
 }
 
+/// The broker answers alike when a transaction stayed open too long; then nobody else took over, and the job goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_the_broker_gave_up_may_be_recovered() {
+    let topic = topic("sink", 1).await;
+    let installation = Installation::new();
+    let sink = installation.sink(&[("topic", &topic)]).unwrap();
+    let mut open = open_sink(&sink).await;
+    open.writer.write(&changes(names(0..10))).await.unwrap();
+    open.writer.flush(Epoch(1)).await.unwrap();
+    // Ends our transaction and raises the epoch, as the broker does by itself after the timeout.
+    let id = format!("laminar.{}.{}", installation.instance, installation.pipeline);
+    let broker: BaseProducer = client(&[("transactional.id", &id)]).create().unwrap();
+    broker.init_transactions(SOON).unwrap();
+    let error = open.writer.flush(Epoch(1)).await.and(open.committer.commit(&marker(1), &[]).await).err().unwrap();
+    assert_eq!(error.code(), Code::CommitUnknown, "{error:?}");
+    assert_eq!(open.writer.write(&changes(names(0..1))).await.err().unwrap().code(), Code::CommitUnknown);
+
+    let mut open = open_sink(&sink).await;
+    assert_eq!(open.marker, None);
+    open.writer.write(&changes(names(7..8))).await.unwrap();
+    open.writer.flush(Epoch(1)).await.unwrap();
+    open.committer.commit(&marker(1), &[]).await.unwrap();
+    assert_eq!(values(&read(&topic, "read_committed").await), [r#"{"id":7,"name":"n7"}"#]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sinks_of_a_pipeline_share_one_transaction() {
     let (a, b) = (topic("a", 1).await, topic("b", 1).await);

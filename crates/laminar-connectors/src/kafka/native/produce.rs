@@ -62,7 +62,7 @@ impl Topic {
             c::rd_kafka_produce_batch(
                 self.handle.as_ptr(),
                 PARTITION_BY_KEY,
-                c::RD_KAFKA_MSG_F_COPY as i32,
+                c::RD_KAFKA_MSG_F_COPY,
                 self.batch.as_mut_ptr(),
                 count,
             )

@@ -107,7 +107,9 @@ fn versions_stand_only_in_the_root_manifest() {
     let mut findings = Vec::new();
     for package in &metadata().packages {
         let text = std::fs::read_to_string(&package.manifest_path).expect("a manifest");
-        for line in text.lines().filter(|line| line.contains("version = \"") || line.contains(" = \"") && is_version(line)) {
+        for line in
+            text.lines().filter(|line| line.contains("version = \"") || line.contains(" = \"") && is_version(line))
+        {
             findings.push(format!("{}: {line}", package.manifest_path));
         }
     }

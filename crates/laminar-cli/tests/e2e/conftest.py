@@ -11,7 +11,8 @@ from broker import Broker
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="every setting of the crash tests with 1 M rows")
+    parser.addoption("--full", action="store_true", help="every setting of the crash tests")
+    parser.addoption("--rows", type=int, default=None, help="of the crash tests, 1 M by default")
     parser.addoption("--seed", type=int, default=None, help="of the data and of the moments of death; printed by a run")
 
 
@@ -41,6 +42,11 @@ def binary():
 def seed(request):
     given = request.config.getoption("--seed")
     return given if given is not None else int.from_bytes(os.urandom(4), "big")
+
+
+@pytest.fixture
+def crash_rows(request):
+    return request.config.getoption("--rows") or 1_000_000
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ class Orders:
 class Feed(threading.Thread):
     """Writes the orders in transactions, never further than the test allows; now and then one that it aborts."""
 
-    CHUNK = 2_000
+    CHUNK = 1_000
 
     def __init__(self, broker, topic, orders):
         super().__init__(daemon=True)

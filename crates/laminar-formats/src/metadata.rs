@@ -25,7 +25,6 @@ use laminar_core::table::{Column, timestamp_type};
 use laminar_core::{Code, Error, Result};
 
 use crate::fault::{Fault, fault_of_record};
-use crate::json::write_string;
 
 /// One metadata column under construction.
 pub(crate) struct MetadataColumn {
@@ -187,25 +186,14 @@ fn headers(record: &RawRecord<'_>) -> Headers {
     all
 }
 
-/// An object with a text for each header; bytes that are not UTF-8 have U+FFFD in their place.
+/// An object with a text for each header, the last of equal names; bytes that are not UTF-8 have U+FFFD in their place.
 fn headers_as_json(headers: &Headers) -> String {
-    let mut out = vec![b'{'];
-    for (at, (name, value)) in headers.iter().enumerate() {
-        if headers.iter().skip(at + 1).any(|(later, _)| later == name) {
-            continue;
-        }
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        write_string(&mut out, name);
-        out.push(b':');
-        match value {
-            Some(bytes) => write_string(&mut out, &String::from_utf8_lossy(bytes)),
-            None => out.extend_from_slice(b"null"),
-        }
-    }
-    out.push(b'}');
-    String::from_utf8(out).unwrap_or_default()
+    let text = |value: &Option<Vec<u8>>| match value {
+        Some(bytes) => serde_json::Value::from(String::from_utf8_lossy(bytes).into_owned()),
+        None => serde_json::Value::Null,
+    };
+    let object: serde_json::Map<_, _> = headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+    serde_json::Value::Object(object).to_string()
 }
 
 fn headers_as_map(rows: &[Headers]) -> Result<ArrayRef> {

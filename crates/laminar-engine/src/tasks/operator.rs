@@ -61,7 +61,11 @@ impl OperatorTask {
             match envelope.map(|e| e.message) {
                 // The task before has ended without a barrier: its job is being torn down.
                 None => state.closed = true,
-                Some(Message::Changes(changes)) => self.chain.push(input, changes).await?,
+                Some(Message::Changes(changes)) => {
+                    self.chain.push(input, changes).await?;
+                    // As in a source task: let the others run.
+                    tokio::task::yield_now().await;
+                }
                 Some(Message::Watermark(watermark)) => {
                     if let Some(watermark) = watermarks.update(index, watermark) {
                         last_watermark = at(watermark).or(last_watermark);

@@ -101,6 +101,9 @@ impl SourceTask {
                 Ok(()) = self.released.changed(), if holds_rows => self.chain.settle().await?,
                 fetched = next(&mut self.reader, limit), if may_read => {
                     self.take(fetched?, &mut batch).await?;
+                    // Under load nothing here ever waits, and as many busy sources as there are worker threads would keep
+                    // the coordinator from running at all.
+                    tokio::task::yield_now().await;
                 }
                 () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => self.flush(&mut batch).await?,
                 _ = tick.tick() => self.advance_watermark(&mut batch).await?,

@@ -47,3 +47,14 @@ fn the_same_statement_gives_the_same_graph() {
     };
     assert_eq!(plan(), plan());
 }
+
+#[test]
+fn a_sink_without_columns_knows_which_of_the_query_are_json() {
+    let fixture = Fixture::with("CREATE TABLE any WITH (connector = 'memory', type = 'sink')");
+    let sql = r#"INSERT INTO any SELECT '{"a":[1]}' -> 'a' AS a, '{"a":[1]}' ->> 'a' AS t, json_get('{"a":1}', 'a') AS u, NULL AS n"#;
+    let parsed = laminar_planner::parse(sql).unwrap().remove(0);
+    let laminar_planner::Statement::InsertValues(insert) = parsed.statement else { panic!() };
+    let schema = fixture.one_shot(&insert).unwrap().schema;
+    let types: Vec<_> = schema.fields().iter().map(|f| laminar_planner::SqlType::from_arrow(f).to_string()).collect();
+    assert_eq!(types, ["JSON", "TEXT", "JSON", "TEXT"]);
+}

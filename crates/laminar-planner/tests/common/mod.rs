@@ -17,8 +17,9 @@ use laminar_core::{Error, PipelineId, Result};
 use laminar_engine::relation::RelationHandle;
 use laminar_planner::catalog::{CatalogSnapshot, PipelineEntry, TableDef};
 use laminar_planner::diagnostic::render;
+use laminar_planner::plan::OneShot;
 use laminar_planner::settings::PipelineOptions;
-use laminar_planner::statement::{ExplainFormat, PipelineBody, PipelineStep};
+use laminar_planner::statement::{ExplainFormat, Insert, PipelineBody, PipelineStep};
 use laminar_planner::{Parsed, PipelineContext, PlannedPipeline, Planner, RelationProviders, Resolver, Statement};
 
 /// 2024-01-02 03:04:05 UTC.
@@ -154,12 +155,15 @@ impl Fixture {
                 format!("query {}", columns.join(", "))
             }
             Statement::InsertValues(insert) => {
-                let options = PipelineOptions::default();
-                let one_shot = planner.plan_insert(&self.catalog, insert, &context(&options, &retain))?;
+                let one_shot = self.one_shot(insert)?;
                 format!("insert into {} {:?}", one_shot.sink.table, names(&one_shot.schema))
             }
             other => format!("{other:?}"),
         })
+    }
+
+    pub fn one_shot(&self, insert: &Insert) -> Result<OneShot> {
+        self.planner.plan_insert(&self.catalog, insert, &context(&PipelineOptions::default(), &retain))
     }
 
     pub fn plan(&self, body: &PipelineBody, options: &PipelineOptions) -> Result<PlannedPipeline> {

@@ -209,7 +209,9 @@ impl Driver {
             Some(error) => {
                 tracing::warn!(job = %status.id, pipeline = %status.pipeline, phase = phase.as_str(), %error, "job was interrupted");
             }
-            None => tracing::info!(job = %status.id, pipeline = %status.pipeline, phase = phase.as_str(), "job changed"),
+            None => {
+                tracing::info!(job = %status.id, pipeline = %status.pipeline, phase = phase.as_str(), "job changed")
+            }
         }
         self.recorder.job(status.clone());
         // Nobody may be listening.
@@ -246,7 +248,14 @@ impl Driver {
         self.recorder.checkpoint(row);
     }
 
-    fn record_error(&self, running: &mut Running, level: &str, operator: Option<String>, message: String, detail: Value) {
+    fn record_error(
+        &self,
+        running: &mut Running,
+        level: &str,
+        operator: Option<String>,
+        message: String,
+        detail: Value,
+    ) {
         running.errors += 1;
         if running.errors > RECORDED_ERRORS {
             return;

@@ -53,7 +53,8 @@ enum Write {
 impl Recorder {
     /// Starts the writing task; it ends with the last clone of the recorder.
     pub fn start(metastore: Arc<dyn Metastore>) -> Arc<Self> {
-        let recorder = Arc::new(Self { metastore, waiting: Mutex::default(), wake: Notify::new(), idle: Notify::new() });
+        let recorder =
+            Arc::new(Self { metastore, waiting: Mutex::default(), wake: Notify::new(), idle: Notify::new() });
         let weak = Arc::downgrade(&recorder);
         tokio::spawn(async move {
             // The state each job has in the database: an update names it.

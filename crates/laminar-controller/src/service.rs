@@ -121,8 +121,11 @@ impl Controller {
         handle.stop(mode).await;
         match tokio::time::timeout(patience, handle.wait_ended()).await {
             Ok(status) => status.map(Some),
-            Err(_) => Err(Error::new(Code::Timeout, format!("job {} has not stopped within {patience:?}", handle.status().id))
-                .with_hint("it goes on stopping; STOP PIPELINE without a checkpoint does not wait for one")),
+            Err(_) => Err(Error::new(
+                Code::Timeout,
+                format!("job {} has not stopped within {patience:?}", handle.status().id),
+            )
+            .with_hint("it goes on stopping; STOP PIPELINE without a checkpoint does not wait for one")),
         }
     }
 

@@ -147,7 +147,10 @@ pub enum Event {
     /// The engine ended because its input did.
     Finished,
     /// The start failed, or the running engine did.
-    Failed { retry: Retry, at_micros: i64 },
+    Failed {
+        retry: Retry,
+        at_micros: i64,
+    },
     /// The wait before a restart is over.
     RetryDue,
 }
@@ -178,7 +181,9 @@ pub fn step(mut state: JobState, event: Event, policy: &RestartPolicy) -> (JobSt
             (Running, vec![])
         }
         (Scheduling, Event::Stop(_)) => (Stopped, vec![Action::AbandonLaunch, Action::End]),
-        (Scheduling | Running, Event::Failed { retry, at_micros }) => after_failure(&mut state, retry, at_micros, policy),
+        (Scheduling | Running, Event::Failed { retry, at_micros }) => {
+            after_failure(&mut state, retry, at_micros, policy)
+        }
         // an engine may end before the driver has seen it start
         (Scheduling | Running, Event::Finished) => (Finished, vec![Action::End]),
 

@@ -249,8 +249,11 @@ impl Catalog {
         };
         let error = Error::new(code, format!("there is no {} {}", kind.as_str(), name.value)).at(name.location);
         if let Some(other) = self.relation_kind(&name.value).filter(|other| *other != kind) {
-            return Error::new(Code::WrongObjectKind, format!("{} is a {}, not a {}", name.value, other.as_str(), kind.as_str()))
-                .at(name.location);
+            return Error::new(
+                Code::WrongObjectKind,
+                format!("{} is a {}, not a {}", name.value, other.as_str(), kind.as_str()),
+            )
+            .at(name.location);
         }
         let names = self.objects.keys().filter(|o| o.kind == kind).map(|o| o.name.as_str());
         let pipelines = self.pipelines.keys().filter(|_| kind == ObjectKind::Pipeline).map(String::as_str);
@@ -279,7 +282,10 @@ impl Pipeline {
 
 impl fmt::Debug for Catalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Catalog").field("objects", &self.objects.keys()).field("pipelines", &self.pipelines.keys()).finish()
+        f.debug_struct("Catalog")
+            .field("objects", &self.objects.keys())
+            .field("pipelines", &self.pipelines.keys())
+            .finish()
     }
 }
 

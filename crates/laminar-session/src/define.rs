@@ -26,7 +26,12 @@ pub(crate) struct Definition {
 }
 
 /// Errors: those of parsing and of checking local tables; `invalid_request` if the text is not one pipeline.
-pub(crate) fn define(planner: &Planner, catalog: &CatalogSnapshot, sql: &str, values: &dyn Resolver) -> Result<Definition> {
+pub(crate) fn define(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    sql: &str,
+    values: &dyn Resolver,
+) -> Result<Definition> {
     let statements = laminar_planner::parse(sql)?;
     if let [Parsed { statement: Statement::CreatePipeline(create), .. }] = statements.as_slice() {
         return Ok(Definition::of_statement(catalog, create));
@@ -81,8 +86,9 @@ impl Definition {
             Statement::InsertSelect(insert) => self.body.steps.push(PipelineStep::Insert(insert)),
             Statement::Query(query) => self.body.steps.push(PipelineStep::Select(query)),
             _ => {
-                return Err(Error::new(Code::InvalidRequest, "this statement cannot be part of a pipeline")
-                    .with_hint("a pipeline is a SELECT, or CREATE TABLE, CREATE VIEW and INSERT INTO … SELECT statements"));
+                return Err(Error::new(Code::InvalidRequest, "this statement cannot be part of a pipeline").with_hint(
+                    "a pipeline is a SELECT, or CREATE TABLE, CREATE VIEW and INSERT INTO … SELECT statements",
+                ));
             }
         }
         Ok(())

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use laminar_core::{Code, Error, PipelineId, Result};
 use laminar_planner::statement::{Explain, ExplainFormat, Parsed, PipelineBody, PipelineStep, Statement};
 
+use crate::System;
 use crate::define::Definition;
 use crate::outcome::Outcome;
 use crate::system::{ColumnType, batch};
-use crate::System;
 
 /// Errors: those of planning the statement; `not_supported` for one that has no plan.
 pub(crate) fn explain(system: &Arc<System>, explain: &Explain, parsed: &Parsed) -> Result<Outcome> {
@@ -17,18 +17,25 @@ pub(crate) fn explain(system: &Arc<System>, explain: &Explain, parsed: &Parsed) 
     let one_step = |step| Definition::of_body(snapshot, PipelineBody { steps: vec![step] });
     let definition = match explain.statement.as_ref() {
         Statement::CreatePipeline(create) => Definition::of_statement(snapshot, create),
-        Statement::InsertSelect(insert) | Statement::InsertValues(insert) => one_step(PipelineStep::Insert(insert.clone())),
+        Statement::InsertSelect(insert) | Statement::InsertValues(insert) => {
+            one_step(PipelineStep::Insert(insert.clone()))
+        }
         Statement::Query(query) => one_step(PipelineStep::Select(query.clone())),
         _ => {
-            return Err(Error::new(Code::NotSupported, "EXPLAIN shows the plan of CREATE PIPELINE, INSERT INTO and SELECT")
-                .at(parsed.start));
+            return Err(Error::new(
+                Code::NotSupported,
+                "EXPLAIN shows the plan of CREATE PIPELINE, INSERT INTO and SELECT",
+            )
+            .at(parsed.start));
         }
     };
     let plan = system.plan(&catalog, &PipelineId::from("explain"), &definition)?;
     let text = match explain.format {
         ExplainFormat::Text => plan.explain,
         ExplainFormat::Verbose => format!("{}\n\n{}", plan.explain, plan.logical.join("\n\n")),
-        ExplainFormat::Json => serde_json::to_string_pretty(&plan.explain_json).map_err(|e| Error::internal(e.to_string()))?,
+        ExplainFormat::Json => {
+            serde_json::to_string_pretty(&plan.explain_json).map_err(|e| Error::internal(e.to_string()))?
+        }
     };
     let lines = text.lines().map(|line| vec![line.into()]).collect();
     Ok(Outcome::rows("EXPLAIN", batch(&[("plan", ColumnType::Text)], lines)?))

@@ -34,12 +34,12 @@ mod subscribe;
 mod system;
 
 pub use catalog_info::{
-    ConfigurationSchemas, ConnectionInfo, ConnectorInfo, FieldInfo, MetadataColumnInfo, NewConnection, NewTable, StageInfo,
-    TableInfo, TableSchemaInfo, TestDetails, TestResult,
+    ConfigurationSchemas, ConnectionInfo, ConnectorInfo, FieldInfo, MetadataColumnInfo, NewConnection, NewTable,
+    StageInfo, TableInfo, TableSchemaInfo, TestDetails, TestResult,
 };
 pub use info::{
-    CheckpointInfo, Diagnostic, GraphEdge, GraphInfo, GraphNode, JobErrorInfo, JobInfo, JobMetricsInfo, JobTotals, NewPipeline,
-    OperatorMetricsInfo, PipelineInfo, PipelinePatch, PositionInfo, RestartFrom, StopKind, ValidateResult,
+    CheckpointInfo, Diagnostic, GraphEdge, GraphInfo, GraphNode, JobErrorInfo, JobInfo, JobMetricsInfo, JobTotals,
+    NewPipeline, OperatorMetricsInfo, PipelineInfo, PipelinePatch, PositionInfo, RestartFrom, StopKind, ValidateResult,
 };
 pub use outcome::{LateNotices, Notice, Outcome};
 pub use service::{Defaults, System, SystemConfig};

@@ -118,7 +118,9 @@ impl System {
             uses: Some(catalog.ids(&planned.stored.depends_on)),
         };
         let pipeline = self.change_and_restart(old, change, true).await.map_err(|error| match error.code() {
-            Code::CheckpointMismatch => error.with_hint("DROP the pipeline and create it again to begin without its old state"),
+            Code::CheckpointMismatch => {
+                error.with_hint("DROP the pipeline and create it again to begin without its old state")
+            }
             _ => error,
         })?;
         Ok(Created { pipeline, notices: planned.notices, existed: false })
@@ -188,7 +190,11 @@ impl System {
     }
 
     /// Starts it if it does not run. Call with `changing` held.
-    pub(crate) async fn start_stopped(self: &Arc<Self>, pipeline: &Arc<Pipeline>, from: RestartFrom) -> Result<JobHandle> {
+    pub(crate) async fn start_stopped(
+        self: &Arc<Self>,
+        pipeline: &Arc<Pipeline>,
+        from: RestartFrom,
+    ) -> Result<JobHandle> {
         if let Some(job) = self.controller.latest(&pipeline.id).filter(|j| !j.status().phase.is_final()) {
             return Ok(job);
         }
@@ -267,12 +273,20 @@ impl System {
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 self.controller.stop(&pipeline.id, StopMode::Immediate, DROP_PATIENCE).await?;
-                Err(Error::new(Code::Timeout, format!("pipeline {} has not started within {START_PATIENCE:?}", pipeline.name)))
+                Err(Error::new(
+                    Code::Timeout,
+                    format!("pipeline {} has not started within {START_PATIENCE:?}", pipeline.name),
+                ))
             }
         }
     }
 
-    async fn launch(self: &Arc<Self>, pipeline: &Arc<Pipeline>, first_start: FirstStart, restore: Restore) -> Result<JobHandle> {
+    async fn launch(
+        self: &Arc<Self>,
+        pipeline: &Arc<Pipeline>,
+        first_start: FirstStart,
+        restore: Restore,
+    ) -> Result<JobHandle> {
         let options = &pipeline.planned.options;
         let mut policy = RestartPolicy { first_start, ..RestartPolicy::default() };
         if options.on_failure == Some(laminar_planner::settings::OnFailure::Stop) {

@@ -7,7 +7,9 @@ use laminar_core::options::Secret;
 use laminar_core::{Code, Error, Result};
 use laminar_metastore::{CatalogObject, NewObject, ObjectKind as Stored};
 use laminar_planner::catalog::{ObjectRef, TableDef};
-use laminar_planner::statement::{CreateConnection, CreateSecret, CreateTable, CreateView, Name, ObjectKind, OnExisting};
+use laminar_planner::statement::{
+    CreateConnection, CreateSecret, CreateTable, CreateView, Name, ObjectKind, OnExisting,
+};
 
 use crate::System;
 use crate::catalog::Catalog;
@@ -31,7 +33,11 @@ impl System {
         self.store_object(&catalog, &create.name, object, create.on_existing, new, Some(value)).await
     }
 
-    pub(crate) async fn create_connection_def(&self, create: &CreateConnection, sql: &str) -> Result<(Made, Vec<Notice>)> {
+    pub(crate) async fn create_connection_def(
+        &self,
+        create: &CreateConnection,
+        sql: &str,
+    ) -> Result<(Made, Vec<Notice>)> {
         let catalog = self.catalog();
         let object = ObjectRef::new(ObjectKind::Connection, &create.name.value);
         if create.on_existing == OnExisting::Keep && catalog.contains(&object) {

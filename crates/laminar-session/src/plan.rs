@@ -39,8 +39,12 @@ impl System {
     pub(crate) fn plan(&self, catalog: &Arc<Catalog>, id: &PipelineId, definition: &Definition) -> Result<PlanOutcome> {
         let subject = definition.name.as_deref().unwrap_or("of the query");
         let options = PipelineOptions::parse(&definition.options, subject)?;
-        let parallelism = definition.parallelism.or(options.parallelism).unwrap_or_else(|| bounded(self.config.defaults.parallelism));
-        let given = definition.checkpoint_interval_micros.map(Duration::from_micros).or(options.checkpoint_interval.map(|d| d.0));
+        let parallelism =
+            definition.parallelism.or(options.parallelism).unwrap_or_else(|| bounded(self.config.defaults.parallelism));
+        let given = definition
+            .checkpoint_interval_micros
+            .map(Duration::from_micros)
+            .or(options.checkpoint_interval.map(|d| d.0));
         let interval = given.unwrap_or(self.config.defaults.checkpoint_interval);
         let throwaway = |schema: SchemaRef| RelationHandle::new(schema, 1).operator();
         let request = Request { id, definition, options: &options, parallelism, interval, retain: &throwaway };
@@ -117,7 +121,11 @@ impl System {
     }
 
     /// What the pipeline needs of the catalogue; its own tables and views are its own.
-    fn depends_on(&self, definition: &Definition, planned: &PlannedPipeline) -> Vec<laminar_planner::catalog::ObjectRef> {
+    fn depends_on(
+        &self,
+        definition: &Definition,
+        planned: &PlannedPipeline,
+    ) -> Vec<laminar_planner::catalog::ObjectRef> {
         let mut needs = planned.depends_on.clone();
         let local_tables = definition.snapshot.tables.values();
         for table in local_tables.filter(|t| definition.local.iter().any(|l| l.name == t.name)) {
@@ -132,7 +140,9 @@ impl System {
         let mut notices = Vec::new();
         for group in groups(graph) {
             for (other, _) in running.iter().filter(|(other, used)| *other != id && used.contains(&group)) {
-                let Some(other) = catalog.pipelines.values().find(|p| p.id == *other && self.is_active(&p.id)) else { continue };
+                let Some(other) = catalog.pipelines.values().find(|p| p.id == *other && self.is_active(&p.id)) else {
+                    continue;
+                };
                 notices.push(Notice::new(
                     "shared_group",
                     format!(
@@ -186,7 +196,10 @@ pub(crate) fn graph_info(graph: &Graph, parallelism: usize) -> GraphInfo {
         }
         .to_string(),
     };
-    GraphInfo { nodes: graph.nodes.iter().enumerate().map(node).collect(), edges: graph.edges.iter().map(edge).collect() }
+    GraphInfo {
+        nodes: graph.nodes.iter().enumerate().map(node).collect(),
+        edges: graph.edges.iter().map(edge).collect(),
+    }
 }
 
 fn bounded(parallelism: usize) -> u32 {

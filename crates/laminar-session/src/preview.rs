@@ -12,19 +12,19 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session as QueryState, TableProvider};
+use datafusion::common::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::common::DataFusionError;
 use futures::TryStreamExt;
 use laminar_core::connector::SourceContext;
 use laminar_core::format::Decoder;
 use laminar_core::source::{BatchLimit, Fetched, Run, SourceReader, SplitStart};
 use laminar_core::{Changes, Error, Position, Result, SplitId, TaskId};
-use laminar_planner::catalog::{CatalogSnapshot, TableDef};
 use laminar_engine::operator::{Operator, OperatorFactory, Output};
+use laminar_planner::catalog::{CatalogSnapshot, TableDef};
 use tokio::time::Instant;
 
 use crate::System;
@@ -47,7 +47,13 @@ struct Inner {
 }
 
 impl Preview {
-    pub fn new(system: Arc<System>, catalog: CatalogSnapshot, table: TableDef, settings: Settings, late: LateNotices) -> Self {
+    pub fn new(
+        system: Arc<System>,
+        catalog: CatalogSnapshot,
+        table: TableDef,
+        settings: Settings,
+        late: LateNotices,
+    ) -> Self {
         let schema = table.schema();
         Self(Arc::new(Inner { system, catalog, table, settings, late, schema }))
     }
@@ -100,7 +106,8 @@ impl PartitionStream for Scan {
     }
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let reading = Reading::open(Arc::clone(&self.preview), self.columns.clone(), self.limit);
-        let batches = futures::stream::once(reading).and_then(async |reading: Reading| Ok(reading.batches())).try_flatten();
+        let batches =
+            futures::stream::once(reading).and_then(async |reading: Reading| Ok(reading.batches())).try_flatten();
         let batches = batches.map_err(|e: Error| DataFusionError::External(Box::new(e)));
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
@@ -268,13 +275,19 @@ impl Reading {
     fn stop_at_timeout(&mut self) {
         self.over = true;
         let timeout = self.preview.settings.preview_timeout;
-        let message = format!("the preview of {} ended after {timeout:?}; SET preview_timeout to wait longer", self.preview.table.name);
+        let message = format!(
+            "the preview of {} ended after {timeout:?}; SET preview_timeout to wait longer",
+            self.preview.table.name
+        );
         self.preview.late.push(Notice::new("preview_timeout", message));
     }
 
     fn tell_bad_records(&mut self) {
         if self.bad_records > 0 {
-            let message = format!("{} records of {} could not be decoded and are left out", self.bad_records, self.preview.table.name);
+            let message = format!(
+                "{} records of {} could not be decoded and are left out",
+                self.bad_records, self.preview.table.name
+            );
             self.preview.late.push(Notice::new("bad_records", message));
             self.bad_records = 0;
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use laminar_core::{Code, Error, Result};
 use laminar_planner::catalog::ObjectRef;
 use laminar_planner::statement::{
-    CreatePipeline, CreateTable, Drop, Name, ObjectKind, OnExisting, Parsed, RestartFrom as From, Statement, StopMode as Mode,
+    CreatePipeline, CreateTable, Drop, Name, ObjectKind, OnExisting, Parsed, RestartFrom as From, Statement,
+    StopMode as Mode,
 };
 
 use crate::define::Definition;
@@ -55,7 +56,8 @@ impl Session {
                 Ok(Outcome::rows("SHOW", rows))
             }
             Statement::ShowAll => {
-                let columns = [("name", ColumnType::Text), ("value", ColumnType::Text), ("description", ColumnType::Text)];
+                let columns =
+                    [("name", ColumnType::Text), ("value", ColumnType::Text), ("description", ColumnType::Text)];
                 let row = |(name, value, about): (&str, String, &str)| vec![name.into(), value.into(), about.into()];
                 let rows = self.settings.list().into_iter().map(row).collect();
                 Ok(Outcome::rows("SHOW", batch(&columns, rows)?))
@@ -127,7 +129,8 @@ async fn change(system: &Arc<System>, parsed: &Parsed) -> Result<Outcome> {
                 Mode::Immediate => StopKind::Immediate,
             };
             if let Some(error) = system.stop_running(&pipeline, how).await? {
-                let message = format!("it stopped without a last checkpoint and will go on from the one before: {error}");
+                let message =
+                    format!("it stopped without a last checkpoint and will go on from the one before: {error}");
                 notices.push(Notice::new("no_checkpoint", message));
             }
             Ok(Outcome::done_with("STOP PIPELINE", notices))
@@ -172,9 +175,12 @@ async fn create_table(system: &Arc<System>, create: &CreateTable, sql: &str) -> 
         return Ok(made("TABLE", system.create_table_def(create, sql).await?));
     };
     if create.on_existing == OnExisting::Replace {
-        return Err(Error::new(Code::NotSupported, "CREATE OR REPLACE TABLE … AS SELECT is not supported in this version")
-            .with_hint("create the table and a pipeline with an INSERT INTO it, and replace each")
-            .at(create.name.location));
+        return Err(Error::new(
+            Code::NotSupported,
+            "CREATE OR REPLACE TABLE … AS SELECT is not supported in this version",
+        )
+        .with_hint("create the table and a pipeline with an INSERT INTO it, and replace each")
+        .at(create.name.location));
     }
     let (outcome, mut notices) = system.create_table_def(create, sql).await?;
     if matches!(outcome, Made::Kept) {

@@ -28,7 +28,9 @@ impl Settings {
     /// Errors: `unknown_setting`, `invalid_option`.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let wrong = |detail: String| {
-            Error::new(Code::InvalidOption, format!("setting {name} cannot be '{value}'")).with_detail(detail).with_field(name)
+            Error::new(Code::InvalidOption, format!("setting {name} cannot be '{value}'"))
+                .with_detail(detail)
+                .with_field(name)
         };
         match name {
             "preview_limit" => {

@@ -23,7 +23,9 @@ pub(crate) async fn show(system: &Arc<System>, settings: &Settings, kind: ShowKi
         ShowKind::Tables => ("tables", &["name", "connector", "connection", "type"]),
         ShowKind::Views => ("views", &["name", "query"]),
         ShowKind::Pipelines => ("pipelines", &["name", "state", "parallelism", "sources", "sinks", "failure_message"]),
-        ShowKind::Jobs => ("jobs", &["id", "pipeline_name", "run_id", "state", "restarts", "start_time", "failure_message"]),
+        ShowKind::Jobs => {
+            ("jobs", &["id", "pipeline_name", "run_id", "state", "restarts", "start_time", "failure_message"])
+        }
         ShowKind::Connectors => ("connectors", &["name", "type", "formats", "description"]),
         ShowKind::Functions => ("functions", &["name", "kind"]),
     };
@@ -32,7 +34,8 @@ pub(crate) async fn show(system: &Arc<System>, settings: &Settings, kind: ShowKi
     };
     let source = Source { system: Arc::clone(system), settings: settings.clone() };
     let all = batch(table.columns, (table.rows)(&source).await?)?;
-    let indices: Vec<usize> = columns.iter().filter_map(|c| table.columns.iter().position(|(name, _)| name == c)).collect();
+    let indices: Vec<usize> =
+        columns.iter().filter_map(|c| table.columns.iter().position(|(name, _)| name == c)).collect();
     Ok(Outcome::rows("SHOW", all.project(&indices)?))
 }
 
@@ -60,7 +63,8 @@ pub(crate) async fn describe(system: &System, object: &ObjectName) -> Result<Out
             Ok(Outcome::rows("DESCRIBE", batch(&[("option", Text), ("value", Text)], rows)?))
         }
         ObjectKind::Secret => {
-            let users: Vec<_> = catalog.users(&ObjectRef::new(kind, &name.value)).iter().map(ToString::to_string).collect();
+            let users: Vec<_> =
+                catalog.users(&ObjectRef::new(kind, &name.value)).iter().map(ToString::to_string).collect();
             let rows = vec![vec!["used_by".into(), users.join(", ").into()]];
             Ok(Outcome::rows("DESCRIBE", batch(&[("property", Text), ("value", Text)], rows)?))
         }
@@ -68,7 +72,8 @@ pub(crate) async fn describe(system: &System, object: &ObjectName) -> Result<Out
 }
 
 fn describe_relation(system: &System, catalog: &Catalog, name: &Name) -> Result<Outcome> {
-    const COLUMNS: [(&str, crate::system::ColumnType); 4] = [("column", Text), ("type", Text), ("nullable", Text), ("extra", Text)];
+    const COLUMNS: [(&str, crate::system::ColumnType); 4] =
+        [("column", Text), ("type", Text), ("nullable", Text), ("extra", Text)];
     let schema = system.planner.relation_schema(&catalog.snapshot, name)?;
     let table = match catalog.snapshot.relation(name)? {
         Relation::Table(table) => Some(table),
@@ -92,7 +97,12 @@ fn describe_relation(system: &System, catalog: &Catalog, name: &Name) -> Result<
                 extra.extend(column.default.iter().map(|sql| format!("default {sql}")));
             }
         }
-        rows.push(vec![field.name().clone().into(), sql_type.to_string().into(), nullable.into(), extra.join(", ").into()]);
+        rows.push(vec![
+            field.name().clone().into(),
+            sql_type.to_string().into(),
+            nullable.into(),
+            extra.join(", ").into(),
+        ]);
     }
     Ok(Outcome::rows("DESCRIBE", batch(&COLUMNS, rows)?))
 }

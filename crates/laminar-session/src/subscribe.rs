@@ -19,15 +19,21 @@ pub(crate) fn subscribe(system: &System, name: &Name) -> Result<Outcome> {
     };
     if pipeline.planned.result.is_none() {
         let sinks = pipeline.planned.sinks.join(", ");
-        return Err(Error::new(Code::WrongObjectKind, format!("pipeline {} writes to {sinks} and keeps no result", name.value))
-            .with_hint("follow a pipeline AS SELECT …, or read what this one writes through a source table")
-            .at(name.location));
+        return Err(Error::new(
+            Code::WrongObjectKind,
+            format!("pipeline {} writes to {sinks} and keeps no result", name.value),
+        )
+        .with_hint("follow a pipeline AS SELECT …, or read what this one writes through a source table")
+        .at(name.location));
     }
     let relation: Option<RelationHandle> = system.results().get(&pipeline.id).cloned();
     let Some(relation) = relation else {
-        return Err(Error::new(Code::WrongState, format!("pipeline {} has not run since the server started", name.value))
-            .with_hint(format!("START PIPELINE {}", name.value))
-            .at(name.location));
+        return Err(Error::new(
+            Code::WrongState,
+            format!("pipeline {} has not run since the server started", name.value),
+        )
+        .with_hint(format!("START PIPELINE {}", name.value))
+        .at(name.location));
     };
     let late = LateNotices::default();
     let follower = Follower { changes: relation.subscribe(), late: late.clone(), pipeline: name.value.clone() };

@@ -91,7 +91,8 @@ async fn a_replacement_that_cannot_start_leaves_the_old_pipeline_running() {
     let mut world = copying().await;
     world.restart(CrashPoints::fail_at("recover-restored", 2).unwrap()).await;
     world.until("copy", "running").await;
-    let (code, _) = world.fails("CREATE OR REPLACE PIPELINE copy AS INSERT INTO copies SELECT n + 1 FROM numbers").await;
+    let (code, _) =
+        world.fails("CREATE OR REPLACE PIPELINE copy AS INSERT INTO copies SELECT n + 1 FROM numbers").await;
     assert_eq!(code, Code::Internal);
     world.until("copy", "running").await;
     let info = world.system.pipeline("copy").await.unwrap();
@@ -135,7 +136,8 @@ async fn subscribers_see_rows_as_they_come() {
     world.run("INSERT INTO numbers VALUES (1), (2), (3), (4)").await;
     let mut seen = Vec::new();
     while seen.len() < 2 {
-        let batch = tokio::time::timeout(std::time::Duration::from_secs(20), rows.next()).await.unwrap().unwrap().unwrap();
+        let batch =
+            tokio::time::timeout(std::time::Duration::from_secs(20), rows.next()).await.unwrap().unwrap().unwrap();
         seen.extend(world::text(&[batch]));
     }
     assert_eq!(seen, ["2", "4"]);
@@ -149,7 +151,10 @@ async fn subscribers_see_rows_as_they_come() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_a_pipeline_leaves_nothing() {
     let mut world = copying().await;
-    assert_eq!(world.fails("DROP TABLE numbers").await, (Code::InUse, "table numbers is used by pipeline copy".to_string()));
+    assert_eq!(
+        world.fails("DROP TABLE numbers").await,
+        (Code::InUse, "table numbers is used by pipeline copy".to_string())
+    );
     world.run("DROP PIPELINE copy; DROP TABLE numbers; DROP TABLE copies").await;
     assert_eq!(world.rows("SELECT count(*) FROM system.jobs").await, ["0"]);
     assert_eq!(world.rows("SELECT count(*) FROM system.checkpoints").await, ["0"]);

@@ -8,7 +8,13 @@ use serde_json::json;
 use world::{World, notices, text};
 
 fn new_pipeline(name: &str, query: &str) -> NewPipeline {
-    NewPipeline { name: name.into(), query: query.into(), parallelism: None, checkpoint_interval_micros: None, udfs: vec![] }
+    NewPipeline {
+        name: name.into(),
+        query: query.into(),
+        parallelism: None,
+        checkpoint_interval_micros: None,
+        udfs: vec![],
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +85,10 @@ async fn connections_and_tables_are_the_same_objects_as_in_sql() {
     };
     assert!(world.system.test_new_table(table.clone()).await.unwrap().success);
     let info = world.system.create_table(table).await.unwrap();
-    assert_eq!((info.connection_profile_id.as_deref(), info.table_type.as_str()), (Some(created.id.as_str()), "source"));
+    assert_eq!(
+        (info.connection_profile_id.as_deref(), info.table_type.as_str()),
+        (Some(created.id.as_str()), "source")
+    );
     assert_eq!(world.rows("DESCRIBE orders").await, ["id BIGINT yes ", "item TEXT yes "]);
     let shown = world.rows("SHOW CREATE TABLE orders").await.join("\n");
     assert!(shown.contains("CREATE TABLE orders (\n  id BIGINT,\n  item TEXT\n) WITH ("), "{shown}");
@@ -93,7 +102,10 @@ async fn connections_and_tables_are_the_same_objects_as_in_sql() {
 async fn a_preview_of_a_stream_is_bounded_and_says_so() {
     let mut world = World::new().await;
     world.run("CREATE TABLE orders (id INT, item TEXT, twice INT GENERATED ALWAYS AS (id * 2)) WITH (connector = 'memory', type = 'source', partitions = 3, name = 'log')").await;
-    world.logs.append_json("log", "{\"id\": 1, \"item\": \"a\"}\n{\"id\": 2, \"item\": \"b\"}\n{\"id\": 3}\n{\"id\": 4}").unwrap();
+    world
+        .logs
+        .append_json("log", "{\"id\": 1, \"item\": \"a\"}\n{\"id\": 2, \"item\": \"b\"}\n{\"id\": 3}\n{\"id\": 4}")
+        .unwrap();
     let outcome = world.run("SELECT twice, item FROM orders WHERE id <> 3 ORDER BY id").await.remove(0);
     assert_eq!(notices(&outcome), ["preview"]);
     assert_eq!(text(&outcome.collect().await.unwrap()), ["2 a", "4 b", "8 NULL"]);
@@ -123,11 +135,17 @@ async fn metrics_are_prometheus_text() {
     world.records("copies", 2).await;
     let text = world.system.metrics_text();
     for line in text.lines() {
-        assert!(line.starts_with("# ") || line.rsplit_once(' ').is_some_and(|(_, n)| n.parse::<f64>().is_ok()), "{line}");
+        assert!(
+            line.starts_with("# ") || line.rsplit_once(' ').is_some_and(|(_, n)| n.parse::<f64>().is_ok()),
+            "{line}"
+        );
     }
     assert!(text.contains("# TYPE laminar_operator_rows_in_total counter"));
     assert!(text.contains("pipeline=\"a \\\"quoted\\\" name\""), "{text}");
-    let read = text.lines().find(|l| l.starts_with("laminar_operator_rows_out_total") && l.contains("kind=\"source\"")).unwrap();
+    let read = text
+        .lines()
+        .find(|l| l.starts_with("laminar_operator_rows_out_total") && l.contains("kind=\"source\""))
+        .unwrap();
     assert!(read.ends_with(" 2"), "{read}");
     let job = world.system.jobs(None, 1).await.unwrap().remove(0);
     let metrics = world.system.job_metrics(&job.id).await.unwrap();

@@ -95,7 +95,8 @@ impl World {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let pipelines = self.system.pipelines().await?;
-            let starting = pipelines.iter().find(|p| matches!(p.state.as_str(), "created" | "scheduling" | "recovering"));
+            let starting =
+                pipelines.iter().find(|p| matches!(p.state.as_str(), "created" | "scheduling" | "recovering"));
             let Some(starting) = starting else { return Ok(()) };
             ensure!(Instant::now() < deadline, "pipeline {} is {}", starting.name, starting.state);
             tokio::time::sleep(POLL).await;

@@ -37,7 +37,10 @@ pub(crate) enum Kind {
 pub(crate) enum Expected {
     Ok,
     /// The error's code, and words that its text (message, detail, hint, place) contains.
-    Error { code: String, words: String },
+    Error {
+        code: String,
+        words: String,
+    },
 }
 
 pub(crate) fn parse(text: &str) -> Result<Vec<Record>> {
@@ -73,7 +76,12 @@ fn parse_record(head: &str, block: &[&str]) -> Result<Kind> {
             let dashes = block.iter().position(|l| *l == "----").context("a query needs a line ---- and its rows")?;
             let rows = block.iter().skip(dashes + 1).map(ToString::to_string).collect();
             let sql = block.get(..dashes).unwrap_or_default().join("\n");
-            Ok(Kind::Query { sql, rowsort: flags.contains(&"rowsort"), eventually: flags.contains(&"eventually"), rows })
+            Ok(Kind::Query {
+                sql,
+                rowsort: flags.contains(&"rowsort"),
+                eventually: flags.contains(&"eventually"),
+                rows,
+            })
         }
         ["close", logs @ ..] => Ok(Kind::Close(logs.iter().map(ToString::to_string).collect())),
         ["wait", "finished", pipeline] => Ok(Kind::WaitFinished((*pipeline).to_string())),

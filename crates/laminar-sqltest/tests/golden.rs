@@ -1,5 +1,7 @@
 //! Every `.slt` file in every mode. `LAMINAR_SLT_UPDATE=1` writes what the queries answer into the files instead.
 
+#![allow(clippy::expect_used)] // outside a #[test] function, but only called by them
+
 use std::path::PathBuf;
 
 use laminar_sqltest::{Mode, run_file, update_file};
@@ -7,7 +9,8 @@ use laminar_sqltest::{Mode, run_file, update_file};
 fn files() -> Vec<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
     let entries = std::fs::read_dir(folder).expect("the folder tests/slt");
-    let mut files: Vec<_> = entries.map(|e| e.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "slt")).collect();
+    let mut files: Vec<_> =
+        entries.map(|e| e.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "slt")).collect();
     files.sort();
     files
 }

@@ -18,7 +18,8 @@ impl System {
     pub async fn connections(&self) -> Result<Vec<ConnectionInfo>> {
         let catalog = self.catalog();
         let entries = catalog.objects.iter().filter(|(object, _)| object.kind == ObjectKind::Connection);
-        let mut infos: Vec<_> = entries.filter_map(|(object, entry)| self.connection_info(&catalog, object, entry)).collect();
+        let mut infos: Vec<_> =
+            entries.filter_map(|(object, entry)| self.connection_info(&catalog, object, entry)).collect();
         infos.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(infos)
     }
@@ -55,7 +56,8 @@ impl System {
     /// Errors: `unknown_connection`.
     pub async fn test_connection(&self, id: &str) -> Result<TestResult> {
         let catalog = self.catalog();
-        let found = catalog.object(ObjectKind::Connection, id).and_then(|(o, _)| catalog.snapshot.connections.get(&o.name));
+        let found =
+            catalog.object(ObjectKind::Connection, id).and_then(|(o, _)| catalog.snapshot.connections.get(&o.name));
         match found {
             Some(def) => self.test_def(def).await,
             None => Err(catalog.unknown(ObjectKind::Connection, &Name::new(id))),

@@ -75,10 +75,9 @@ fn collect_constants(root: &Value, schema: &Value, found: &mut Vec<String>, dept
     }
     let texts = schema.get("enum").and_then(Value::as_array).into_iter().flatten().chain(schema.get("const"));
     found.extend(texts.filter_map(Value::as_str).map(str::to_string));
-    if let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#')) {
-        if let Some(target) = root.pointer(target) {
-            collect_constants(root, target, found, depth + 1);
-        }
+    let target = schema.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.strip_prefix('#')?));
+    if let Some(target) = target {
+        collect_constants(root, target, found, depth + 1);
     }
     for key in ["oneOf", "anyOf", "allOf"] {
         for part in schema.get(key).and_then(Value::as_array).into_iter().flatten() {

@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::kind_text;
 use crate::catalog::Catalog;
 use crate::{
-    CheckpointInfo, JobErrorInfo, JobInfo, JobMetricsInfo, JobTotals, OperatorMetricsInfo, RestartFrom, StopKind, System,
+    CheckpointInfo, JobErrorInfo, JobInfo, JobMetricsInfo, JobTotals, OperatorMetricsInfo, RestartFrom, StopKind,
+    System,
 };
 
 impl System {
@@ -216,7 +217,8 @@ fn live(catalog: &Catalog, handle: &JobHandle) -> JobInfo {
 }
 
 fn earlier(catalog: &Catalog, job: laminar_metastore::Job) -> JobInfo {
-    let of_failure = |key: &str| job.failure.as_ref().and_then(|f| f.get(key)).and_then(Value::as_str).map(str::to_string);
+    let of_failure =
+        |key: &str| job.failure.as_ref().and_then(|f| f.get(key)).and_then(Value::as_str).map(str::to_string);
     JobInfo {
         id: job.id.to_string(),
         pipeline_name: pipeline_name(catalog, &job.pipeline_id),

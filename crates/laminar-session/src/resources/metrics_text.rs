@@ -58,13 +58,20 @@ fn per_job(text: &mut String, jobs: &[JobRow]) {
     }
     type Number = fn(&JobSnapshot) -> f64;
     let families: [(&str, &str, &str, Number); 6] = [
-        ("laminar_checkpoints_committed_total", "counter", "checkpoints that are done", |s| s.checkpoints_committed as f64),
+        ("laminar_checkpoints_committed_total", "counter", "checkpoints that are done", |s| {
+            s.checkpoints_committed as f64
+        }),
         ("laminar_checkpoints_failed_total", "counter", "checkpoints that failed", |s| s.checkpoints_failed as f64),
         ("laminar_checkpoint_last_epoch", "gauge", "number of the last checkpoint", |s| s.last_epoch as f64),
-        ("laminar_checkpoint_last_bytes", "gauge", "bytes written for the last checkpoint", |s| s.last_checkpoint_bytes as f64),
-        ("laminar_checkpoint_last_duration_seconds", "gauge", "time from barrier to commit of the last checkpoint", |s| {
-            s.last_checkpoint_micros as f64 / 1e6
+        ("laminar_checkpoint_last_bytes", "gauge", "bytes written for the last checkpoint", |s| {
+            s.last_checkpoint_bytes as f64
         }),
+        (
+            "laminar_checkpoint_last_duration_seconds",
+            "gauge",
+            "time from barrier to commit of the last checkpoint",
+            |s| s.last_checkpoint_micros as f64 / 1e6,
+        ),
         ("laminar_bad_records_total", "counter", "records that could not be decoded", |s| s.bad_records as f64),
     ];
     for (name, kind, help, number) in families {
@@ -81,13 +88,18 @@ fn per_operator(text: &mut String, jobs: &[JobRow]) {
         ("laminar_operator_rows_in_total", "counter", "rows that the operator took", |o| Some(o.rows_in as f64)),
         ("laminar_operator_rows_out_total", "counter", "rows that the operator emitted", |o| Some(o.rows_out as f64)),
         ("laminar_operator_bytes_in_total", "counter", "bytes that the operator took", |o| Some(o.bytes_in as f64)),
-        ("laminar_operator_batches_in_total", "counter", "batches that the operator took", |o| Some(o.batches_in as f64)),
+        ("laminar_operator_batches_in_total", "counter", "batches that the operator took", |o| {
+            Some(o.batches_in as f64)
+        }),
         ("laminar_operator_bad_records_total", "counter", "records that the source could not decode", |o| {
             Some(o.bad_records as f64)
         }),
-        ("laminar_operator_watermark_seconds", "gauge", "event time up to which the input is complete, since 1970 UTC", |o| {
-            o.watermark_micros.map(|w| w as f64 / 1e6)
-        }),
+        (
+            "laminar_operator_watermark_seconds",
+            "gauge",
+            "event time up to which the input is complete, since 1970 UTC",
+            |o| o.watermark_micros.map(|w| w as f64 / 1e6),
+        ),
         ("laminar_operator_commit_wait_seconds_total", "counter", "time that rows waited for a commit", |o| {
             Some(o.commit_wait_micros as f64 / 1e6)
         }),

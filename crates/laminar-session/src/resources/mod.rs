@@ -49,8 +49,13 @@ pub(crate) fn hides(key: &str, value: &str, secret_names: &[String]) -> bool {
 
 /// Names of the options that a connector's schemas mark as passwords.
 pub(crate) fn password_options(schemas: [Option<Value>; 2]) -> Vec<String> {
-    let properties = schemas.into_iter().flatten().filter_map(|s| s.get("properties").and_then(Value::as_object).cloned());
-    properties.flatten().filter(|(_, p)| p.get("format").and_then(Value::as_str) == Some("password")).map(|(k, _)| k).collect()
+    let properties =
+        schemas.into_iter().flatten().filter_map(|s| s.get("properties").and_then(Value::as_object).cloned());
+    properties
+        .flatten()
+        .filter(|(_, p)| p.get("format").and_then(Value::as_str) == Some("password"))
+        .map(|(k, _)| k)
+        .collect()
 }
 
 /// A JSON object of option values as SQL options. Errors: `invalid_option` for a value that is neither text, number nor
@@ -64,8 +69,11 @@ pub(crate) fn options_from_json(config: &Map<String, Value>) -> Result<Options> 
             Value::Bool(_) | Value::Number(_) => value.to_string(),
             Value::Array(items) if items.iter().all(Value::is_string) => value.to_string(),
             Value::Array(_) | Value::Object(_) => {
-                return Err(Error::new(Code::InvalidOption, format!("option {key} cannot be an object or a list of objects"))
-                    .with_field(format!("config.{key}")));
+                return Err(Error::new(
+                    Code::InvalidOption,
+                    format!("option {key} cannot be an object or a list of objects"),
+                )
+                .with_field(format!("config.{key}")));
             }
         };
         entries.push(OptionEntry { key: key.clone(), value, location: None });

@@ -13,7 +13,9 @@ use crate::info::Diagnostic;
 use crate::lifecycle::Creation;
 use crate::query::{self, QueryCatalog};
 use crate::settings::Settings;
-use crate::{JobInfo, NewPipeline, Outcome, PipelineInfo, PipelinePatch, RestartFrom, StopKind, System, ValidateResult};
+use crate::{
+    JobInfo, NewPipeline, Outcome, PipelineInfo, PipelinePatch, RestartFrom, StopKind, System, ValidateResult,
+};
 
 /// Shortest checkpoint interval.
 const MIN_INTERVAL_MICROS: u64 = 10_000;
@@ -41,7 +43,8 @@ impl System {
     /// Creates and starts it; if it cannot start, it is not created.
     pub async fn create_pipeline(self: &Arc<Self>, new: NewPipeline) -> Result<PipelineInfo> {
         if !new.udfs.is_empty() {
-            return Err(Error::new(Code::NotSupported, "user-defined functions are not supported in this version").with_field("udfs"));
+            return Err(Error::new(Code::NotSupported, "user-defined functions are not supported in this version")
+                .with_field("udfs"));
         }
         check_name(&new.name)?;
         check_numbers(new.parallelism, new.checkpoint_interval_micros)?;
@@ -51,7 +54,8 @@ impl System {
         definition.name.get_or_insert_with(|| new.name.clone());
         definition.parallelism = new.parallelism.map(|n| n as u32);
         definition.checkpoint_interval_micros = new.checkpoint_interval_micros;
-        let creation = Creation { name: Name::new(new.name), sql: new.query, definition, on_existing: OnExisting::Fail };
+        let creation =
+            Creation { name: Name::new(new.name), sql: new.query, definition, on_existing: OnExisting::Fail };
         let created = self.create_and_start(creation).await?;
         self.pipeline_info(&created.pipeline).await
     }
@@ -121,7 +125,8 @@ impl System {
         Ok(match planned {
             Ok(planned) => ValidateResult { graph: Some(planned.stored.graph), ..ValidateResult::default() },
             Err(error) => {
-                let place = error.location().map(|l| format!(" at line {}, column {}", l.line, l.column)).unwrap_or_default();
+                let place =
+                    error.location().map(|l| format!(" at line {}, column {}", l.line, l.column)).unwrap_or_default();
                 ValidateResult {
                     graph: None,
                     errors: vec![format!("{}: {error}{place}", error.code())],
@@ -209,8 +214,11 @@ fn check_numbers(parallelism: Option<usize>, interval_micros: Option<u64>) -> Re
             .with_field("parallelism"));
     }
     if interval_micros.is_some_and(|n| n < MIN_INTERVAL_MICROS) {
-        return Err(Error::new(Code::InvalidRequest, format!("checkpoint_interval_micros must be at least {MIN_INTERVAL_MICROS}"))
-            .with_field("checkpoint_interval_micros"));
+        return Err(Error::new(
+            Code::InvalidRequest,
+            format!("checkpoint_interval_micros must be at least {MIN_INTERVAL_MICROS}"),
+        )
+        .with_field("checkpoint_interval_micros"));
     }
     Ok(())
 }

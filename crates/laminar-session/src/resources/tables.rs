@@ -21,7 +21,8 @@ impl System {
     pub async fn tables(&self) -> Result<Vec<TableInfo>> {
         let catalog = self.catalog();
         let entries = catalog.objects.iter().filter(|(object, _)| object.kind == ObjectKind::Table);
-        let mut infos: Vec<_> = entries.filter_map(|(object, entry)| self.table_info(&catalog, object, entry)).collect();
+        let mut infos: Vec<_> =
+            entries.filter_map(|(object, entry)| self.table_info(&catalog, object, entry)).collect();
         infos.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(infos)
     }
@@ -55,7 +56,9 @@ impl System {
         let def = self.planner.check_table(&catalog.snapshot, &create, &values)?;
         let stage = |ok: bool, message: String| TestStage { stage: "table".to_string(), ok, message };
         match self.planner.check_outside(&catalog.snapshot, &def, &values).await {
-            Ok(()) => Ok(test_result(vec![stage(true, "the outside system has what the table names".to_string())], begun)),
+            Ok(()) => {
+                Ok(test_result(vec![stage(true, "the outside system has what the table names".to_string())], begun))
+            }
             Err(error) if is_outside(error.code()) => Ok(test_result(vec![stage(false, error.to_string())], begun)),
             Err(error) => Err(error),
         }
@@ -156,7 +159,8 @@ fn statement(catalog: &Catalog, name: &str, new: NewTable) -> Result<CreateTable
 
 fn set_once(options: &mut Options, key: &str, value: String) -> Result<()> {
     if options.get(key).is_some_and(|in_config| in_config != value) {
-        return Err(Error::new(Code::ConflictingOptions, format!("{key} is given twice, in config and beside it")).with_field(key));
+        return Err(Error::new(Code::ConflictingOptions, format!("{key} is given twice, in config and beside it"))
+            .with_field(key));
     }
     options.set(OptionEntry { key: key.to_string(), value, location: None });
     Ok(())
@@ -165,7 +169,8 @@ fn set_once(options: &mut Options, key: &str, value: String) -> Result<()> {
 fn column(field: &FieldInfo) -> Result<ColumnSyntax> {
     Ok(ColumnSyntax {
         name: Name::new(&field.name),
-        sql_type: SqlType::parse(&field.data_type).map_err(|e| e.with_field(format!("schema.fields.{}", field.name)))?,
+        sql_type: SqlType::parse(&field.data_type)
+            .map_err(|e| e.with_field(format!("schema.fields.{}", field.name)))?,
         nullable: field.nullable,
         default: None,
         generated: None,

@@ -7,8 +7,11 @@ use super::ColumnType::Text;
 use super::{Row, Source, SystemTable};
 use crate::query::{QueryCatalog, plan};
 
-pub(crate) const TABLE: SystemTable =
-    SystemTable { name: "functions", columns: &[("name", Text), ("kind", Text)], rows: |source| Box::pin(rows(source)) };
+pub(crate) const TABLE: SystemTable = SystemTable {
+    name: "functions",
+    columns: &[("name", Text), ("kind", Text)],
+    rows: |source| Box::pin(rows(source)),
+};
 
 async fn rows(source: &Source) -> Result<Vec<Row>> {
     // The state that runs queries is the only one that knows all of them.

@@ -28,8 +28,8 @@ use laminar_core::Result;
 
 pub(crate) use rows::{Cell, ColumnType, Row, batch, schema};
 
-use crate::settings::Settings;
 use crate::System;
+use crate::settings::Settings;
 
 /// One table of the schema `system`.
 pub(crate) struct SystemTable {

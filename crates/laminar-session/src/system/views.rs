@@ -9,7 +9,14 @@ use super::{Cell, Row, Source, SystemTable};
 
 pub(crate) const TABLE: SystemTable = SystemTable {
     name: "views",
-    columns: &[("id", Text), ("name", Text), ("query", Text), ("used_by", Text), ("created_at", Time), ("updated_at", Time)],
+    columns: &[
+        ("id", Text),
+        ("name", Text),
+        ("query", Text),
+        ("used_by", Text),
+        ("created_at", Time),
+        ("updated_at", Time),
+    ],
     rows: |source| Box::pin(rows(source)),
 };
 

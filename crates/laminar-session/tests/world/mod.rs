@@ -1,5 +1,7 @@
 //! A system for tests: SQLite and checkpoints in a temporary folder, the memory connector's logs in the test's hands.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests: a failure is the test's
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -9,4 +9,5 @@ tests=crates/laminar-cli/tests/e2e
 python=$(python_environment "$tests/requirements.txt")
 cargo build --quiet --locked -p laminar-cli
 export LAMINAR_BINARY="$CARGO_TARGET_DIR/debug/laminar" PYTHONDONTWRITEBYTECODE=1
-exec "$python" -m pytest -p no:cacheprovider "$tests" "$@"
+# Folders of tests that passed go away; those of the last failures stay, to look into.
+exec "$python" -m pytest -p no:cacheprovider -o tmp_path_retention_policy=failed -o tmp_path_retention_count=1 "$tests" "$@"

@@ -25,7 +25,7 @@ class Broker:
         return sorted(self.admin.list_topics(topic, timeout=30).topics[topic].partitions)
 
     def producer(self, **settings):
-        defaults = {"bootstrap.servers": self.address, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000}
+        defaults = {"bootstrap.servers": self.address, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000, "log_level": 3}
         return Producer({**defaults, **settings})
 
     def reader(self, topic, keep):

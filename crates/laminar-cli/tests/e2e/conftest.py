@@ -8,6 +8,7 @@ import os
 import pytest
 
 from broker import Broker
+from laminar import Process
 
 
 def pytest_addoption(parser):
@@ -36,6 +37,12 @@ def postgres():
 @pytest.fixture(scope="session")
 def binary():
     return _part("LAMINAR_BINARY")
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left():
+    yield
+    Process.kill_all()
 
 
 @pytest.fixture

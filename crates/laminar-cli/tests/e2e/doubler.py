@@ -37,7 +37,9 @@ class Doubler:
         self.feed.finish()
         self.reader.wait_for(self.orders.expected(), patience)
         outcomes = self.reader.drain(quiet=2)
-        verdict = judge(self.orders, self.source, self.broker.reader(self.source, origin).drain(), outcomes)
+        origins = self.broker.reader(self.source, origin)
+        assert origins.wait_for(self.orders.count, patience), f"only {len(origins.kept)} orders can be read back"
+        verdict = judge(self.orders, self.source, origins.kept, outcomes)
         assert verdict.clean, f"{verdict}\n{server.tail()}"
         return verdict
 

@@ -29,6 +29,8 @@ def clean_environment():
 class Process:
     """One life of the binary. Its output goes to a file, whose end is shown when something is wrong."""
 
+    started = []  # every one, so that a test that fails leaves none behind
+
     def __init__(self, command, folder, env=None):
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "laminar.log"
@@ -40,12 +42,19 @@ class Process:
                 stderr=log,
                 env={**clean_environment(), "LAMINAR_LOG": "warn,laminar=info", "RUST_BACKTRACE": "1", **(env or {})},
             )
+        Process.started.append(self)
+
+    @classmethod
+    def kill_all(cls):
+        for process in cls.started:
+            process.kill()
+        cls.started.clear()
 
     def signal(self, number):
         self.child.send_signal(number)
 
     def kill(self):
-        """kill -9, and waits until it is gone; its exit status (None while alive never happens)."""
+        """kill -9, and waits until it is gone; its exit status."""
         if self.child.poll() is None:
             self.child.kill()
         return self.child.wait(30)

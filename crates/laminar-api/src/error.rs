@@ -121,12 +121,11 @@ impl IntoResponse for ApiError {
 pub fn status_of(code: Code) -> StatusCode {
     use Code::*;
     match code {
-        SyntaxError | StatementTooComplex | InvalidRequest | InvalidName | UnknownOption | MissingOption | InvalidOption
-        | ConflictingOptions | UnknownSetting => StatusCode::BAD_REQUEST,
+        SyntaxError | StatementTooComplex | InvalidRequest | InvalidName | UnknownOption | MissingOption
+        | InvalidOption | ConflictingOptions | UnknownSetting => StatusCode::BAD_REQUEST,
         ForbiddenOption => StatusCode::FORBIDDEN,
-        UnknownTable | UnknownConnection | UnknownConnector | UnknownSecret | UnknownPipeline | UnknownJob | NotFound => {
-            StatusCode::NOT_FOUND
-        }
+        UnknownTable | UnknownConnection | UnknownConnector | UnknownSecret | UnknownPipeline | UnknownJob
+        | NotFound => StatusCode::NOT_FOUND,
         DuplicateName | InUse | WrongState | CheckpointMismatch | Cancelled => StatusCode::CONFLICT,
         LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
         Unreachable | MetadataUnavailable | StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -49,7 +49,8 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
     }
-    let fact = if given.is_empty() { "no content type is given".to_string() } else { format!("the content type is {given}") };
+    let fact =
+        if given.is_empty() { "no content type is given".to_string() } else { format!("the content type is {given}") };
     let error = Error::new(Code::InvalidRequest, fact).with_hint("send the body as Content-Type: application/json");
     Err(ApiError::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, error))
 }
@@ -75,7 +76,9 @@ fn body_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError
     let path = error.path().to_string();
     let refused = Error::new(Code::InvalidRequest, fact);
     match backticked(fact) {
-        Some(field) if fact.starts_with("missing field") || fact.starts_with("unknown field") => refused.with_field(field).into(),
+        Some(field) if fact.starts_with("missing field") || fact.starts_with("unknown field") => {
+            refused.with_field(field).into()
+        }
         _ if path != "." => refused.with_field(path).into(),
         _ => refused.into(),
     }
@@ -106,7 +109,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         match axum::extract::Query::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
             Err(QueryRejection::FailedToDeserializeQueryString(rejection)) => {
-                let text = std::error::Error::source(&rejection).map_or_else(|| rejection.body_text(), ToString::to_string);
+                let text =
+                    std::error::Error::source(&rejection).map_or_else(|| rejection.body_text(), ToString::to_string);
                 let error = Error::new(Code::InvalidRequest, format!("the query string does not fit: {text}"));
                 let error = match text.split_once(':') {
                     Some((field, _)) if !field.contains(' ') => error.with_field(field),
@@ -147,7 +151,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Ids {
 async fn path<T: DeserializeOwned + Send, S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<T, ApiError> {
     match axum::extract::Path::<T>::from_request_parts(parts, state).await {
         Ok(axum::extract::Path(value)) => Ok(value),
-        Err(PathRejection::FailedToDeserializePathParams(rejection)) => Err(ApiError::invalid_request(rejection.body_text())),
+        Err(PathRejection::FailedToDeserializePathParams(rejection)) => {
+            Err(ApiError::invalid_request(rejection.body_text()))
+        }
         Err(other) => Err(ApiError::invalid_request(other.body_text())),
     }
 }
@@ -177,17 +183,31 @@ mod tests {
         let response = error.into_response();
         let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let json: crate::error::ErrorBody = serde_json::from_slice(&bytes).unwrap();
-        let shown = format!("{}: {} [{}]", json.error.code, json.error.message, json.error.details.field.unwrap_or_default());
+        let shown =
+            format!("{}: {} [{}]", json.error.code, json.error.message, json.error.details.field.unwrap_or_default());
         assert_eq!(shown, expected);
     }
 
     #[tokio::test]
     async fn body_errors_name_the_field() {
-        check(r#"{"name": "a", "count": {"deep": "x"}}"#, "invalid_request: invalid type: string \"x\", expected u32 [count.deep]").await;
-        check(r#"{"name": "a", "other": 1}"#, "invalid_request: unknown field `other`, expected `name` or `count` [other]").await;
+        check(
+            r#"{"name": "a", "count": {"deep": "x"}}"#,
+            "invalid_request: invalid type: string \"x\", expected u32 [count.deep]",
+        )
+        .await;
+        check(
+            r#"{"name": "a", "other": 1}"#,
+            "invalid_request: unknown field `other`, expected `name` or `count` [other]",
+        )
+        .await;
         check(r#"{}"#, "invalid_request: missing field `name` [name]").await;
-        check(r#"{"name": "a"} x"#, "invalid_request: the body is not JSON: trailing characters at line 1 column 15 []").await;
-        check(r#"{"name": "#, "invalid_request: the body is not JSON: EOF while parsing a value at line 1 column 9 []").await;
+        check(
+            r#"{"name": "a"} x"#,
+            "invalid_request: the body is not JSON: trailing characters at line 1 column 15 []",
+        )
+        .await;
+        check(r#"{"name": "#, "invalid_request: the body is not JSON: EOF while parsing a value at line 1 column 9 []")
+            .await;
         check("", "invalid_request: the body is empty; a JSON object is expected []").await;
     }
 }

@@ -52,7 +52,11 @@ struct App {
 }
 
 /// Answers requests until `shutdown` resolves and those under way are done; streams without an end are ended then.
-pub async fn serve(listener: TcpListener, system: Arc<System>, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    system: Arc<System>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let (stop, stopping) = watch::channel(false);
     let graceful = async move {
         shutdown.await;
@@ -63,18 +67,19 @@ pub async fn serve(listener: TcpListener, system: Arc<System>, shutdown: impl Fu
 
 /// The OpenAPI document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes::openapi::add_errors(resources().split_for_parts().1)
+    routes::openapi::complete(resources().split_for_parts().1)
 }
 
 fn router(system: Arc<System>, stopping: watch::Receiver<bool>) -> Router {
     let resources = resources().split_for_parts().0;
     let app = App { system, stopping, openapi: openapi().to_json().unwrap_or_default().into() };
-    Router::new()
-        .nest(PREFIX, resources)
-        .route("/metrics", get(routes::metrics::metrics))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(app)
+    let routes = Router::new().nest(PREFIX, resources).route("/metrics", get(routes::metrics::metrics));
+    safeguarded(routes.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(app))
+}
+
+/// What holds for every request: bounds, and that a fault in one harms no other.
+fn safeguarded(routes: Router) -> Router {
+    routes
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(TraceLayer::new_for_http().make_span_with(span))
@@ -135,4 +140,27 @@ fn after_panic(panic: Box<dyn Any + Send>) -> Response {
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     tracing::error!(panic = text, "a request handler panicked");
     ApiError::from(Error::internal("the request failed because of a fault in the server")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn broken() -> &'static str {
+        panic!("on purpose")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_one_answer() {
+        let router = safeguarded(Router::new().route("/broken", get(broken)).route("/fine", get(|| async { "yes" })));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let answer = reqwest::get(format!("http://{address}/broken")).await.unwrap();
+        assert_eq!(answer.status(), 500);
+        let body: error::ErrorBody = answer.json().await.unwrap();
+        assert_eq!(body.error.code, "internal");
+        assert_eq!(reqwest::get(format!("http://{address}/fine")).await.unwrap().text().await.unwrap(), "yes");
+        server.abort();
+    }
 }

@@ -39,7 +39,7 @@ pub struct Data<T> {
 
 /// That something was done.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Done {
+pub struct Message {
     pub message: String,
 }
 
@@ -71,7 +71,8 @@ impl PageQuery {
             None => Ok(DEFAULT_LIMIT),
             Some(limit @ 1..=MAX_LIMIT) => Ok(limit),
             Some(limit) => {
-                let error = Error::new(Code::InvalidRequest, format!("limit is {limit}; it must be from 1 to {MAX_LIMIT}"));
+                let error =
+                    Error::new(Code::InvalidRequest, format!("limit is {limit}; it must be from 1 to {MAX_LIMIT}"));
                 Err(error.with_field("limit").into())
             }
         }
@@ -85,7 +86,10 @@ mod tests {
     fn check(query: PageQuery, expected: &[&str], has_more: bool) {
         let all = ["a", "b", "c", "d"].map(String::from).to_vec();
         let list = query.cut(all, |s| s).unwrap();
-        assert_eq!((list.data.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), list.has_more), (expected, has_more));
+        assert_eq!(
+            (list.data.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), list.has_more),
+            (expected, has_more)
+        );
     }
 
     #[test]

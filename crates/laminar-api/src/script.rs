@@ -25,7 +25,12 @@ use crate::encode::{Done, Frame, Frames, Setting};
 const FRAMES_IN_FLIGHT: usize = 4;
 
 /// Starts the statements. `settings` apply to this script only; `stopping` turns true when the server goes down.
-pub fn run(system: &Arc<System>, settings: Vec<Setting>, script: Vec<Parsed>, stopping: watch::Receiver<bool>) -> Frames {
+pub fn run(
+    system: &Arc<System>,
+    settings: Vec<Setting>,
+    script: Vec<Parsed>,
+    stopping: watch::Receiver<bool>,
+) -> Frames {
     spawn(system, stopping, |run| run.script(settings, script))
 }
 

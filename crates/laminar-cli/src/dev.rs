@@ -44,15 +44,20 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 
 fn banner(address: SocketAddr, kafka: Option<&str>, kept: Option<&str>) -> String {
     let mut out = format!("Laminar {} is running; Ctrl-C stops it.\n\n", env!("CARGO_PKG_VERSION"));
-    out.push_str(&format!("  SQL and REST   http://{address}/api/v1   (its description: /api/v1/openapi.json, metrics: /metrics)\n"));
+    out.push_str(&format!(
+        "  SQL and REST   http://{address}/api/v1   (its description: /api/v1/openapi.json, metrics: /metrics)\n"
+    ));
     if let Some(kafka) = kafka {
-        out.push_str(&format!("  Kafka          {kafka}   (in this process, topics in memory, delivery at least once: for trying out)\n"));
+        out.push_str(&format!(
+            "  Kafka          {kafka}   (in this process, topics in memory, delivery at least once: for trying out)\n"
+        ));
     }
     match kept {
         Some(folder) => out.push_str(&format!("  Kept in        {folder}\n")),
         None => out.push_str("  Kept           nothing; --data-dir FOLDER keeps tables, pipelines and checkpoints\n"),
     }
-    let url = if address.port() == laminar_api::DEFAULT_PORT { String::new() } else { format!(" --url http://{address}") };
+    let url =
+        if address.port() == laminar_api::DEFAULT_PORT { String::new() } else { format!(" --url http://{address}") };
     out.push_str(&format!("\nIn another terminal: laminar sql{url}\n\n"));
     out.push_str(&match kafka {
         Some(kafka) => KAFKA_STEPS.replace("BROKER", kafka),

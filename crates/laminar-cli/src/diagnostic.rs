@@ -54,7 +54,8 @@ pub fn render_info(info: &ErrorInfo, source: Option<Source<'_>>) -> String {
 
 fn error_of(code: Code, info: &ErrorInfo) -> Error {
     let details = &info.details;
-    let mut error = Error::new(code, &info.message).at(details.position.map(|p| Location { line: p.line, column: p.column }));
+    let mut error =
+        Error::new(code, &info.message).at(details.position.map(|p| Location { line: p.line, column: p.column }));
     if let Some(detail) = &details.detail {
         error = error.with_detail(detail);
     }

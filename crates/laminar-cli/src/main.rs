@@ -58,9 +58,12 @@ enum Exit {
     Unreachable = 3,
 }
 
+/// Of each worker thread. An expression as deep as the planner allows needs up to 2 MiB in a debug build.
+const STACK: usize = 8 << 20;
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("laminar: cannot start threads: {error}");

@@ -78,8 +78,14 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
             eprintln!("laminar: going on from {}", folder.display());
             start_all(&system).await?;
         } else {
-            let mut runner = Runner { session: system.session(), printer: Printer::new(args.output, false, std::io::stdout(), std::io::stderr()) };
-            runner.script(script, &pipeline).await.map_err(|error| ShownError(diagnostic::render(&error, Some(source))))?;
+            let mut runner = Runner {
+                session: system.session(),
+                printer: Printer::new(args.output, false, std::io::stdout(), std::io::stderr()),
+            };
+            runner
+                .script(script, &pipeline)
+                .await
+                .map_err(|error| ShownError(diagnostic::render(&error, Some(source))))?;
             settle(&folder)?;
         }
         watch(&system).await
@@ -114,7 +120,10 @@ fn claim(folder: &Path, text: &str) -> anyhow::Result<bool> {
     let (script, begun) = (earlier(&folder.join(SCRIPT))?, earlier(&folder.join(BEGUN))?);
     match script {
         Some(earlier) if earlier == text => return Ok(true),
-        Some(_) => anyhow::bail!("{} holds the state of another script ({SCRIPT} in it); choose another --state-dir", folder.display()),
+        Some(_) => anyhow::bail!(
+            "{} holds the state of another script ({SCRIPT} in it); choose another --state-dir",
+            folder.display()
+        ),
         None => {}
     }
     if begun.is_some() {
@@ -123,7 +132,10 @@ fn claim(folder: &Path, text: &str) -> anyhow::Result<bool> {
         }
         removed(std::fs::remove_dir_all(folder.join("checkpoints")))?;
     } else if std::fs::exists(folder.join("laminar.db"))? {
-        anyhow::bail!("{} holds something that `laminar run` has not made; choose another --state-dir", folder.display());
+        anyhow::bail!(
+            "{} holds something that `laminar run` has not made; choose another --state-dir",
+            folder.display()
+        );
     }
     std::fs::write(folder.join(BEGUN), text).with_context(|| folder.display().to_string())?;
     Ok(false)
@@ -169,8 +181,9 @@ impl Runner {
         let (inserts, others): (Vec<Parsed>, Vec<Parsed>) =
             script.into_iter().partition(|parsed| matches!(parsed.statement, Statement::InsertSelect(_)));
         // What the INSERTs need comes first; a SELECT may look at what they do, so it comes after them.
-        let (questions, definitions): (Vec<Parsed>, Vec<Parsed>) =
-            others.into_iter().partition(|parsed| matches!(parsed.statement, Statement::Query(_) | Statement::Subscribe(_)));
+        let (questions, definitions): (Vec<Parsed>, Vec<Parsed>) = others
+            .into_iter()
+            .partition(|parsed| matches!(parsed.statement, Statement::Query(_) | Statement::Subscribe(_)));
         for parsed in &definitions {
             self.statement(parsed).await?;
         }
@@ -193,7 +206,8 @@ impl Runner {
                     let mut json = vec![b'['];
                     write_rows(&batch?, Shape::Array, b',', &mut json)?;
                     json.push(b']');
-                    let rows = serde_json::from_slice(&json).map_err(|e| laminar_core::Error::internal(format!("rows cannot be shown: {e}")))?;
+                    let rows = serde_json::from_slice(&json)
+                        .map_err(|e| laminar_core::Error::internal(format!("rows cannot be shown: {e}")))?;
                     self.print(Piece::Rows(rows));
                 }
                 self.print(Piece::Notices(late.take()));
@@ -221,7 +235,8 @@ fn one_pipeline(inserts: Vec<Parsed>, name: &str) -> Option<Parsed> {
         _ => None,
     };
     let body = PipelineBody { steps: inserts.into_iter().filter_map(step).collect() };
-    let create = CreatePipeline { name: Name::new(name), options: Options::default(), body, on_existing: OnExisting::Fail };
+    let create =
+        CreatePipeline { name: Name::new(name), options: Options::default(), body, on_existing: OnExisting::Fail };
     Some(Parsed { statement: Statement::CreatePipeline(create), text, start })
 }
 
@@ -274,7 +289,9 @@ mod tests {
 
     #[test]
     fn names_come_from_files() {
-        for (file, name) in [("a/Daily-Orders.sql", "daily_orders"), ("1.sql", "p_1"), ("-", "pipeline"), ("été.sql", "t")] {
+        for (file, name) in
+            [("a/Daily-Orders.sql", "daily_orders"), ("1.sql", "p_1"), ("-", "pipeline"), ("été.sql", "t")]
+        {
             assert_eq!(pipeline_name(Path::new(file)), name);
         }
     }
@@ -305,6 +322,8 @@ mod tests {
         let parsed = one_pipeline(script, "two\"").unwrap();
         assert!(matches!(&parsed.statement, Statement::CreatePipeline(p) if p.body.steps.len() == 2));
         let again = laminar_planner::parse(&parsed.text).unwrap();
-        assert!(matches!(&again[0].statement, Statement::CreatePipeline(p) if p.body.steps.len() == 2 && p.name.value == "two\""));
+        assert!(
+            matches!(&again[0].statement, Statement::CreatePipeline(p) if p.body.steps.len() == 2 && p.name.value == "two\"")
+        );
     }
 }

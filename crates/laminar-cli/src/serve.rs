@@ -47,6 +47,9 @@ pub fn warn(settings: &ServerSettings) {
         tracing::warn!("nothing reads {name}; did you mean {near}?");
     }
     if !settings.bind.ip().is_loopback() {
-        tracing::warn!("listening on {}: whoever reaches it can run SQL, the API asks nobody who they are", settings.bind);
+        tracing::warn!(
+            "listening on {}: whoever reaches it can run SQL, the API asks nobody who they are",
+            settings.bind
+        );
     }
 }

@@ -63,9 +63,21 @@ pub const API_URL: &str = "LAMINAR_API_URL";
 pub const CRASH_AT: &str = "LAMINAR_CRASH_AT";
 
 const NAMES: &[&str] = &[
-    "LAMINAR_BIND", "LAMINAR_DATA_DIR", "LAMINAR_DATABASE_URL", "LAMINAR_STATE_URL", "LAMINAR_FILES_DIR", "LAMINAR_ALLOW_ENV",
-    "LAMINAR_PARALLELISM", "LAMINAR_CHECKPOINT_INTERVAL", "LAMINAR_CHECKPOINT_TIMEOUT", "LAMINAR_PREVIEW_TIMEOUT",
-    "LAMINAR_PREVIEW_LIMIT", SECRET_KEY, LOG, API_URL, CRASH_AT,
+    "LAMINAR_BIND",
+    "LAMINAR_DATA_DIR",
+    "LAMINAR_DATABASE_URL",
+    "LAMINAR_STATE_URL",
+    "LAMINAR_FILES_DIR",
+    "LAMINAR_ALLOW_ENV",
+    "LAMINAR_PARALLELISM",
+    "LAMINAR_CHECKPOINT_INTERVAL",
+    "LAMINAR_CHECKPOINT_TIMEOUT",
+    "LAMINAR_PREVIEW_TIMEOUT",
+    "LAMINAR_PREVIEW_LIMIT",
+    SECRET_KEY,
+    LOG,
+    API_URL,
+    CRASH_AT,
 ];
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -99,7 +111,9 @@ impl ServerSettings {
     pub fn data_dir(&self) -> anyhow::Result<PathBuf> {
         match &self.data_dir {
             Some(folder) => std::path::absolute(folder).with_context(|| format!("data folder {}", folder.display())),
-            None => Ok(dirs::data_dir().context("this user has no data folder; give one with --data-dir")?.join("laminar")),
+            None => {
+                Ok(dirs::data_dir().context("this user has no data folder; give one with --data-dir")?.join("laminar"))
+            }
         }
     }
 
@@ -152,11 +166,18 @@ pub fn without_password(url: &str) -> String {
     format!("{scheme}://{shown}{path}{query}")
 }
 
+/// What the names of all our variables begin with.
+const PREFIX: &str = "LAMINAR_";
+
 /// Variables that look like a misspelt setting, with what was probably meant. Others are not ours: a container platform
 /// adds variables of its own that begin with the service's name.
 pub fn misspelt(environment: impl Iterator<Item = String>) -> Vec<(String, &'static str)> {
-    let unknown = environment.filter(|name| name.starts_with("LAMINAR_") && !NAMES.contains(&name.as_str()));
-    unknown.filter_map(|name| nearest(&name, NAMES.iter().copied()).map(|near| (name.clone(), near))).collect()
+    // Compared without the prefix, which would make all of them look alike.
+    let tail = |name: &'static str| name.strip_prefix(PREFIX).unwrap_or(name);
+    let meant = |name: &str| nearest(name.strip_prefix(PREFIX)?, NAMES.iter().copied().map(tail));
+    let name_of = |near: &str| NAMES.iter().copied().find(|name| tail(name) == near);
+    let unknown = environment.filter(|name| !NAMES.contains(&name.as_str()));
+    unknown.filter_map(|name| meant(&name).and_then(name_of).map(|near| (name, near))).collect()
 }
 
 #[cfg(test)]
@@ -187,7 +208,10 @@ mod tests {
 
     #[test]
     fn values_are_checked() {
-        assert_eq!(parse(&["--checkpoint-interval", "200ms"]).unwrap().defaults.checkpoint_interval, Duration::from_millis(200));
+        assert_eq!(
+            parse(&["--checkpoint-interval", "200ms"]).unwrap().defaults.checkpoint_interval,
+            Duration::from_millis(200)
+        );
         for (wrong, fact) in [
             (["--checkpoint-interval", "soon"], "expected a duration"),
             (["--checkpoint-interval", "0s"], "longer than nothing"),
@@ -201,7 +225,8 @@ mod tests {
 
     #[test]
     fn the_report_has_no_secret() {
-        let settings = parse(&["--data-dir", "/d", "--database-url", "postgres://me:hunter2@db/laminar?sslkey=x"]).unwrap();
+        let settings =
+            parse(&["--data-dir", "/d", "--database-url", "postgres://me:hunter2@db/laminar?sslkey=x"]).unwrap();
         let report = settings.report(&settings.places(Path::new("/d")));
         assert!(report.contains("postgres://me:***@db/laminar?…"), "{report}");
         assert!(!report.contains("hunter2"));

@@ -15,7 +15,11 @@ use laminar_session::{Defaults, System, SystemConfig};
 use crate::settings::{self, PipelineDefaults, Places, ServerSettings};
 
 /// Opens everything and resumes the pipelines that should run. `dev_broker` is the address of the broker in this process.
-pub async fn system(settings: &ServerSettings, places: &Places, dev_broker: Option<&str>) -> anyhow::Result<Arc<System>> {
+pub async fn system(
+    settings: &ServerSettings,
+    places: &Places,
+    dev_broker: Option<&str>,
+) -> anyhow::Result<Arc<System>> {
     std::fs::create_dir_all(&places.data_dir).with_context(|| format!("data folder {}", places.data_dir.display()))?;
     let clock = Arc::new(SystemClock);
     let metastore = laminar_metastore::connect(&places.database_url, secret_key(places)?, clock.clone()).await?;
@@ -66,7 +70,8 @@ fn defaults(given: &PipelineDefaults) -> Defaults {
 fn crash_points() -> laminar_core::Result<CrashPoints> {
     let Ok(text) = std::env::var(settings::CRASH_AT) else { return Ok(CrashPoints::default()) };
     let (point, pass) = text.split_once(':').unwrap_or((&text, "1"));
-    let wrong = || Error::new(Code::InvalidOption, format!("{} is '{text}': expected point:number", settings::CRASH_AT));
+    let wrong =
+        || Error::new(Code::InvalidOption, format!("{} is '{text}': expected point:number", settings::CRASH_AT));
     CrashPoints::abort_at(point, pass.parse().map_err(|_| wrong())?)
 }
 
@@ -76,7 +81,8 @@ mod tests {
 
     #[test]
     fn our_own_settings_are_not_for_sql() {
-        let all = [("LAMINAR_SECRET_KEY", "x"), ("AWS_REGION", "eu")].map(|(n, v)| (OsString::from(n), OsString::from(v)));
+        let all =
+            [("LAMINAR_SECRET_KEY", "x"), ("AWS_REGION", "eu")].map(|(n, v)| (OsString::from(n), OsString::from(v)));
         assert_eq!(environment(all.into_iter()).into_keys().collect::<Vec<_>>(), ["AWS_REGION"]);
     }
 }

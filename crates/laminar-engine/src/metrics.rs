@@ -33,7 +33,7 @@ pub(crate) fn add(counter: &AtomicU64, n: usize) {
 /// Counters of a whole job.
 #[derive(Debug, Default)]
 pub struct JobMetrics {
-    operators: Mutex<BTreeMap<(OperatorId, u32), (Arc<OperatorMetrics>, OperatorLabels)>>,
+    operators: Mutex<BTreeMap<(OperatorId, u32), Labelled>>,
     pub checkpoints_committed: AtomicU64,
     pub checkpoints_failed: AtomicU64,
     pub last_epoch: AtomicU64,
@@ -41,6 +41,9 @@ pub struct JobMetrics {
     pub last_checkpoint_micros: AtomicU64,
     pub bad_records: AtomicU64,
 }
+
+/// An instance's counters, and what they are called.
+type Labelled = (Arc<OperatorMetrics>, OperatorLabels);
 
 #[derive(Clone, Debug)]
 struct OperatorLabels {

@@ -17,21 +17,22 @@ use super::{Format, Frame, Frames, fail_early};
 use crate::error::ApiResult;
 
 pub async fn answer(frames: Frames) -> ApiResult<Response> {
-    let chunks = fail_early(frames).await?.map(Some).chain(stream::iter([None])).scan(Writer::Unopened, |writer, frame| {
-        let chunk = match frame {
-            Some(frame) => writer.take(frame),
-            None => writer.finish(),
-        };
-        // The first error ends the body.
-        std::future::ready(match (&writer, chunk) {
-            (Writer::Broken, Ok(_)) => None,
-            (_, Ok(bytes)) => Some(Ok(bytes)),
-            (_, Err(error)) => {
-                *writer = Writer::Broken;
-                Some(Err(error))
-            }
-        })
-    });
+    let chunks =
+        fail_early(frames).await?.map(Some).chain(stream::iter([None])).scan(Writer::Unopened, |writer, frame| {
+            let chunk = match frame {
+                Some(frame) => writer.take(frame),
+                None => writer.finish(),
+            };
+            // The first error ends the body.
+            std::future::ready(match (&writer, chunk) {
+                (Writer::Broken, Ok(_)) => None,
+                (_, Ok(bytes)) => Some(Ok(bytes)),
+                (_, Err(error)) => {
+                    *writer = Writer::Broken;
+                    Some(Err(error))
+                }
+            })
+        });
     Ok(([(header::CONTENT_TYPE, Format::Arrow.media_type())], Body::from_stream(chunks)).into_response())
 }
 

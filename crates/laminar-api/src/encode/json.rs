@@ -49,7 +49,10 @@ pub async fn answer(mut frames: Frames) -> ApiResult<Response> {
     while let Some(frame) = frames.next().await {
         match frame {
             Frame::Columns { endless: true, .. } => {
-                let error = Error::new(Code::InvalidRequest, "this statement's rows have no end, so one JSON object cannot hold them");
+                let error = Error::new(
+                    Code::InvalidRequest,
+                    "this statement's rows have no end, so one JSON object cannot hold them",
+                );
                 return Err(error.with_hint("send Accept: text/event-stream or application/x-ndjson").into());
             }
             Frame::Columns { schema, .. } => statement.columns = columns(&schema),

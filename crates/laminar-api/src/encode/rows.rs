@@ -160,7 +160,11 @@ mod tests {
 
     #[test]
     fn values_keep_their_meaning() {
-        check(Arc::new(Int64Array::from(vec![Some(i64::MAX), None])), field(DataType::Int64), "[9223372036854775807] [null]");
+        check(
+            Arc::new(Int64Array::from(vec![Some(i64::MAX), None])),
+            field(DataType::Int64),
+            "[9223372036854775807] [null]",
+        );
         check(Arc::new(Float64Array::from(vec![0.1, f64::NAN])), field(DataType::Float64), "[0.1] [null]");
         check(Arc::new(BinaryArray::from_vec(vec![b"\x00\xff"])), field(DataType::Binary), "[\"00ff\"]");
         check(

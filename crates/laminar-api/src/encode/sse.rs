@@ -70,7 +70,8 @@ fn rows_events(batch: &RecordBatch) -> Result<Vec<Event>> {
         let mut out = b"{\"rows\":[".to_vec();
         write_rows(&part, Shape::Array, b',', &mut out)?;
         out.extend_from_slice(b"]}");
-        let text = String::from_utf8(out).map_err(|_| Error::internal("rows were written as something else than UTF-8"))?;
+        let text =
+            String::from_utf8(out).map_err(|_| Error::internal("rows were written as something else than UTF-8"))?;
         events.push(event("rows", text));
     }
     Ok(events)

@@ -8,7 +8,7 @@ use laminar_session::{ConnectionInfo, NewConnection, TestResult};
 use crate::App;
 use crate::error::ApiResult;
 use crate::extract::{Body, Id, Query};
-use crate::page::{Data, Done, List, PageQuery};
+use crate::page::{Data, List, Message, PageQuery};
 use crate::routes::{option_names, uninterrupted};
 
 /// All connections, oldest first.
@@ -21,7 +21,10 @@ pub async fn list(State(app): State<App>, Query(page): Query<PageQuery>) -> ApiR
 /// Creates a connection after checking its options; reaches nothing outside.
 #[utoipa::path(post, path = "/connection_profiles", tag = "connections", request_body = NewConnection,
     responses((status = 201, body = Data<ConnectionInfo>)))]
-pub async fn create(State(app): State<App>, Body(new): Body<NewConnection>) -> ApiResult<(StatusCode, Json<Data<ConnectionInfo>>)> {
+pub async fn create(
+    State(app): State<App>,
+    Body(new): Body<NewConnection>,
+) -> ApiResult<(StatusCode, Json<Data<ConnectionInfo>>)> {
     let data = uninterrupted(async move { app.system.create_connection(accepted(new)).await }).await?;
     Ok((StatusCode::CREATED, Json(Data { data })))
 }
@@ -52,11 +55,11 @@ pub async fn test(State(app): State<App>, Id(id): Id) -> ApiResult<Json<Data<Tes
 
 /// Drops a connection that no table uses.
 #[utoipa::path(delete, path = "/connection_profiles/{id}", tag = "connections", params(("id" = String, Path)),
-    responses((status = 200, body = Data<Done>)))]
-pub async fn delete(State(app): State<App>, Id(id): Id) -> ApiResult<Json<Data<Done>>> {
+    responses((status = 200, body = Data<Message>)))]
+pub async fn delete(State(app): State<App>, Id(id): Id) -> ApiResult<Json<Data<Message>>> {
     let message = format!("connection {id} is deleted");
     uninterrupted(async move { app.system.delete_connection(&id).await }).await?;
-    Ok(Json(Data { data: Done { message } }))
+    Ok(Json(Data { data: Message { message } }))
 }
 
 fn accepted(mut new: NewConnection) -> NewConnection {

@@ -6,7 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use laminar_core::{Code, Error};
-use laminar_session::{CheckpointInfo, JobErrorInfo, JobInfo, JobMetricsInfo, OperatorMetricsInfo, RestartFrom, StopKind};
+use laminar_session::{
+    CheckpointInfo, JobErrorInfo, JobInfo, JobMetricsInfo, OperatorMetricsInfo, RestartFrom, StopKind,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -156,7 +158,11 @@ pub enum Level {
 /// What went wrong in the job, newest first.
 #[utoipa::path(get, path = "/jobs/{id}/errors", tag = "jobs", params(("id" = String, Path), ErrorFilter),
     responses((status = 200, body = List<JobErrorInfo>)))]
-pub async fn errors(State(app): State<App>, Id(id): Id, Query(filter): Query<ErrorFilter>) -> ApiResult<Json<List<JobErrorInfo>>> {
+pub async fn errors(
+    State(app): State<App>,
+    Id(id): Id,
+    Query(filter): Query<ErrorFilter>,
+) -> ApiResult<Json<List<JobErrorInfo>>> {
     let level = filter.level.map(|level| match level {
         Level::Error => "error",
         Level::Warning => "warning",
@@ -172,7 +178,7 @@ pub async fn errors(State(app): State<App>, Id(id): Id, Query(filter): Query<Err
 
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Stop {
+pub struct StopJob {
     #[serde(default)]
     pub mode: StopMode,
     /// How long to wait for the end before answering; the job goes on stopping after that. 60 if absent.
@@ -186,7 +192,7 @@ pub enum StopMode {
     /// Take a checkpoint, then stop.
     #[default]
     Checkpoint,
-    /// Stop now; what came after the last checkpoint is read again at the next start.
+    /// StopJob now; what came after the last checkpoint is read again at the next start.
     Immediate,
     /// The same as `immediate`.
     Force,
@@ -202,9 +208,13 @@ pub struct Stopped {
 const STOP_WAIT_SECONDS: u64 = 60;
 
 /// Stops a job; its pipeline stays stopped until it is started.
-#[utoipa::path(post, path = "/jobs/{id}/stop", tag = "jobs", params(("id" = String, Path)), request_body = Stop,
+#[utoipa::path(post, path = "/jobs/{id}/stop", tag = "jobs", params(("id" = String, Path)), request_body = StopJob,
     responses((status = 200, body = Stopped), (status = 202, body = Stopped)))]
-pub async fn stop(State(app): State<App>, Id(id): Id, OptionalBody(stop): OptionalBody<Stop>) -> ApiResult<(StatusCode, Json<Stopped>)> {
+pub async fn stop(
+    State(app): State<App>,
+    Id(id): Id,
+    OptionalBody(stop): OptionalBody<StopJob>,
+) -> ApiResult<(StatusCode, Json<Stopped>)> {
     let how = match stop.mode {
         StopMode::Checkpoint => StopKind::Checkpoint,
         StopMode::Immediate | StopMode::Force => StopKind::Immediate,
@@ -227,7 +237,7 @@ pub async fn stop(State(app): State<App>, Id(id): Id, OptionalBody(stop): Option
 
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Restart {
+pub struct RestartJob {
     /// Go on from this checkpoint (id or epoch) of the job instead of the latest.
     #[serde(default, alias = "checkpointId")]
     pub checkpoint_id: Option<String>,
@@ -242,11 +252,17 @@ pub struct Restarted {
 }
 
 /// Restarts the job's pipeline in a new job.
-#[utoipa::path(post, path = "/jobs/{id}/restart", tag = "jobs", params(("id" = String, Path)), request_body = Restart,
+#[utoipa::path(post, path = "/jobs/{id}/restart", tag = "jobs", params(("id" = String, Path)), request_body = RestartJob,
     responses((status = 200, body = Restarted)))]
-pub async fn restart(State(app): State<App>, Id(id): Id, OptionalBody(restart): OptionalBody<Restart>) -> ApiResult<Json<Restarted>> {
+pub async fn restart(
+    State(app): State<App>,
+    Id(id): Id,
+    OptionalBody(restart): OptionalBody<RestartJob>,
+) -> ApiResult<Json<Restarted>> {
     if restart.parallelism == Some(0) {
-        return Err(Error::new(Code::InvalidRequest, "parallelism must be at least 1").with_field("parallelism").into());
+        return Err(Error::new(Code::InvalidRequest, "parallelism must be at least 1")
+            .with_field("parallelism")
+            .into());
     }
     let from = match &restart.checkpoint_id {
         None => RestartFrom::Latest,

@@ -25,14 +25,18 @@ use crate::error::ErrorBody;
 )]
 pub(crate) struct Base;
 
-/// Adds the error answer to every operation, so that no handler repeats it.
-pub(crate) fn add_errors(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+/// Adds the error answer to every operation, so that no handler repeats it, and makes their ids unique: `pipelines_list`.
+pub(crate) fn complete(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     let content = Content::new(Some(Ref::from_schema_name("ErrorBody")));
     let error = ResponseBuilder::new().description("any failure").content("application/json", content).build();
     for item in api.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             operation.responses.responses.insert("default".to_string(), error.clone().into());
+            let tag = operation.tags.iter().flatten().next();
+            if let (Some(tag), Some(id)) = (tag, &mut operation.operation_id) {
+                *id = format!("{tag}_{id}");
+            }
         }
     }
     api

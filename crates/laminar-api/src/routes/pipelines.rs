@@ -1,11 +1,16 @@
 //! `/pipelines`: definitions of what runs, and whether it should. Ids and names are equal in paths.
 
+use arrow::array::RecordBatch;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use laminar_core::{Code, Error};
-use laminar_session::{JobInfo, NewPipeline, PipelineInfo, PipelinePatch, RestartFrom, StopKind, ValidateResult};
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
+use laminar_core::{Code, Error, Result};
+use laminar_session::{
+    JobInfo, NewPipeline, Outcome, PipelineInfo, PipelinePatch, RestartFrom, StopKind, ValidateResult,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::App;
 use crate::error::ApiResult;
 use crate::extract::{Body, Id, OptionalBody, Query};
-use crate::page::{Done, List, PageQuery};
+use crate::page::{List, Message, PageQuery};
 use crate::routes::sql::answer_outcome;
 use crate::routes::{SCAN_LIMIT, uninterrupted};
 
@@ -50,7 +55,10 @@ pub async fn list(State(app): State<App>, Query(filter): Query<Filter>) -> ApiRe
 /// Creates a pipeline and starts it. If it cannot start, it is not created.
 #[utoipa::path(post, path = "/pipelines", tag = "pipelines", request_body = NewPipeline,
     responses((status = 201, body = PipelineInfo)))]
-pub async fn create(State(app): State<App>, Body(new): Body<NewPipeline>) -> ApiResult<(StatusCode, Json<PipelineInfo>)> {
+pub async fn create(
+    State(app): State<App>,
+    Body(new): Body<NewPipeline>,
+) -> ApiResult<(StatusCode, Json<PipelineInfo>)> {
     let pipeline = uninterrupted(async move { app.system.create_pipeline(new).await }).await?;
     Ok((StatusCode::CREATED, Json(pipeline)))
 }
@@ -65,17 +73,21 @@ pub async fn get(State(app): State<App>, Id(id): Id) -> ApiResult<Json<PipelineI
 /// Stops or starts a pipeline, or changes its parallelism or checkpoint interval.
 #[utoipa::path(patch, path = "/pipelines/{id}", tag = "pipelines", params(("id" = String, Path)),
     request_body = PipelinePatch, responses((status = 200, body = PipelineInfo)))]
-pub async fn patch(State(app): State<App>, Id(id): Id, Body(patch): Body<PipelinePatch>) -> ApiResult<Json<PipelineInfo>> {
+pub async fn patch(
+    State(app): State<App>,
+    Id(id): Id,
+    Body(patch): Body<PipelinePatch>,
+) -> ApiResult<Json<PipelineInfo>> {
     Ok(Json(uninterrupted(async move { app.system.patch_pipeline(&id, patch).await }).await?))
 }
 
 /// Stops a pipeline and drops it with its jobs and checkpoints.
 #[utoipa::path(delete, path = "/pipelines/{id}", tag = "pipelines", params(("id" = String, Path)),
-    responses((status = 200, body = Done)))]
-pub async fn delete(State(app): State<App>, Id(id): Id) -> ApiResult<Json<Done>> {
+    responses((status = 200, body = Message)))]
+pub async fn delete(State(app): State<App>, Id(id): Id) -> ApiResult<Json<Message>> {
     let message = format!("pipeline {id} is deleted");
     uninterrupted(async move { app.system.delete_pipeline(&id).await }).await?;
-    Ok(Json(Done { message }))
+    Ok(Json(Message { message }))
 }
 
 /// A job that was started.
@@ -96,7 +108,7 @@ pub async fn start(State(app): State<App>, Id(id): Id) -> ApiResult<Json<Started
 
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Restart {
+pub struct RestartPipeline {
     /// Stop at once instead of with a checkpoint: what came after the last one is read again.
     #[serde(default)]
     pub force: bool,
@@ -110,8 +122,12 @@ pub struct Restart {
 
 /// Stops a pipeline if it runs, and starts it again.
 #[utoipa::path(post, path = "/pipelines/{id}/restart", tag = "pipelines", params(("id" = String, Path)),
-    request_body = Restart, responses((status = 200, body = Started)))]
-pub async fn restart(State(app): State<App>, Id(id): Id, OptionalBody(restart): OptionalBody<Restart>) -> ApiResult<Json<Started>> {
+    request_body = RestartPipeline, responses((status = 200, body = Started)))]
+pub async fn restart(
+    State(app): State<App>,
+    Id(id): Id,
+    OptionalBody(restart): OptionalBody<RestartPipeline>,
+) -> ApiResult<Json<Started>> {
     let from = match (restart.from_checkpoint, restart.ignore_state) {
         (Some(_), true) => {
             let error = Error::new(Code::ConflictingOptions, "from_checkpoint and ignore_state exclude each other");
@@ -158,6 +174,9 @@ pub struct Preview {
     /// User-defined functions: refused while not empty.
     #[serde(default)]
     pub udfs: Vec<Value>,
+    /// Stop after this many rows.
+    #[serde(default)]
+    pub limit: Option<usize>,
     /// Whether to write to the sinks too: refused when true.
     #[serde(default, alias = "enableSinks")]
     pub enable_sinks: bool,
@@ -173,8 +192,22 @@ pub async fn preview(State(app): State<App>, headers: HeaderMap, Body(request): 
         let error = Error::new(Code::NotSupported, "a preview writes nothing").with_field("enable_sinks");
         return Err(error.with_hint("create a pipeline to write to its sinks").into());
     }
-    let outcome = app.system.preview(&request.query).await?;
+    let mut outcome = app.system.preview(&request.query).await?;
+    if let (Some(limit), Outcome::Rows { rows, .. }) = (request.limit, &mut outcome) {
+        *rows = at_most(limit, std::mem::replace(rows, stream::empty().boxed()));
+    }
     answer_outcome(&app, &headers, outcome).await
+}
+
+/// The first `limit` rows; nothing is read after them.
+fn at_most(limit: usize, rows: BoxStream<'static, Result<RecordBatch>>) -> BoxStream<'static, Result<RecordBatch>> {
+    let cut = stream::unfold((limit, rows), |(left, mut rows)| async move {
+        let batch = if left == 0 { None } else { rows.next().await }?;
+        let batch = batch.map(|batch| batch.slice(0, batch.num_rows().min(left)));
+        let taken = batch.as_ref().map_or(0, RecordBatch::num_rows);
+        Some((batch, (left - taken, rows)))
+    });
+    cut.boxed()
 }
 
 fn refuse_udfs(udfs: &[Value]) -> ApiResult<()> {
@@ -217,7 +250,9 @@ mod tests {
 
     #[test]
     fn patterns() {
-        for (pattern, name) in [("orders", "Orders"), ("ord*", "orders"), ("*ers", "orders"), ("o*d*s", "orders"), ("*", "")] {
+        for (pattern, name) in
+            [("orders", "Orders"), ("ord*", "orders"), ("*ers", "orders"), ("o*d*s", "orders"), ("*", "")]
+        {
             assert!(matches(pattern, name), "{pattern} {name}");
         }
         for (pattern, name) in [("order", "orders"), ("*x*", "orders"), ("ab*ba", "aba"), ("a*b*c", "acb")] {

@@ -46,7 +46,10 @@ pub async fn run(State(app): State<App>, headers: HeaderMap, Body(request): Body
         return Err(Error::new(Code::InvalidRequest, "there is no statement in the query").with_field("query").into());
     }
     if format == Format::Arrow && parsed.len() > 1 {
-        let error = Error::new(Code::InvalidRequest, format!("an Arrow stream holds the rows of one statement, not of {}", parsed.len()));
+        let error = Error::new(
+            Code::InvalidRequest,
+            format!("an Arrow stream holds the rows of one statement, not of {}", parsed.len()),
+        );
         return Err(ApiError::http(StatusCode::NOT_ACCEPTABLE, error.with_hint("send the statements one by one")));
     }
     let frames = script::run(&app.system, settings(request.settings)?, parsed, app.stopping.clone());
@@ -75,7 +78,8 @@ fn settings(given: BTreeMap<String, Value>) -> ApiResult<Vec<Setting>> {
             Value::String(text) => text,
             Value::Number(_) | Value::Bool(_) => value.to_string(),
             _ => {
-                let error = Error::new(Code::InvalidRequest, format!("setting {name} must be a text, a number or a boolean"));
+                let error =
+                    Error::new(Code::InvalidRequest, format!("setting {name} must be a text, a number or a boolean"));
                 return Err(error.with_field(format!("settings.{name}")).into());
             }
         };

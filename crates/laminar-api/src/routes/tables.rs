@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 use crate::App;
 use crate::error::ApiResult;
 use crate::extract::{Body, Id, Query};
-use crate::page::{Data, Done, List, PageQuery};
+use crate::page::{Data, List, Message, PageQuery};
 use crate::routes::{option_names, uninterrupted};
 
 #[derive(Deserialize, IntoParams)]
@@ -61,7 +61,10 @@ pub async fn list(State(app): State<App>, Query(filter): Query<Filter>) -> ApiRe
 /// Creates a table after checking its options and that what they name is there.
 #[utoipa::path(post, path = "/connection_tables", tag = "tables", request_body = NewTable,
     responses((status = 201, body = Data<TableInfo>)))]
-pub async fn create(State(app): State<App>, Body(new): Body<NewTable>) -> ApiResult<(StatusCode, Json<Data<TableInfo>>)> {
+pub async fn create(
+    State(app): State<App>,
+    Body(new): Body<NewTable>,
+) -> ApiResult<(StatusCode, Json<Data<TableInfo>>)> {
     let data = uninterrupted(async move { app.system.create_table(accepted(new)).await }).await?;
     Ok((StatusCode::CREATED, Json(Data { data })))
 }
@@ -84,11 +87,11 @@ pub async fn get(State(app): State<App>, Id(id): Id) -> ApiResult<Json<Data<Tabl
 
 /// Drops a table that no pipeline or view uses.
 #[utoipa::path(delete, path = "/connection_tables/{id}", tag = "tables", params(("id" = String, Path)),
-    responses((status = 200, body = Data<Done>)))]
-pub async fn delete(State(app): State<App>, Id(id): Id) -> ApiResult<Json<Data<Done>>> {
+    responses((status = 200, body = Data<Message>)))]
+pub async fn delete(State(app): State<App>, Id(id): Id) -> ApiResult<Json<Data<Message>>> {
     let message = format!("table {id} is deleted");
     uninterrupted(async move { app.system.delete_table(&id).await }).await?;
-    Ok(Json(Data { data: Done { message } }))
+    Ok(Json(Data { data: Message { message } }))
 }
 
 fn accepted(mut new: NewTable) -> NewTable {

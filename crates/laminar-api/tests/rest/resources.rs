@@ -1,8 +1,8 @@
 //! The REST API as a client sees it: a real server on a free port, SQLite in memory, generators as inputs.
 
+use crate::support::Server;
 use reqwest::Method;
 use serde_json::{Value, json};
-use crate::support::Server;
 
 #[tokio::test]
 async fn ping_and_description() {
@@ -65,7 +65,8 @@ async fn sql_as_lines_events_and_arrow() {
 #[tokio::test]
 async fn an_error_in_events_is_the_last_one() {
     let server = Server::start().await;
-    let events = server.accept("text/event-stream", &json!({"query": "SELECT 1; SELECT nope"})).await.text().await.unwrap();
+    let events =
+        server.accept("text/event-stream", &json!({"query": "SELECT 1; SELECT nope"})).await.text().await.unwrap();
     let last = events.lines().filter_map(|line| line.strip_prefix("event: ")).next_back();
     assert_eq!(last, Some("error"), "{events}");
     assert!(events.contains("\"code\":\"unknown_column\"") && events.contains("\"line\":1"), "{events}");
@@ -89,12 +90,14 @@ async fn a_pipeline_from_creation_to_deletion() {
     let by_id = server.get(&format!("/pipelines/{id}")).await.1;
     assert_eq!(by_id["name"], server.get("/pipelines/evens").await.1["name"]);
 
-    let job = server.until("/pipelines/evens/jobs", |jobs| jobs["data"][0]["state"] == "Running").await["data"][0].clone();
+    let job =
+        server.until("/pipelines/evens/jobs", |jobs| jobs["data"][0]["state"] == "Running").await["data"][0].clone();
     let job = job["id"].as_str().unwrap().to_string();
     let metrics = server.until(&format!("/jobs/{job}/metrics"), |m| m["records_in"].as_u64() > Some(100)).await;
     let operator = metrics["operators"][0]["operator_id"].as_str().unwrap();
     assert_eq!(server.get(&format!("/jobs/{job}/operators/{operator}/metrics")).await.1["operator_id"], operator);
-    let checkpoints = server.until(&format!("/jobs/{job}/checkpoints?completed=true"), |c| c["data"][0]["epoch"].is_u64()).await;
+    let checkpoints =
+        server.until(&format!("/jobs/{job}/checkpoints?completed=true"), |c| c["data"][0]["epoch"].is_u64()).await;
     let epoch = checkpoints["data"][0]["epoch"].as_u64().unwrap();
     assert_eq!(server.get(&format!("/jobs/{job}/checkpoints/{epoch}")).await.1["state"], "completed");
     assert_eq!(server.get(&format!("/jobs/{job}/errors")).await, (200, json!({"data": [], "has_more": false})));
@@ -158,7 +161,8 @@ async fn connections_and_tables_as_resources() {
     assert_eq!(status, 201, "{created}");
     assert_eq!(created["data"]["schema"]["fields"][0]["data_type"], "BIGINT UNSIGNED");
     assert_eq!(server.get("/connection_tables?type=sink").await.1["data"], json!([]));
-    let (_, preview) = server.post("/pipelines/preview", &json!({"query": "SELECT counter FROM ticks LIMIT 3"})).await;
+    let (_, preview) =
+        server.post("/pipelines/preview", &json!({"query": "SELECT counter FROM ticks", "limit": 3})).await;
     assert_eq!(preview["rows"].as_array().map(Vec::len), Some(3), "{preview}");
 }
 

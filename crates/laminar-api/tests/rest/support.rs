@@ -29,7 +29,8 @@ impl Server {
     pub async fn start() -> Self {
         let state = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock);
-        let metastore = laminar_metastore::connect("sqlite::memory:", SecretKey::random().unwrap(), clock.clone()).await.unwrap();
+        let metastore =
+            laminar_metastore::connect("sqlite::memory:", SecretKey::random().unwrap(), clock.clone()).await.unwrap();
         let config = SystemConfig {
             metastore,
             state_url: state.path().display().to_string(),

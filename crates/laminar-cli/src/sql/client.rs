@@ -102,7 +102,9 @@ impl Client {
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(body) => Err(ClientError::Server(Box::new(body.error))),
-            Err(_) => Err(ClientError::Unreachable(format!("{} answered {status}, and not as Laminar does", self.url()))),
+            Err(_) => {
+                Err(ClientError::Unreachable(format!("{} answered {status}, and not as Laminar does", self.url())))
+            }
         }
     }
 }

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use reedline::{
-    FileBackedHistory, History, HistoryItem, HistoryItemId, HistorySessionId, Result, SearchQuery,
-};
+use reedline::{FileBackedHistory, History, HistoryItem, HistoryItemId, HistorySessionId, Result, SearchQuery};
 
 const LINES: usize = 2_000;
 
@@ -26,7 +24,8 @@ pub fn path() -> Option<PathBuf> {
 fn is_secret(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     let words: Vec<&str> = line.split_whitespace().collect();
-    words.windows(2).any(|pair| pair == ["create", "secret"] || pair == ["replace", "secret"]) || line.contains("password")
+    words.windows(2).any(|pair| pair == ["create", "secret"] || pair == ["replace", "secret"])
+        || line.contains("password")
 }
 
 impl History for QuietHistory {
@@ -68,7 +67,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("history");
         let mut history = QuietHistory::open(file.clone()).unwrap();
-        for line in ["SELECT 1;", "create  secret k AS 'hunter2';", "CREATE CONNECTION c TO kafka ('sasl.password' = 'hunter2');"] {
+        for line in [
+            "SELECT 1;",
+            "create  secret k AS 'hunter2';",
+            "CREATE CONNECTION c TO kafka ('sasl.password' = 'hunter2');",
+        ] {
             history.save(HistoryItem::from_command_line(line)).unwrap();
         }
         history.sync().unwrap();

@@ -18,8 +18,8 @@ use laminar_api::encode::Setting;
 
 use crate::diagnostic::{self, Source};
 use crate::{Exit, settings};
-use client::{Client, ClientError};
 pub use client::Piece;
+use client::{Client, ClientError};
 pub use render::{Output, Printer};
 
 #[derive(clap::Args, Debug)]
@@ -49,7 +49,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         Ok(client) => client,
         Err(error) => return Ok(told(&error, None)),
     };
-    let mut console = Console::new(client, Printer::new(args.output, args.expanded, std::io::stdout(), std::io::stderr()), args.timing);
+    let mut console = Console::new(
+        client,
+        Printer::new(args.output, args.expanded, std::io::stdout(), std::io::stderr()),
+        args.timing,
+    );
     if !args.command.is_empty() {
         for command in &args.command {
             let exit = console.run(Source { name: None, text: command }).await?;

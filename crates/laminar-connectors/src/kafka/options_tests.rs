@@ -1,3 +1,5 @@
+//! Options of Kafka connections and tables: what is understood, and how each mistake is told.
+
 use laminar_core::Location;
 
 use super::*;

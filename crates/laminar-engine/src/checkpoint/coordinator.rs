@@ -13,7 +13,7 @@ use laminar_core::sink::{Committer, Marker, SourceProgress};
 use laminar_core::source::ConsumerGroup;
 use laminar_core::time::SharedClock;
 use laminar_core::{Barrier, Code, Epoch, Error, JobId, OperatorId, PipelineId, Position, Result, SplitId, TaskId};
-use laminar_state::{Manifest, OperatorState, PipelineStore, Publish, SourcePositions};
+use laminar_state::{Manifest, PipelineStore, Publish, SourcePositions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -267,7 +267,7 @@ impl Coordinator {
             let epoch = manifest.epoch;
             let mut uploads = Vec::new();
             for (operator, snapshot) in snapshots {
-                let files = &mut state.entry(operator.clone()).or_insert_with(OperatorState::default).files;
+                let files = &mut state.entry(operator.clone()).or_default().files;
                 snapshot.remove.iter().for_each(|name| drop(files.remove(name)));
                 uploads.extend(snapshot.add.into_iter().map(|file| (operator.clone(), file)));
             }

@@ -34,6 +34,8 @@ struct InputState {
     closed: bool,
 }
 
+// One value on the stack, never stored: its size is no matter.
+#[allow(clippy::large_enum_variant)]
 enum Next {
     From(usize, Option<Envelope>),
     Released,

@@ -60,9 +60,12 @@ async fn what_is_written_is_read() {
     assert_eq!(store.read_state(&file).await.unwrap(), [rows(&[1, 2]), rows(&[3])]);
 }
 
+/// What is left of a file's bytes; `None`: not even the file.
+type Damage = fn(&[u8]) -> Option<Vec<u8>>;
+
 #[tokio::test]
 async fn every_kind_of_damage_is_noticed() {
-    let damages: [fn(&[u8]) -> Option<Vec<u8>>; 5] = [
+    let damages: [Damage; 5] = [
         |_| None,                                                                                         // missing
         |_| Some(vec![]),                                                                                 // emptied
         |b| Some(b[..b.len() / 2].to_vec()),                                                              // truncated

@@ -15,7 +15,7 @@ WITH (
 CREATE TABLE orders_out (id BIGINT, customer TEXT, item TEXT, quantity INT, price DOUBLE, placed_at TIMESTAMP)
 WITH (connector = 'broker', topic = 'orders', type = 'sink', format = 'json', key_field = 'customer');
 
-CREATE PIPELINE make_orders WITH (checkpoint_interval = '500ms', delivery = 'at_least_once') AS
+CREATE PIPELINE make_orders WITH (checkpoint_interval = '500ms') AS
 INSERT INTO orders_out SELECT * FROM made_up_orders;
 
 -- 2. The topic `orders` in; each row knows its partition and offset.
@@ -29,7 +29,7 @@ WITH (connector = 'broker', topic = 'orders', type = 'source', format = 'json', 
 CREATE TABLE big_orders_out (id BIGINT, customer TEXT, what TEXT, total DOUBLE, source_partition INT, source_offset BIGINT)
 WITH (connector = 'broker', topic = 'big-orders', type = 'sink', format = 'json', key_field = 'customer');
 
-CREATE PIPELINE find_big_orders WITH (checkpoint_interval = '500ms', delivery = 'at_least_once') AS
+CREATE PIPELINE find_big_orders WITH (checkpoint_interval = '500ms') AS
 INSERT INTO big_orders_out
 SELECT id, upper(customer), quantity || ' x ' || item, round(quantity * price * 1.19, 2), _kafka_partition, _kafka_offset
 FROM orders

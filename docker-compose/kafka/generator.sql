@@ -13,5 +13,5 @@ CREATE TABLE test_input (
     amount DOUBLE
 ) WITH (connector = 'broker', topic = 'test-input', type = 'sink', format = 'json', key_field = 'id');
 
-CREATE PIPELINE generator AS
+CREATE PIPELINE generator WITH (checkpoint_interval = '1s') AS
 INSERT INTO test_input SELECT id, name, amount FROM generated;

@@ -14,7 +14,10 @@ class Broker:
 
     def create_topic(self, prefix, partitions=4):
         """A topic of its own for this test; answers its name."""
-        name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+        return self.create(f"{prefix}-{uuid.uuid4().hex[:8]}", partitions)
+
+    def create(self, name, partitions=4):
+        """The topic of this name; answers it."""
         for future in self.admin.create_topics([NewTopic(name, partitions, 1)]).values():
             future.result(30)
         while len(self.partitions(name)) < partitions:  # the broker tells of it a moment later
@@ -39,15 +42,19 @@ class Broker:
         consumer.assign([TopicPartition(topic, p, 0) for p in self.partitions(topic)])
         return consumer
 
-    def group_offsets(self, group, topic, partitions=4):
-        """Committed group offsets by partition: what every Kafka tool shows as the pipeline's progress."""
-        settings = {"bootstrap.servers": self.address, "group.id": group, "enable.auto.commit": False}
-        consumer = Consumer(settings)
-        try:
-            answer = consumer.committed([TopicPartition(topic, p) for p in range(partitions)], timeout=30)
-            return {part.partition: part.offset for part in answer}
-        finally:
-            consumer.close()
+    def group_offsets(self, group, topic):
+        """Committed offset of each partition: what every Kafka tool shows as the group's progress."""
+        consumer = self.consumer({"group.id": group}, topic)
+        answer = consumer.committed([TopicPartition(topic, p) for p in self.partitions(topic)], timeout=30)
+        consumer.close()
+        return {part.partition: part.offset for part in answer}
+
+    def ends(self, topic):
+        """Of each partition, the offset after its last record (transaction markers come after it, and do not count)."""
+        last = {}
+        for partition, offset in self.reader(topic, lambda m: (m.partition(), m.offset())).drain():
+            last[partition] = offset + 1
+        return last
 
 
 class CommittedReader:

@@ -90,25 +90,28 @@ class Server(Process):
         def ready():
             assert self.alive(), f"the server ended with {self.child.returncode}\n{self.tail()}"
             try:
-                return self.get("/api/v1/ping") is not None
+                return ask(self.port, "/api/v1/ping") is not None
             except OSError:
                 return False
 
         wait_until(ready, seconds, f"the server\n{self.tail()}")
         return self
 
-    def get(self, path):
-        return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}"))
-
     def sql(self, text):
-        body = json.dumps({"query": text}).encode()
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.port}/api/v1/sql", body, headers))
+        return ask_sql(self.port, text)
 
-    @staticmethod
-    def _ask(request):
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise AssertionError(f"{error.code} {error.read().decode()}") from None
+
+def ask_sql(port, text):
+    """Runs the statements; the answer of the last one. An error answer fails with its text."""
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    return ask(port, "/api/v1/sql", json.dumps({"query": text}).encode(), headers)
+
+
+def ask(port, path, body=None, headers=None):
+    """One request to the API; its JSON answer. OSError while nobody listens."""
+    try:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers or {})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{error.code} {error.read().decode()}") from None

@@ -19,5 +19,9 @@ def test_every_row_once_in_order_with_its_metadata(database, parallelism, broker
     server.stop()  # a stop with a checkpoint, and a restart from it, in the middle
     server = doubler.server().wait_until_ready()
     verdict = doubler.finish(server)
-    say(f"{database}, parallelism {parallelism}: {verdict}")
+    [pipeline] = server.sql("SELECT id FROM system.pipelines")["rows"][0]
     assert server.stop() == 0
+    committed = broker.group_offsets(f"laminar-{pipeline}", doubler.source)
+    for partition, offset in broker.ends(doubler.source).items():
+        assert committed[partition] >= offset, f"Kafka's tools see a lag: {committed} of {broker.ends(doubler.source)}"
+    say(f"{database}, parallelism {parallelism}: {verdict}, group offsets at the end")

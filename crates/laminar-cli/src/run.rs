@@ -47,7 +47,8 @@ pub struct Args {
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    logging::start(Some("warn"))?;
+    // What becomes of the pipelines is told below, once.
+    logging::start(Some("warn,laminar_controller=off"))?;
     let (name, text) = read(&args.file)?;
     let source = Source { name: Some(&name), text: &text };
     let script = laminar_planner::parse(&text).map_err(|error| ShownError(diagnostic::render(&error, Some(source))))?;
@@ -127,7 +128,7 @@ fn claim(folder: &Path, text: &str) -> anyhow::Result<bool> {
         None => {}
     }
     if begun.is_some() {
-        for made in ["laminar.db", "laminar.db-wal", "laminar.db-shm", "secret.key"] {
+        for made in ["laminar.db", "laminar.db-wal", "laminar.db-shm", "laminar.db.lock", "secret.key"] {
             removed(std::fs::remove_file(folder.join(made)))?;
         }
         removed(std::fs::remove_dir_all(folder.join("checkpoints")))?;
@@ -255,6 +256,9 @@ async fn watch(system: &Arc<System>) -> anyhow::Result<Exit> {
     loop {
         let pipelines = system.pipelines().await?;
         for pipeline in &pipelines {
+            if ["created", "scheduling"].contains(&pipeline.state.as_str()) {
+                continue;
+            }
             if told.insert(pipeline.name.clone(), pipeline.state.clone()).as_ref() != Some(&pipeline.state) {
                 tell(system, pipeline).await?;
             }

@@ -172,12 +172,17 @@ const PREFIX: &str = "LAMINAR_";
 /// Variables that look like a misspelt setting, with what was probably meant. Others are not ours: a container platform
 /// adds variables of its own that begin with the service's name.
 pub fn misspelt(environment: impl Iterator<Item = String>) -> Vec<(String, &'static str)> {
-    // Compared without the prefix, which would make all of them look alike.
-    let tail = |name: &'static str| name.strip_prefix(PREFIX).unwrap_or(name);
-    let meant = |name: &str| nearest(name.strip_prefix(PREFIX)?, NAMES.iter().copied().map(tail));
-    let name_of = |near: &str| NAMES.iter().copied().find(|name| tail(name) == near);
-    let unknown = environment.filter(|name| !NAMES.contains(&name.as_str()));
-    unknown.filter_map(|name| meant(&name).and_then(name_of).map(|near| (name, near))).collect()
+    let ours = |name: &String| name.starts_with(PREFIX) && !NAMES.contains(&name.as_str());
+    environment.filter(ours).filter_map(|name| nearest_setting(&name).map(|near| (name.clone(), near))).collect()
+}
+
+const PREFIX: &str = "LAMINAR_";
+
+/// The prefix that all share says nothing about likeness.
+fn nearest_setting(name: &str) -> Option<&'static str> {
+    let short = |name: &'static str| name.strip_prefix(PREFIX).unwrap_or(name);
+    let near = nearest(name.strip_prefix(PREFIX)?, NAMES.iter().copied().map(short))?;
+    NAMES.iter().copied().find(|name| short(name) == near)
 }
 
 #[cfg(test)]
@@ -241,7 +246,8 @@ mod tests {
 
     #[test]
     fn misspelt_variables_are_found() {
-        let environment = ["LAMINAR_DATABSE_URL", "LAMINAR_BIND", "LAMINAR_SERVICE_HOST", "HOME"].map(String::from);
+        let environment =
+            ["LAMINAR_DATABSE_URL", "LAMINAR_BIND", "LAMINAR_SERVICE_HOST", "LAMINAR_PARTS", "HOME"].map(String::from);
         assert_eq!(misspelt(environment.into_iter()), [("LAMINAR_DATABSE_URL".to_string(), "LAMINAR_DATABASE_URL")]);
     }
 }

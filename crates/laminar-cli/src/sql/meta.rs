@@ -32,6 +32,11 @@ pub const HELP: &str = r"
   SUBSCRIBE TO a_pipeline; follows its rows. EXPLAIN statement; shows what would run.
 ";
 
+/// What can stand after FROM.
+const RELATIONS: &str = "SELECT name, 'table' AS kind, connector AS detail FROM system.tables \
+     UNION ALL SELECT name, 'view', '' FROM system.views \
+     UNION ALL SELECT name, 'pipeline', state FROM system.pipelines ORDER BY name;";
+
 pub fn parse(line: &str) -> Meta {
     let line = line.trim().trim_end_matches(';').trim_end();
     let (command, argument) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -44,7 +49,7 @@ pub fn parse(line: &str) -> Meta {
         ("\\timing", "") => Meta::Timing,
         ("\\conninfo", "") => Meta::ConnectionInfo,
         ("\\i", file) if !file.is_empty() => Meta::Include(file.to_string()),
-        ("\\d", "") => Meta::Sql("SHOW TABLES; SHOW VIEWS; SHOW PIPELINES;".to_string()),
+        ("\\d", "") => Meta::Sql(RELATIONS.to_string()),
         ("\\d", name) => Meta::Sql(format!("DESCRIBE {name};")),
         ("\\dt", "") => show("TABLES"),
         ("\\dv", "") => show("VIEWS"),

@@ -127,7 +127,11 @@ impl Console {
         loop {
             let piece = tokio::select! {
                 piece = answer.next() => piece?,
-                _ = &mut interrupt => return Ok(if endless { Exit::Done } else { Exit::Failed }),
+                _ = &mut interrupt => {
+                    // Below the terminal's own `^C`.
+                    eprintln!();
+                    return Ok(if endless { Exit::Done } else { Exit::Failed });
+                }
             };
             let Some(piece) = piece else { return Ok(Exit::Done) };
             match &piece {

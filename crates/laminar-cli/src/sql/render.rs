@@ -60,7 +60,8 @@ impl<O: Write, E: Write> Printer<O, E> {
     pub fn piece(&mut self, piece: Piece) -> io::Result<()> {
         match piece {
             Piece::Columns { columns, endless } => {
-                let widths = vec![0; columns.len()];
+                let usual = |column: &ColumnInfo| if endless { usual_width(&column.data_type) } else { 0 };
+                let widths = columns.iter().map(usual).collect();
                 self.answer = Some(Answer { columns, endless, held: Vec::new(), written: 0, widths });
                 self.begin()
             }
@@ -153,7 +154,9 @@ impl<O: Write, E: Write> Printer<O, E> {
             return Ok(());
         }
         let mut table = table(answer, rows);
-        answer.widths = table.column_max_content_widths();
+        for (width, content) in answer.widths.iter_mut().zip(table.column_max_content_widths()) {
+            *width = content.max(*width);
+        }
         // The header is one line and the line below it another; a later part of the same answer has them already.
         let skip = if answer.written == 0 { 0 } else { 2 };
         table.set_content_arrangement(ContentArrangement::Disabled);
@@ -198,6 +201,16 @@ fn table(answer: &Answer, rows: &[Row]) -> Table {
         column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width.saturating_add(2))));
     }
     table
+}
+
+/// Room for what may come, where later rows cannot be waited for.
+fn usual_width(data_type: &str) -> u16 {
+    match data_type {
+        "TIMESTAMP" => 26,
+        "BOOLEAN" => 5,
+        number if is_number(number) => 8,
+        _ => 12,
+    }
 }
 
 fn is_number(data_type: &str) -> bool {

@@ -59,7 +59,7 @@ cat "$folder/rows"
 
 echo
 bold "What the pipelines have done:"
-ask -c "SELECT pipeline_name, kind, records_in, records_out, errors FROM system.metrics ORDER BY pipeline_name, operator_id"
+ask -c "SELECT pipeline_name, kind, records_in, errors FROM system.metrics ORDER BY pipeline_name, operator_id DESC"
 
 echo
 positions="SELECT pipeline_name, epoch, state, detail FROM system.checkpoints WHERE pipeline_name = 'find_big_orders' ORDER BY epoch DESC LIMIT 1"
@@ -80,9 +80,11 @@ TEXT
 
 if [ ! -t 1 ] || [ -n "${CI:-}" ]; then exit 0; fi
 echo
-bold "Big orders as they come; Ctrl-C ends everything and leaves nothing behind:"
+bold "It goes on; Ctrl-C ends everything and leaves nothing behind:"
+counts="SELECT pipeline_name, max(CASE kind WHEN 'source' THEN records_in END) AS rows_read,
+  max(CASE kind WHEN 'sink' THEN records_in END) AS rows_written FROM system.metrics GROUP BY pipeline_name ORDER BY 1"
 while kill -0 "$server" 2>/dev/null; do
-  ask -c "SELECT pipeline_name, sum(records_in) AS records_in, sum(records_out) AS records_out FROM system.metrics GROUP BY pipeline_name ORDER BY pipeline_name"
+  ask -c "$counts"
   sleep 2
 done
 die "the server ended: $(tail -n 5 "$folder/log")"

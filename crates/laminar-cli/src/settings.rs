@@ -166,9 +166,6 @@ pub fn without_password(url: &str) -> String {
     format!("{scheme}://{shown}{path}{query}")
 }
 
-/// What the names of all our variables begin with.
-const PREFIX: &str = "LAMINAR_";
-
 /// Variables that look like a misspelt setting, with what was probably meant. Others are not ours: a container platform
 /// adds variables of its own that begin with the service's name.
 pub fn misspelt(environment: impl Iterator<Item = String>) -> Vec<(String, &'static str)> {
@@ -176,6 +173,7 @@ pub fn misspelt(environment: impl Iterator<Item = String>) -> Vec<(String, &'sta
     environment.filter(ours).filter_map(|name| nearest_setting(&name).map(|near| (name.clone(), near))).collect()
 }
 
+/// What the names of all our variables begin with.
 const PREFIX: &str = "LAMINAR_";
 
 /// The prefix that all share says nothing about likeness.

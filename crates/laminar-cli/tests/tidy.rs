@@ -129,7 +129,7 @@ fn every_source_file_says_what_it_is_and_is_short() {
     let mut findings = Vec::new();
     for package in &metadata.packages {
         let folder = package.manifest_path.parent().expect("a manifest is in a folder");
-        for file in rust_files(folder.as_std_path()) {
+        for file in files(folder.as_std_path(), "rs") {
             let text = std::fs::read_to_string(&file).expect("a readable file");
             let name = file.strip_prefix(metadata.workspace_root.as_std_path()).unwrap_or(&file).display();
             if !text.starts_with("//! ") {
@@ -144,16 +144,35 @@ fn every_source_file_says_what_it_is_and_is_short() {
     check(findings);
 }
 
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let root = metadata().workspace_root.into_std_path_buf();
+    let pages = ["docs", "docker-compose"].iter().flat_map(|folder| files(&root.join(folder), "md"));
+    let mut findings = Vec::new();
+    for page in pages.chain([root.join("README.md"), root.join("CHANGELOG.md")]) {
+        let text = std::fs::read_to_string(&page).expect("a readable page");
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+        for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
+            let path = target.split('#').next().unwrap_or(target);
+            if !page.parent().is_some_and(|folder| folder.join(path).exists()) {
+                findings.push(format!("{}: {target} is not there", page.display()));
+            }
+        }
+    }
+    check(findings);
+}
+
+/// All files below `folder` with this extension, sorted.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a readable folder") {
         let path = entry.expect("a readable entry").path();
         if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|e| e == extension) {
+            found.push(path);
         }
     }
-    files.sort();
-    files
+    found.sort();
+    found
 }

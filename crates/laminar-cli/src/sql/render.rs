@@ -305,11 +305,12 @@ mod tests {
 
     #[test]
     fn rows_without_an_end_keep_their_columns() {
+        // Later rows may be wider than the first ones, so each type has a width from the start.
         let expected = "
- id | name | at
-----+------+------
-  1 | Ann  | NULL
- 22 | B    | NULL
+       id | name         | at
+----------+--------------+----------------------------
+        1 | Ann          | NULL
+       22 | B            | NULL
 (2 rows)
 ";
         let printed = print(Output::Table, false, true, &[r#"[[1,"Ann",null]]"#, r#"[[22,"B",null]]"#]);

@@ -59,6 +59,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.is_empty() {
         return Err(ApiError::invalid_request("the body is empty; a JSON object is expected"));
     }
+    // serde would take an array for the fields in their order, too.
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+        return Err(ApiError::invalid_request("the body is an array; a JSON object is expected"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| body_error(&error))?;
     json.end().map_err(|error| ApiError::invalid_request(format!("the body is not JSON: {error}")))?;

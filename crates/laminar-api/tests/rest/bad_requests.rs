@@ -27,6 +27,7 @@ const CASES: &[Case] = &[
     ("POST", "/sql", JSON, "{", 400, "invalid_request", ""),
     ("POST", "/sql", JSON, "{\"query\":\"SELECT 1\"} tail", 400, "invalid_request", ""),
     ("POST", "/sql", JSON, "[]", 400, "invalid_request", ""),
+    ("POST", "/sql", JSON, "[\"SELECT 1\"]", 400, "invalid_request", ""),
     ("POST", "/sql", JSON, "null", 400, "invalid_request", ""),
     ("POST", "/sql", JSON, "{}", 400, "invalid_request", "query"),
     ("POST", "/sql", JSON, "{\"query\": 1}", 400, "invalid_request", "query"),

@@ -5,18 +5,19 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
 use datafusion::datasource::provider_as_source;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableSource, cast, col};
 use laminar_core::connector::Role;
 use laminar_core::{Code, Error, Result};
 
-use crate::catalog::{CatalogSnapshot, ObjectRef, Relation, TableDef, ViewDef};
+use crate::catalog::{CatalogSnapshot, ColumnDef, ObjectRef, Relation, TableDef, ViewDef};
 use crate::parse;
 use crate::planner::RelationProviders;
 use crate::sql::{SqlContext, Tables};
@@ -222,16 +223,26 @@ pub(crate) fn stream_source(sql: &SqlContext, table: &TableDef) -> Result<Arc<dy
         return Ok(scan);
     }
     let columns = DFSchema::try_from_qualified_schema(table.name.as_str(), &schema).map_err(translate)?;
+    // Stored columns with a default, by name: what a generated column sees of them too.
+    let mut filled = HashMap::new();
+    for column in &table.columns {
+        if let (None, Some(text)) = (&column.generated, &column.default) {
+            let default = sql.expr(&parse::parse_expr(text)?, &DFSchema::empty())?;
+            let default = as_type(default, &DFSchema::empty(), column.sql_type.data_type.clone());
+            filled.insert(column.name.as_str(), coalesce(vec![plain(table, column), default]));
+        }
+    }
     let exprs = table.columns.iter().map(|column| {
-        let plain = col(datafusion::common::Column::new(Some(table.name.as_str()), &column.name));
-        let data_type = column.sql_type.data_type.clone();
-        let expr = match (&column.generated, &column.default) {
-            (Some(text), _) => as_type(sql.expr(&parse::parse_expr(text)?, &columns)?, &columns, data_type),
-            (None, Some(text)) => {
-                let default = sql.expr(&parse::parse_expr(text)?, &DFSchema::empty())?;
-                coalesce(vec![plain, as_type(default, &DFSchema::empty(), data_type)])
+        let expr = match &column.generated {
+            Some(text) => {
+                let expr = sql.expr(&parse::parse_expr(text)?, &columns)?;
+                let expr = as_type(expr, &columns, column.sql_type.data_type.clone());
+                fill(expr, &filled)?
             }
-            (None, None) => return Ok(plain),
+            None => match filled.get(column.name.as_str()) {
+                Some(expr) => expr.clone(),
+                None => return Ok(plain(table, column)),
+            },
         };
         let expr = if column.nullable { expr } else { crate::functions::not_null(expr, &table.name, &column.name) };
         Ok(expr.alias(&column.name))
@@ -242,6 +253,20 @@ pub(crate) fn stream_source(sql: &SqlContext, table: &TableDef) -> Result<Arc<dy
         .and_then(|p| p.build());
     let plan = plan.map_err(translate)?;
     Ok(Arc::new(PlannedSource { schema: Arc::new(plan.schema().as_arrow().clone()), plan }))
+}
+
+fn plain(table: &TableDef, column: &ColumnDef) -> Expr {
+    col(Column::new(Some(table.name.as_str()), &column.name))
+}
+
+/// The expression with `filled` in the place of columns.
+fn fill(expr: Expr, filled: &HashMap<&str, Expr>) -> Result<Expr> {
+    // Bottom-up: what is put in, which holds the column itself, is not looked into.
+    let replaced = expr.transform_up(|part| {
+        let found = part.try_as_col().and_then(|column| filled.get(column.name.as_str()));
+        Ok(found.map_or_else(|| Transformed::no(part.clone()), |filled| Transformed::yes(filled.clone())))
+    });
+    Ok(replaced.map_err(translate)?.data)
 }
 
 /// The expression cast to a type, unless it has it.

@@ -45,8 +45,6 @@ struct Running {
     launch: Option<Launch>,
     job: Option<Job>,
     retry_at: Option<Instant>,
-    /// The job has a checkpoint of its own, so a restart begins there.
-    has_checkpoint: bool,
     /// Nobody is left who could ask for anything: the system is gone.
     abandoned: bool,
     /// The failure that the next status shows.
@@ -110,8 +108,9 @@ impl Driver {
             }
             JobEvent::CheckpointStarted { epoch } => self.record_started(epoch),
             JobEvent::CheckpointCommitted(summary) => {
-                running.has_checkpoint = true;
                 self.record_committed(&summary);
+                // Only the first is news: nobody is woken for the others.
+                self.status.send_if_modified(|status| !std::mem::replace(&mut status.has_checkpoint, true));
             }
             JobEvent::BadRecord { table, split, position, message } => {
                 let detail = json!({ "table": table, "split": split, "position": position });
@@ -152,7 +151,7 @@ impl Driver {
         match action {
             Action::Launch => {
                 running.job = None;
-                running.launch = Some(Launch::begin(self.spec.clone(), self.config(running)));
+                running.launch = Some(Launch::begin(self.spec.clone(), self.config()));
             }
             Action::AbandonLaunch => {
                 if let Some(launch) = &mut running.launch {
@@ -172,7 +171,7 @@ impl Driver {
         }
     }
 
-    fn config(&self, running: &Running) -> JobConfig {
+    fn config(&self) -> JobConfig {
         JobConfig {
             job: self.status.borrow().id.clone(),
             pipeline: self.spec.pipeline.clone(),
@@ -181,7 +180,7 @@ impl Driver {
             checkpoint_timeout: self.spec.checkpoint_timeout,
             store: self.store.clone(),
             clock: Arc::clone(&self.clock),
-            restore: if running.has_checkpoint { Restore::Latest } else { self.spec.restore },
+            restore: if self.status.borrow().has_checkpoint { Restore::Latest } else { self.spec.restore },
             crash: self.crash.clone(),
         }
     }

@@ -47,6 +47,8 @@ pub struct JobStatus {
     /// Why it is `Failed` or `Recovering`; in `Stopped`, why it stopped without a last checkpoint.
     pub failure: Option<Error>,
     pub restarts: u64,
+    /// It has a checkpoint of its own, so a restart begins there.
+    pub has_checkpoint: bool,
     pub parallelism: usize,
     /// Milliseconds since 1970 UTC.
     pub created_at: i64,
@@ -104,6 +106,16 @@ impl JobHandle {
         match (status.phase, &status.failure) {
             (Phase::Failed, Some(error)) if status.started_at.is_none() => Err(error.clone()),
             _ => Ok(status),
+        }
+    }
+
+    /// Waits until the job has a checkpoint of its own: from then on every restart, the server's too, begins there and not
+    /// where the job before it ended. Errors: why it ended without one.
+    pub async fn wait_checkpointed(&self) -> Result<()> {
+        let status = self.wait_for(|s| s.has_checkpoint || s.phase.is_final()).await?;
+        match status.failure {
+            Some(error) if !status.has_checkpoint => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -82,6 +82,7 @@ impl Controller {
             phase: Phase::Created,
             failure: None,
             restarts: 0,
+            has_checkpoint: false,
             parallelism: spec.parallelism,
             created_at: row.created_at,
             started_at: None,

@@ -204,7 +204,10 @@ impl System {
             RestartFrom::Nothing => Restore::Nothing,
         };
         let wanted = self.set_desired(pipeline, DesiredState::Running).await?;
-        let started = self.start_now(&wanted, restore).await;
+        let started = match self.start_now(&wanted, restore).await {
+            Ok(job) if restore != Restore::Latest => self.pinned(&wanted, job).await,
+            started => started,
+        };
         if started.is_err() && pipeline.desired != DesiredState::Running {
             self.set_desired(&wanted, pipeline.desired).await?;
         }
@@ -278,6 +281,20 @@ impl System {
                     format!("pipeline {} has not started within {START_PATIENCE:?}", pipeline.name),
                 ))
             }
+        }
+    }
+
+    /// Waits for the job's first checkpoint. Only it makes lasting that the job began elsewhere than at the latest one: if
+    /// the server died before, it would go on from the old state.
+    async fn pinned(&self, pipeline: &Pipeline, job: JobHandle) -> Result<JobHandle> {
+        match tokio::time::timeout(START_PATIENCE, job.wait_checkpointed()).await {
+            Ok(Ok(())) => Ok(job),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::new(
+                Code::Timeout,
+                format!("pipeline {} runs, but has made no checkpoint within {START_PATIENCE:?}", pipeline.name),
+            )
+            .with_hint("until it has one, a restart of the server begins with the old state: see its errors")),
         }
     }
 

@@ -69,6 +69,10 @@ async fn ignoring_state_reads_from_the_beginning() {
     world.run("INSERT INTO numbers VALUES (3)").await;
     assert_eq!(world.records("copies", 3).await.len(), 3);
     world.run("RESTART PIPELINE copy IGNORING STATE").await;
+    // A checkpoint of its own when the statement answers: a server that dies now goes on from there, not from the old state.
+    let job = world.system.jobs(Some("copy"), 1).await.unwrap().remove(0);
+    let checkpoints = world.system.job_checkpoints(&job.id, 10).await.unwrap();
+    assert!(checkpoints.iter().any(|c| c.state == "completed"), "{checkpoints:?}");
     assert_eq!(world.records("copies", 6).await.len(), 6);
 }
 

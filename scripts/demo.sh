@@ -59,7 +59,7 @@ cat "$folder/rows"
 
 echo
 bold "What the pipelines have done:"
-ask -c "SELECT pipeline_name, kind, records_in, errors FROM system.metrics ORDER BY pipeline_name, operator_id DESC"
+ask -c "SELECT pipeline_name, kind, records_in, records_out, errors FROM system.metrics ORDER BY pipeline_name, operator_id DESC"
 
 echo
 positions="SELECT pipeline_name, epoch, state, detail FROM system.checkpoints WHERE pipeline_name = 'find_big_orders' ORDER BY epoch DESC LIMIT 1"
@@ -82,7 +82,7 @@ if [ ! -t 1 ] || [ -n "${CI:-}" ]; then exit 0; fi
 echo
 bold "It goes on; Ctrl-C ends everything and leaves nothing behind:"
 counts="SELECT pipeline_name, max(CASE kind WHEN 'source' THEN records_in END) AS rows_read,
-  max(CASE kind WHEN 'sink' THEN records_in END) AS rows_written FROM system.metrics GROUP BY pipeline_name ORDER BY 1"
+  max(CASE kind WHEN 'sink' THEN records_out END) AS rows_written FROM system.metrics GROUP BY pipeline_name ORDER BY 1"
 while kill -0 "$server" 2>/dev/null; do
   ask -c "$counts"
   sleep 2

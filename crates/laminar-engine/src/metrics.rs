@@ -13,6 +13,7 @@ use serde::Serialize;
 #[derive(Debug, Default)]
 pub struct OperatorMetrics {
     pub rows_in: AtomicU64,
+    /// Of a sink: rows handed to its writer.
     pub rows_out: AtomicU64,
     pub batches_in: AtomicU64,
     pub bytes_in: AtomicU64,
@@ -133,7 +134,7 @@ impl JobSnapshot {
     }
     /// Rows that all sinks took.
     pub fn rows_written(&self) -> u64 {
-        self.sum(OperatorKind::Sink, |o| o.rows_in)
+        self.sum(OperatorKind::Sink, |o| o.rows_out)
     }
     pub fn bytes_read(&self) -> u64 {
         self.sum(OperatorKind::Source, |o| o.bytes_in)

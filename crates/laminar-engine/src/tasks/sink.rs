@@ -68,7 +68,7 @@ impl SinkEnd {
         add(&self.metrics.rows_in, changes.num_rows());
         add(&self.metrics.batches_in, 1);
         if self.awaiting.is_none() {
-            return self.writer.write(&changes).await;
+            return self.hand_over(&changes).await;
         }
         self.held_rows += changes.num_rows();
         self.held_bytes += changes.num_bytes();
@@ -108,8 +108,14 @@ impl SinkEnd {
         self.held_rows = 0;
         self.held_bytes = 0;
         for changes in std::mem::take(&mut self.held) {
-            self.writer.write(&changes).await?;
+            self.hand_over(&changes).await?;
         }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, changes: &Changes) -> Result<()> {
+        self.writer.write(changes).await?;
+        add(&self.metrics.rows_out, changes.num_rows());
         Ok(())
     }
 }

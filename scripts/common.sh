@@ -61,3 +61,21 @@ python_environment() {
   fi
   echo "$env/bin/python"
 }
+
+# node_packages FOLDER PYTHON: prints a folder whose `node_modules` is exactly what FOLDER's package-lock.json says; made
+# once for each content of that file. Node and npm are those of the Python environment: 2 packages instead of Debian's 400.
+node_packages() {
+  local digest packages
+  digest=$(cat "$1/package-lock.json" <("${2%/*}/node" --version) | sha256sum | cut -c 1-12)
+  packages="$LAMINAR_CACHE/node/$digest"
+  if [ ! -e "$packages/complete" ]; then
+    say "fetching the Postman runner for the tests (once, about 30 MB)"
+    rm -rf "$packages"
+    mkdir -p "$packages"
+    cp "$1/package.json" "$1/package-lock.json" "$packages"
+    # npm's own first line asks the PATH for node.
+    PATH="${2%/*}:$PATH" npm ci --prefix "$packages" --ignore-scripts --no-audit --no-fund --silent </dev/null >&2
+    touch "$packages/complete"
+  fi
+  echo "$packages"
+}

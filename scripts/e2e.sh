@@ -7,6 +7,8 @@ set -euo pipefail
 cd "$root"
 tests=crates/laminar-cli/tests/e2e
 python=$(python_environment "$tests/requirements.txt")
+LAMINAR_NODE_PACKAGES=$(node_packages "$tests/newman" "$python")
+export LAMINAR_NODE_PACKAGES
 cargo build --quiet --locked -p laminar-cli
 export LAMINAR_BINARY="$CARGO_TARGET_DIR/debug/laminar" PYTHONDONTWRITEBYTECODE=1
 # Folders of tests that passed go away; those of the last failures stay, to look into.

@@ -147,7 +147,8 @@ fn every_source_file_says_what_it_is_and_is_short() {
 #[test]
 fn links_between_pages_lead_somewhere() {
     let root = metadata().workspace_root.into_std_path_buf();
-    let pages = ["docs", "docker-compose"].iter().flat_map(|folder| files(&root.join(folder), "md"));
+    let pages =
+        ["docs", "docker-compose", "postman-collections"].iter().flat_map(|folder| files(&root.join(folder), "md"));
     let mut findings = Vec::new();
     for page in pages.chain([root.join("README.md"), root.join("CHANGELOG.md")]) {
         let text = std::fs::read_to_string(&page).expect("a readable page");

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-import pytest
 import yaml
 
 from laminar import Process, ask_sql, free_port

@@ -194,3 +194,30 @@ fn constants() {
     check("SELECT 1 AS one FROM orders WHERE id > 1", "| one |\n| 1   |\n| 1   |");
     check("SELECT 'x' AS x FROM orders", "| x |\n| x |\n| x |\n| x |");
 }
+
+/// Rows and milliseconds of the batches that a source with these options makes.
+#[track_caller]
+fn check_batches(options: &str, expected: (usize, u128)) {
+    let table = format!(
+        "CREATE TABLE events (id BIGINT) WITH (connector = 'kafka', bootstrap_servers = 'x:1', topic = 't', type = 'source' {options})"
+    );
+    let fixture = Fixture::with(&table);
+    let Statement::CreatePipeline(create) =
+        parse("CREATE PIPELINE p AS SELECT id FROM events").unwrap().remove(0).statement
+    else {
+        panic!("{options}")
+    };
+    let graph = fixture.plan(&create.body, &Default::default()).unwrap().graph;
+    let sources = graph.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Source(source) => Some((source.batch.rows, source.batch_timeout.as_millis())),
+        _ => None,
+    });
+    assert_eq!(sources.collect::<Vec<_>>(), [expected], "{options}");
+}
+
+#[test]
+fn batches_are_as_the_table_says() {
+    check_batches("", (1000, 1000));
+    check_batches(", batch_size = 50, batch_timeout_ms = 20", (50, 20));
+    check_batches(", 'max.poll.records' = 500", (500, 1000));
+}

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident};
-use laminar_core::connector::{Connector, Role, SourceContext};
-use laminar_core::options::OptionEntry;
-use laminar_core::source::BatchLimit;
-use laminar_core::{Code, Error, Options, Result};
+use laminar_connectors::batch::BatchOptions;
+use laminar_core::Result;
+use laminar_core::connector::{Role, SourceContext};
 use laminar_engine::graph::{BadDataPolicy, SourceNode};
 use laminar_engine::operators::ProjectFactory;
 
@@ -21,12 +19,6 @@ use crate::resolver::Resolver;
 use crate::settings::BadData;
 use crate::tables::stream_source;
 use crate::translate::translate;
-
-/// Where neither the table nor its connector says.
-const DEFAULT_BATCH_ROWS: usize = 8_192;
-const DEFAULT_BATCH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes of raw records in one batch: bounds memory when records are large.
-const BATCH_BYTES: usize = 16 << 20;
 
 /// A table opened for reading.
 pub struct OpenedTable {
@@ -53,12 +45,12 @@ pub(crate) fn source_node(
         (Some(event_time), _) => event_time.delay,
         (None, _) => bound.settings.watermark_delay(),
     };
-    let batch = batch(bound.connector.as_ref(), &bound.options)?;
+    let batch = BatchOptions::of(&bound.options)?;
     let node = SourceNode {
         table: table.name.clone(),
         source: bound.connector.source(&bound.options, &spec, ctx)?,
-        batch: BatchLimit { rows: batch.0, bytes: BATCH_BYTES },
-        batch_timeout: batch.1,
+        batch: batch.limit(),
+        batch_timeout: batch.timeout(),
         watermark_delay: delay,
         idle_timeout: bound.settings.idle_timeout(),
         bad_data: match bound.settings.bad_data {
@@ -69,29 +61,6 @@ pub(crate) fn source_node(
         },
     };
     Ok((node, schema))
-}
-
-/// `batch_size` and `batch_timeout_ms`: of the table, else the connector's defaults, else ours.
-fn batch(connector: &dyn Connector, options: &Options) -> Result<(usize, Duration)> {
-    let schema = connector.source_schema().unwrap_or_default();
-    let number = |key: &str| -> Result<Option<u64>> {
-        match options.entry(key) {
-            Some(entry) => parse_number(entry, &format!("connector {}", connector.name())).map(Some),
-            None => Ok(schema.pointer(&format!("/properties/{key}/default")).and_then(serde_json::Value::as_u64)),
-        }
-    };
-    let rows = number("batch_size")?.and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_BATCH_ROWS);
-    let timeout = number("batch_timeout_ms")?.map_or(DEFAULT_BATCH_TIMEOUT, Duration::from_millis);
-    Ok((rows.max(1), timeout))
-}
-
-fn parse_number(entry: &OptionEntry, subject: &str) -> Result<u64> {
-    entry.value.trim().replace('_', "").parse().map_err(|_| {
-        Error::new(Code::InvalidOption, format!("option {} of {subject} cannot be '{}'", entry.key, entry.value))
-            .with_detail("expected an integer of at least 0")
-            .with_field(&entry.key)
-            .at(entry.location)
-    })
 }
 
 /// A source that yields the given columns of the table, computed ones too.

@@ -36,6 +36,7 @@ impl Options {
         for (i, entry) in entries.iter().enumerate() {
             if entries.iter().take(i).any(|earlier| earlier.key == entry.key) {
                 return Err(Error::new(Code::ConflictingOptions, format!("option {} is given twice", entry.key))
+                    .with_hint("leave one out")
                     .with_field(&entry.key)
                     .at(entry.location));
             }
@@ -107,19 +108,34 @@ impl Options {
         }
         let mut current = None;
         T::deserialize(EntriesDeserializer { entries: &self.0, current: &mut current }).map_err(|error| match error {
-            ReadError::Missing(field) => {
-                Error::new(Code::MissingOption, format!("{subject} needs option {field}")).with_field(field)
-            }
-            ReadError::Invalid(what) => {
-                let entry = current.and_then(|i| self.0.get(i));
-                let (key, value) = entry.map_or(("", ""), |e| (e.key.as_str(), e.value.as_str()));
-                Error::new(Code::InvalidOption, format!("option {key} of {subject} cannot be '{value}'"))
-                    .with_detail(what)
-                    .with_field(key)
-                    .at(entry.and_then(|e| e.location))
+            ReadError::Missing(field) => missing(&field, subject),
+            ReadError::Invalid(what) => self.invalid(current, subject).with_detail(what),
+            ReadError::Unlisted(values) => {
+                let error = self.invalid(current, subject).with_detail(ReadError::Unlisted(values).to_string());
+                let written = current.and_then(|i| self.0.get(i)).map(|e| e.value.as_str());
+                match written.and_then(|value| nearest(value, values.iter().copied())) {
+                    Some(near) => error.with_hint(format!("did you mean {near}?")),
+                    None => error,
+                }
             }
         })
     }
+
+    /// The error for a value that the entry cannot have.
+    fn invalid(&self, entry: Option<usize>, subject: &str) -> Error {
+        let entry = entry.and_then(|i| self.0.get(i));
+        let (key, value) = entry.map_or(("", ""), |e| (e.key.as_str(), e.value.as_str()));
+        Error::new(Code::InvalidOption, format!("option {key} of {subject} cannot be '{value}'"))
+            .with_field(key)
+            .at(entry.and_then(|e| e.location))
+    }
+}
+
+/// The error for an option that must be given and is not.
+pub fn missing(key: &str, subject: &str) -> Error {
+    Error::new(Code::MissingOption, format!("{subject} needs option {key}"))
+        .with_hint(format!("add {key} = '…'"))
+        .with_field(key)
 }
 
 /// The error for an option that nobody declares, with the nearest known name as hint.
@@ -151,6 +167,8 @@ pub fn names<T: JsonSchema>() -> Vec<String> {
 enum ReadError {
     Missing(String),
     Invalid(String),
+    /// The value is none of these.
+    Unlisted(&'static [&'static str]),
 }
 
 impl fmt::Display for ReadError {
@@ -158,6 +176,7 @@ impl fmt::Display for ReadError {
         match self {
             Self::Missing(field) => write!(f, "missing {field}"),
             Self::Invalid(what) => f.write_str(what),
+            Self::Unlisted(values) => write!(f, "expected one of {}", values.join(", ")),
         }
     }
 }
@@ -168,6 +187,9 @@ impl de::Error for ReadError {
     }
     fn missing_field(field: &'static str) -> Self {
         Self::Missing(field.to_string())
+    }
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+        Self::Unlisted(expected)
     }
 }
 
@@ -476,14 +498,18 @@ mod tests {
             &[("topic", "a"), ("batchsize", "1")],
             "unknown_option: connector kafka has no option batchsize (hint: did you mean batch_size?)",
         );
-        check_error(&[], "missing_option: connector kafka needs option topic");
+        check_error(&[], "missing_option: connector kafka needs option topic (hint: add topic = '…')");
         check_error(
             &[("topic", "a"), ("batch_size", "many")],
             "invalid_option: option batch_size of connector kafka cannot be 'many': expected an integer from 0 to 4294967295",
         );
         check_error(
             &[("topic", "a"), ("offset", "middle")],
-            "invalid_option: option offset of connector kafka cannot be 'middle': unknown variant `middle`, expected `earliest` or `latest`",
+            "invalid_option: option offset of connector kafka cannot be 'middle': expected one of earliest, latest",
+        );
+        check_error(
+            &[("topic", "a"), ("offset", "earlyest")],
+            "invalid_option: option offset of connector kafka cannot be 'earlyest': expected one of earliest, latest (hint: did you mean earliest?)",
         );
         check_error(
             &[("topic", "a"), ("wait", "soon")],

@@ -190,8 +190,8 @@ fn rules_that_make_no_sense_are_refused() {
     check(
         Int64,
         &[("fields.total.kind", "randon")],
-        "invalid_option: option kind of column total of connector datagen cannot be 'randon': unknown variant `randon`, \
-         expected one of `sequence`, `random`, `choice`, `uuid`, `now`",
+        "invalid_option: option kind of column total of connector datagen cannot be 'randon': expected one of \
+         sequence, random, choice, uuid, now (hint: did you mean random?)",
     );
     check(
         Int8,

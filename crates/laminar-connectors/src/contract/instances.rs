@@ -95,7 +95,7 @@ async fn a_file_is_appended_at_least_once() {
 async fn options_of_files_are_checked() {
     let file = SingleFileConnector::default();
     let check = |pairs: &[(&str, &str)], expected| check_refused(&file, Role::Source, pairs, &table(N), expected);
-    check(&[], "missing_option: connector single_file needs option path");
+    check(&[], "missing_option: connector single_file needs option path (hint: add path = '…')");
     check(
         &[("path", "x"), ("fromat", "raw")],
         "unknown_option: connector single_file has no option fromat (hint: did you mean format?)",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime};
 use laminar_core::connector::Role;
-use laminar_core::options::{OptionEntry, Secret, names};
+use laminar_core::options::{OptionEntry, Secret, missing, names};
 use laminar_core::sink::Delivery;
 use laminar_core::{Code, Error, Options, Result};
 use laminar_formats::FormatOptions;
@@ -333,15 +333,15 @@ impl Written {
     /// The cluster that the options name.
     pub fn cluster(&self) -> Result<Cluster> {
         let client = &self.client;
-        let Some(servers) = &client.bootstrap_servers else { return Err(missing("bootstrap_servers")) };
+        let Some(servers) = &client.bootstrap_servers else { return Err(missing("bootstrap_servers", SUBJECT)) };
         let servers = Cluster::servers(servers).map_err(|what| self.invalid("bootstrap_servers", &what))?;
         let protocol = self.protocol()?;
         let mut config: Vec<(String, String)> = self.properties.clone();
         let mut set = |key: &str, value: &str| config.push((key.to_string(), value.to_string()));
         set("security.protocol", protocol.as_str());
         if protocol.has_login() {
-            let Some(username) = &client.auth_username else { return Err(missing("auth.username")) };
-            let Some(password) = &client.auth_password else { return Err(missing("auth.password")) };
+            let Some(username) = &client.auth_username else { return Err(missing("auth.username", SUBJECT)) };
+            let Some(password) = &client.auth_password else { return Err(missing("auth.password", SUBJECT)) };
             set("sasl.mechanism", client.auth_mechanism.unwrap_or(Mechanism::Plain).as_str());
             set("sasl.username", username);
             set("sasl.password", password.expose());
@@ -376,14 +376,14 @@ impl Written {
                 topics.dedup();
                 topics
             }
-            _ => return Err(missing("topic")),
+            _ => return Err(missing("topic", SUBJECT)),
         };
         let start = match (self.source.offset, &self.source.timestamp) {
             (StartOption::Earliest, None) => Start::Earliest,
             (StartOption::Latest, None) => Start::Latest,
             (StartOption::Timestamp, Some(text)) => Start::AtMillis(parse_timestamp(text).unwrap_or_default()),
             (StartOption::Timestamp, None) => {
-                return Err(missing("timestamp").with_hint("offset = 'timestamp' needs it"));
+                return Err(missing("timestamp", SUBJECT).with_hint("offset = 'timestamp' needs it"));
             }
             (_, Some(_)) => {
                 return Err(self
@@ -404,7 +404,7 @@ impl Written {
     /// What a sink is made from.
     pub fn sink(self) -> Result<SinkSettings> {
         let mut cluster = self.cluster()?;
-        let Some(topic) = self.sink.topic.clone() else { return Err(missing("topic")) };
+        let Some(topic) = self.sink.topic.clone() else { return Err(missing("topic", SUBJECT)) };
         cluster.set_default("compression.type", self.sink.compression.as_str());
         if let Some(linger_ms) = self.sink.linger_ms {
             cluster.set_default("linger.ms", &linger_ms.to_string());
@@ -479,10 +479,6 @@ fn refuse_other_role(all: &Options, role: Option<Role>) -> Result<()> {
     };
     let entries = foreign.iter().filter_map(|key| all.entry(key));
     entries.into_iter().try_for_each(|entry| properties::refuse_other_role(entry, other))
-}
-
-fn missing(key: &str) -> Error {
-    Error::new(Code::MissingOption, format!("{SUBJECT} needs option {key}")).with_field(key)
 }
 
 /// Milliseconds since 1970; a time without a zone is UTC.

@@ -37,14 +37,16 @@ const OURS: &[(&str, &str)] = &[
     ("sasl.password", "auth.password"),
 ];
 
-/// Options of the specification that are a later issue's.
-const LATER: &[(&str, &str)] = &[
-    ("topic_pattern", "topics found by a pattern are not supported yet: list them in topics"),
-    ("auth.region", "auth.type aws_msk_iam is not supported yet: use sasl with SCRAM"),
-    ("schema_registry.", "schema registries are not supported yet: formats json and raw work"),
-    ("value_subject", "schema registries are not supported yet: formats json and raw work"),
-    ("key_subject", "schema registries are not supported yet: formats json and raw work"),
+/// Options of the specification that are a later issue's: name, what they are about, and what to do instead.
+const LATER: &[(&str, &str, &str)] = &[
+    ("topic_pattern", "topics found by a pattern are", "list them in topics"),
+    ("auth.region", "auth.type aws_msk_iam is", "use 'auth.type' = 'sasl' with SCRAM"),
+    ("schema_registry.", REGISTRY, FORMATS),
+    ("value_subject", REGISTRY, FORMATS),
+    ("key_subject", REGISTRY, FORMATS),
 ];
+const REGISTRY: &str = "schema registries are";
+const FORMATS: &str = "formats that work without one: json, raw";
 
 /// The options with Kafka's names for ours, and Java's names for librdkafka's, replaced.
 ///
@@ -128,12 +130,11 @@ fn find(entry: &OptionEntry, known: &[String]) -> Result<(Scope, Verdict)> {
     if let Some((_, scope, verdict)) = PROPERTIES.iter().find(|(name, ..)| *name == key) {
         return Ok((*scope, *verdict));
     }
-    if let Some((_, text)) =
-        LATER.iter().find(|(name, _)| key == *name || (name.ends_with('.') && key.starts_with(name)))
+    if let Some((_, what, hint)) =
+        LATER.iter().find(|(name, ..)| key == *name || (name.ends_with('.') && key.starts_with(name)))
     {
-        return Err(Error::new(Code::NotSupported, format!("option {key} of connector kafka: {text}"))
-            .with_field(key)
-            .at(entry.location));
+        let message = format!("option {key} of connector kafka: {what} not supported yet");
+        return Err(Error::new(Code::NotSupported, message).with_hint(*hint).with_field(key).at(entry.location));
     }
     let error = Error::new(Code::UnknownOption, format!("connector kafka has no option {key}")).with_field(key);
     if let Some((_, hint)) = JAVA_ONLY.iter().find(|(name, _)| *name == key) {

@@ -134,7 +134,8 @@ impl System {
         needs.into_iter().filter(|object| !definition.local.contains(object)).collect()
     }
 
-    /// A notice for each consumer group that another running pipeline reads with: they split the partitions, as in Kafka.
+    /// A notice for each consumer group that another running pipeline reads with: nothing joins a group, so they do not
+    /// split the partitions as Kafka's own consumers would.
     fn shared_groups(&self, catalog: &Catalog, id: &PipelineId, graph: &Graph) -> Vec<Notice> {
         let running = self.groups();
         let mut notices = Vec::new();
@@ -146,7 +147,7 @@ impl System {
                 notices.push(Notice::new(
                     "shared_group",
                     format!(
-                        "consumer group {} is also used by pipeline {}: each of them reads only a part of the partitions",
+                        "consumer group {} is also used by pipeline {}: each reads every partition, and the group shows the offsets of whichever committed last",
                         group.group_id, other.name
                     ),
                 ));

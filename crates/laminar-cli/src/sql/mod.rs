@@ -28,7 +28,8 @@ pub struct Args {
     #[arg(long, env = settings::API_URL, default_value = "http://127.0.0.1:5115", value_name = "URL")]
     url: String,
     /// Run these statements and end; may be given again
-    #[arg(short, long, value_name = "SQL", conflicts_with = "file")]
+    // SQL may begin with a comment, which looks like an option.
+    #[arg(short, long, value_name = "SQL", conflicts_with = "file", allow_hyphen_values = true)]
     command: Vec<String>,
     /// Run the statements of this file and end; `-` is stdin
     #[arg(short, long, value_name = "FILE")]

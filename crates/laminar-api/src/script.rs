@@ -69,6 +69,16 @@ enum End {
     Left,
 }
 
+impl End {
+    /// What rows fail of has no place of its own.
+    fn at(self, start: Location) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(error.at(start)),
+            Self::Left => Self::Left,
+        }
+    }
+}
+
 impl From<Error> for End {
     fn from(error: Error) -> Self {
         Self::Failed(error)
@@ -97,7 +107,7 @@ impl Run {
                 Statement::Set { name, value } => Some(Setting { name: name.value, value }),
                 _ => None,
             };
-            self.answer(outcome, setting).await?;
+            self.answer(outcome, setting).await.map_err(|end| end.at(parsed.start))?;
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use laminar_core::{Code, Error, Location, Result};
 
+use crate::script::Script;
+
 /// Bytes of one script.
 pub const MAX_SCRIPT_BYTES: usize = 1 << 20;
 /// Brackets, CASEs and type arguments inside one another.
@@ -29,7 +31,9 @@ const MAX_RUN: usize = 4_000;
 pub fn check_length(script: &str) -> Result<()> {
     match script.len() {
         ..=MAX_SCRIPT_BYTES => Ok(()),
-        bytes => Err(too_complex(format!("the script has {bytes} bytes, the limit is {MAX_SCRIPT_BYTES}"))),
+        bytes => Err(too_complex(format!("the script has {bytes} bytes, the limit is {MAX_SCRIPT_BYTES}"))
+            .with_hint("send it in several parts")
+            .at(Script::new(&script[..script.floor_char_boundary(MAX_SCRIPT_BYTES)]).end())),
     }
 }
 
@@ -167,7 +171,8 @@ impl Frames {
     fn check(&self) -> Result<()> {
         let top = self.0.last().copied().unwrap_or_default();
         if self.0.len() > MAX_NESTING + 1 {
-            return Err(too_complex(format!("brackets are nested deeper than {MAX_NESTING} levels")));
+            return Err(too_complex(format!("brackets are nested deeper than {MAX_NESTING} levels"))
+                .with_hint("compute the inner part in a view"));
         }
         if self.0.iter().filter(|f| f.is_double).count() > MAX_DOUBLE_NESTING {
             return Err(too_complex(format!(

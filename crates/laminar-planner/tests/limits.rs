@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::Fixture;
-use laminar_core::Code;
+use laminar_core::{Code, Location};
 use laminar_planner::parse;
 use proptest::prelude::*;
 
@@ -60,6 +60,15 @@ fn too_much_is_refused() {
     check_refused(format!("CREATE TABLE t (a INT{})", "[]".repeat(5_000)));
     check_refused(format!("SELECT {}", "x".repeat(2 << 20)));
     check_refused(format!("{}SELECT 1{}", "SELECT * FROM (".repeat(5_000), ")".repeat(5_000)));
+}
+
+#[test]
+fn the_place_of_what_is_too_long_is_where_the_limit_is() {
+    let error = parse(&format!("SELECT 1;\nSELECT {}", "ä".repeat(1 << 20))).map(|s| s.len()).unwrap_err();
+    // 10 bytes before the line, 7 before the first of two bytes each: the limit is inside one
+    let column = 7 + ((1 << 20) - 10 - 7) / 2 + 1;
+    assert_eq!(error.location(), Some(Location { line: 2, column }), "{error:?}");
+    assert_eq!(error.hint(), Some("send it in several parts"));
 }
 
 #[track_caller]

@@ -59,7 +59,8 @@ impl System {
         self.refuse_taken(&catalog, &create.name, &object, create.on_existing)?;
         let values = self.values(&catalog);
         let def = self.planner.check_table(&catalog.snapshot, create, &values)?;
-        self.planner.check_outside(&catalog.snapshot, &def, &values).await?;
+        let checked = self.planner.check_outside(&catalog.snapshot, &def, &values).await;
+        checked.map_err(|error| at_option_or_name(error, create))?;
         if create.on_existing == OnExisting::Replace {
             self.refuse_new_columns(&catalog, &create.name, &object, &def)?;
         }
@@ -90,7 +91,7 @@ impl System {
         let catalog = self.catalog();
         let object = ObjectRef::new(kind, &name.value);
         if !catalog.contains(&object) {
-            return if if_exists { Ok(false) } else { Err(catalog.unknown(kind, name)) };
+            return if if_exists { Ok(false) } else { Err(not_to_drop(&catalog, kind, name)) };
         }
         if let (ObjectKind::Pipeline, Some(pipeline)) = (kind, catalog.pipelines.get(&name.value)) {
             self.drop_pipeline(pipeline).await.map_err(|e| e.at(name.location))?;
@@ -183,6 +184,21 @@ impl System {
             }
         }
         found
+    }
+}
+
+/// The outside world does not know the statement: the place is the option that it blames, where the statement has it.
+fn at_option_or_name(error: Error, create: &CreateTable) -> Error {
+    let option = error.field().and_then(|key| create.options.entry(key)).and_then(|entry| entry.location);
+    error.at(option).at(create.name.location)
+}
+
+/// The error for a DROP of what does not exist, or is of another kind.
+fn not_to_drop(catalog: &Catalog, kind: ObjectKind, name: &Name) -> Error {
+    let error = catalog.unknown(kind, name);
+    match catalog.relation_kind(&name.value) {
+        Some(other) => error.with_hint(format!("DROP {} {}", other.as_str().to_uppercase(), name.value)),
+        None => error,
     }
 }
 

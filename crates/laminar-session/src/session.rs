@@ -115,7 +115,8 @@ async fn change(system: &Arc<System>, parsed: &Parsed) -> Result<Outcome> {
                 true => vec![Notice::new("already_running", format!("pipeline {} runs already", name.value))],
                 false => vec![],
             };
-            system.start_stopped(&pipeline, RestartFrom::Latest).await?;
+            let started = system.start_stopped(&pipeline, RestartFrom::Latest).await;
+            started.map_err(|error| error.at(name.location))?;
             Ok(Outcome::done_with("START PIPELINE", notices))
         }
         Statement::StopPipeline { name, mode } => {
@@ -142,7 +143,7 @@ async fn change(system: &Arc<System>, parsed: &Parsed) -> Result<Outcome> {
                 From::Checkpoint(epoch) => RestartFrom::Checkpoint(*epoch),
                 From::Nothing => RestartFrom::Nothing,
             };
-            system.restart(&pipeline, from).await?;
+            system.restart(&pipeline, from).await.map_err(|error| error.at(name.location))?;
             Ok(Outcome::done("RESTART PIPELINE"))
         }
         _ => Err(Error::new(Code::NotSupported, "this statement is not supported in this version")),
@@ -161,7 +162,7 @@ async fn create_pipeline(system: &Arc<System>, create: &CreatePipeline, sql: &st
     let definition = Definition::of_statement(&system.catalog().snapshot, create);
     let creation =
         Creation { name: create.name.clone(), sql: sql.to_string(), definition, on_existing: create.on_existing };
-    let created = system.create_and_start(creation).await?;
+    let created = system.create_and_start(creation).await.map_err(|error| error.at(create.name.location))?;
     let mut notices = created.notices;
     if created.existed {
         notices.push(Notice::new("already_exists", format!("pipeline {} exists and is kept", create.name.value)));

@@ -3,7 +3,7 @@
 mod world;
 
 use futures::StreamExt;
-use laminar_core::Code;
+use laminar_core::{Code, Location};
 use laminar_engine::crash::CrashPoints;
 use laminar_session::{Outcome, RestartFrom, StopKind};
 use world::{World, notices};
@@ -74,6 +74,24 @@ async fn ignoring_state_reads_from_the_beginning() {
     let checkpoints = world.system.job_checkpoints(&job.id, 10).await.unwrap();
     assert!(checkpoints.iter().any(|c| c.state == "completed"), "{checkpoints:?}");
     assert_eq!(world.records("copies", 6).await.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_outside_world_refuses_is_placed_at_its_option_or_else_at_the_name() {
+    let mut world = World::new().await;
+    world.run("CREATE CONNECTION gone TO single_file (path = '/no/such/file', type = 'source')").await;
+    for (sql, line, column) in [
+        (
+            "CREATE TABLE t (line TEXT)\nWITH (connector = 'single_file', type = 'source', path = '/no/such/file')",
+            2,
+            51,
+        ),
+        ("CREATE TABLE t (line TEXT) WITH (connector = 'gone')", 1, 14),
+    ] {
+        let error = world.session.run_script(sql).await.unwrap_err();
+        assert_eq!((error.code(), error.field()), (Code::FileError, Some("path")), "{error:?}");
+        assert_eq!(error.location(), Some(Location { line, column }), "{sql}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

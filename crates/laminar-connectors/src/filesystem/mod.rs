@@ -105,6 +105,7 @@ impl Connector for FilesystemConnector {
             Role::Sink => check_creatable(&folder),
         })
         .await
+        .map_err(|error| error.with_field("path"))
     }
 
     async fn test(&self, options: &Options) -> Vec<TestStage> {

@@ -122,7 +122,16 @@ impl Cluster {
 
     pub fn create<T: FromClientConfigAndContext<Events>>(&self, config: &ClientConfig) -> Result<T> {
         let created = config.create_with_context(Events::new(&self.name));
-        created.map_err(|e| from_kafka(format!("cannot make a client for kafka cluster {}", self.name), &e))
+        created.map_err(|e| {
+            let error = from_kafka(format!("cannot make a client for kafka cluster {}", self.name), &e);
+            // Files are first opened here.
+            let files = self.config.iter().filter(|(key, _)| key.ends_with(".location")).map(|(_, path)| path.as_str());
+            let files: Vec<_> = files.collect();
+            match files.is_empty() {
+                true => error,
+                false => error.with_hint(format!("are these files on the server? {}", files.join(", "))),
+            }
+        })
     }
 
     /// The error for a broker that did not answer in time.
@@ -316,6 +325,7 @@ fn topic_error(cluster: &Cluster, topic: &str, code: RDKafkaErrorCode) -> Error 
     match code {
         RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
             Error::new(Code::UnknownTopic, format!("kafka at {} has no topic {topic}", cluster.name()))
+                .with_hint("create the topic, or name another")
                 .with_field("topic")
         }
         code => from_code(format!("topic {topic} of kafka at {} cannot be used", cluster.name()), code, ""),

@@ -102,6 +102,7 @@ impl Connector for SingleFileConnector {
             Role::Sink => check_writable(&path),
         })
         .await
+        .map_err(|error| error.with_field("path"))
     }
 
     async fn test(&self, options: &Options) -> Vec<TestStage> {

@@ -17,12 +17,24 @@ class Broker:
         return self.create(f"{prefix}-{uuid.uuid4().hex[:8]}", partitions)
 
     def create(self, name, partitions=4):
-        """The topic of this name; answers it."""
+        """The topic of this name, empty: one that an earlier run left is replaced. Answers the name."""
+        if name in self.topics():
+            self.drop(name)
         for future in self.admin.create_topics([NewTopic(name, partitions, 1)]).values():
             future.result(30)
         while len(self.partitions(name)) < partitions:  # the broker tells of it a moment later
             time.sleep(0.05)
         return name
+
+    def drop(self, name):
+        for future in self.admin.delete_topics([name]).values():
+            future.result(30)
+        while name in self.topics():
+            time.sleep(0.05)
+
+    def topics(self):
+        """Names of all topics but the broker's and Laminar's own."""
+        return sorted(name for name in self.admin.list_topics(timeout=30).topics if not name.startswith("__"))
 
     def partitions(self, topic):
         return sorted(self.admin.list_topics(topic, timeout=30).topics[topic].partitions)

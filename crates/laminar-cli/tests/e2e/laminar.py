@@ -108,10 +108,17 @@ def ask_sql(port, text):
 
 
 def ask(port, path, body=None, headers=None):
-    """One request to the API; its JSON answer. OSError while nobody listens."""
+    """One request to the API; its JSON answer. An error answer fails with its text, OSError while nobody listens."""
+    status, text = reply(port, path, body, headers)
+    assert status < 400, f"{status} {text}"
+    return json.loads(text)
+
+
+def reply(port, path, body=None, headers=None, method=None):
+    """One request to the API; its status and its text, whatever they are."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers or {}, method=method)
     try:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers or {})
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+            return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        raise AssertionError(f"{error.code} {error.read().decode()}") from None
+        return error.code, error.read().decode()

@@ -9,10 +9,12 @@ tests=crates/laminar-cli/tests/e2e
 python=$(python_environment "$tests/requirements.txt")
 
 say "building (release)"
-cargo build --quiet --release --locked -p laminar-cli
-cargo bench --quiet --locked -p laminar-formats --bench json -- "${ROWS_JSON:-10000000}"
-loop=$(cargo bench --quiet --locked -p laminar-connectors --bench kafka_loop --no-run --message-format json |
-  sed -n 's/.*"executable":"\([^"]*kafka_loop[^"]*\)".*/\1/p' | tail -n 1)
-[ -x "$loop" ] || die "the yardstick kafka_loop was not built"
-export LAMINAR_BINARY="$CARGO_TARGET_DIR/release/laminar" PYTHONDONTWRITEBYTECODE=1
-"$python" "$tests/bench_pipeline.py" "${ROWS_KAFKA:-2000000}" "$loop"
+# One call for all of them: another choice of packages would be another choice of features, hence another build of DataFusion.
+benches=(json kafka_loop kafka_latency)
+built=$(cargo build --release --locked --workspace --bin laminar "${benches[@]/#/--bench=}" --message-format json-render-diagnostics)
+executable() { # executable NAME: prints the path of what was built
+  sed -n 's/.*"executable":"\([^"]*\/'"$1"'\(-[0-9a-f]*\)\{0,1\}\)".*/\1/p' <<<"$built" | tail -n 1
+}
+"$(executable json)" "${ROWS_JSON:-10000000}"
+LAMINAR_BINARY=$(executable laminar) KAFKA_LOOP=$(executable kafka_loop) KAFKA_LATENCY=$(executable kafka_latency) \
+  PYTHONDONTWRITEBYTECODE=1 "$python" "$tests/bench_pipeline.py" "${ROWS_KAFKA:-2000000}"

@@ -4,17 +4,15 @@
 copies it); our pipeline then reads the same topic. CPU is user + system time of the whole process from /proc, less that of a
 run over a topic with one row (start and planning), so that it is a cost per row.
 
-    bench_pipeline.py ROWS KAFKA_LOOP_BINARY
+    LAMINAR_BINARY=… KAFKA_LOOP=… KAFKA_LATENCY=… LAMINAR_TEST_KAFKA=… bench_pipeline.py ROWS
 """
 
-import json
 import os
 import re
 import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -27,7 +25,7 @@ BYTES_PER_ROW = 200
 SQL = """
 CREATE CONNECTION broker TO kafka (bootstrap_servers = '{address}');
 CREATE TABLE bids (auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT, date_time TIMESTAMP, extra TEXT)
-WITH (connector = 'broker', topic = '{source}', type = 'source', format = 'json', timestamp_format = 'unix_millis', {options});
+WITH (connector = 'broker', topic = '{source}', type = 'source', format = 'json', timestamp_format = 'unix_millis');
 CREATE TABLE wanted (auction BIGINT, bidder BIGINT, price BIGINT, date_time TIMESTAMP)
 WITH (connector = 'broker', topic = '{sink}', type = 'sink', format = 'json');
 CREATE PIPELINE w1 WITH (parallelism = 1, checkpoint_interval = '{interval}', delivery = '{delivery}') AS
@@ -38,13 +36,13 @@ INSERT INTO wanted SELECT auction, bidder, price, date_time FROM bids WHERE pric
 class Run:
     """One life of the release binary over a topic, until `expected` rows are out."""
 
-    def __init__(self, broker, source, expected, threshold, delivery, interval="1s", options="batch_size = 8192", patience=120):
+    def __init__(self, broker, source, expected, threshold, delivery, interval="1s", patience=120):
         self.broker, self.sink = broker, broker.create_topic("bench-wanted")
         self.folder = tempfile.TemporaryDirectory(prefix="laminar-bench-")
         folder = Path(self.folder.name)
         script = folder / "w1.sql"
         script.write_text(SQL.format(address=broker.address, source=source, sink=self.sink, threshold=threshold,
-                                     delivery=delivery, interval=interval, options=options))
+                                     delivery=delivery, interval=interval))
         self.began = time.monotonic()
         self.process = Process([os.environ["LAMINAR_BINARY"], "run", script, "--state-dir", folder / "state"], folder)
         self.expected, self.patience = expected, patience
@@ -74,10 +72,10 @@ def peak_megabytes(pid):
     return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
-def bare_loop(broker, binary, rows):
+def bare_loop(broker, rows):
     """Runs the yardstick; the topic that it filled, its ns of CPU a row and its peak memory."""
     before = set(broker.admin.list_topics(timeout=30).topics)
-    printed = subprocess.run([binary], env={**os.environ, "ROWS": str(rows)}, check=True, capture_output=True, text=True).stdout
+    printed = subprocess.run([os.environ["KAFKA_LOOP"]], env={**os.environ, "ROWS": str(rows)}, check=True, capture_output=True, text=True).stdout
     new = set(broker.admin.list_topics(timeout=30).topics) - before
     topic = next(name for name in new if name.startswith("bench-in-"))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
@@ -85,43 +83,19 @@ def bare_loop(broker, binary, rows):
 
 
 def latency(broker, rate, seconds):
-    """p50, p99 and the largest of the milliseconds from produce to consume at `rate` rows/s, at least once."""
+    """What the probe prints at `rate` rows/s for librdkafka alone, and with our pipeline in between, at least once."""
     source = broker.create_topic("bench-paced")
-    run = Run(broker, source, 0, 0, "at_least_once", interval="10s", options="batch_timeout_ms = 5")
-    began = time.monotonic()
-    feed = threading.Thread(target=paced, args=(broker, source, rate, seconds + 3), daemon=True)
-    feed.start()
-    reader = broker.consumer({"fetch.wait.max.ms": 5}, run.sink)
-    samples = []
-    while time.monotonic() - began < seconds + 4:
-        for message in reader.consume(1000, 0.05):
-            if message.error() is None:
-                sent = json.loads(message.value())["bidder"]
-                now = time.time_ns()
-                if time.monotonic() - began > 3:  # the first seconds are the start
-                    samples.append((now - sent) / 1e6)
-    feed.join()
+    alone = probe(source, source, rate, seconds)
+    source = broker.create_topic("bench-paced")
+    run = Run(broker, source, 0, 0, "at_least_once")
+    with_pipeline = probe(source, run.sink, rate, seconds)
     run.end()
-    samples.sort()
-    if len(samples) < rate * seconds // 2:
-        raise SystemExit(f"only {len(samples)} rows came through\n{run.process.tail()}")
-    return samples[len(samples) // 2], samples[len(samples) * 99 // 100], samples[-1]
+    return alone, with_pipeline
 
 
-def paced(broker, topic, rate, seconds):
-    """Writes `rate` rows a second, each with the nanosecond at which it was written in `bidder`."""
-    producer = broker.producer(**{"linger.ms": 0})
-    began = time.monotonic()
-    sent = 0
-    while sent < rate * seconds:
-        due = int((time.monotonic() - began) * rate)
-        while sent < due:
-            value = f'{{"auction":{sent},"bidder":{time.time_ns()},"price":1,"channel":"c","url":"u","date_time":0,"extra":"x"}}'
-            producer.produce(topic, value, str(sent % 100))
-            sent += 1
-        producer.poll(0)
-        time.sleep(0.001)
-    producer.flush(10)
+def probe(source, sink, rate, seconds):
+    command = [os.environ["KAFKA_LATENCY"], source, sink, str(rate), str(seconds)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def one_row_topic(broker):
@@ -133,9 +107,9 @@ def one_row_topic(broker):
 
 
 def main():
-    rows, binary = int(sys.argv[1]), sys.argv[2]
+    rows = int(sys.argv[1])
     broker = Broker(os.environ["LAMINAR_TEST_KAFKA"])
-    topic, bare_ns, bare_peak = bare_loop(broker, binary, rows)
+    topic, bare_ns, bare_peak = bare_loop(broker, rows)
     line = "{:<52} {:>12} {:>12} {:>8} {:>10}".format
     print(f"\nKafka → Kafka, {rows} rows of {BYTES_PER_ROW} bytes, 4 partitions, parallelism 1")
     print(line("", "CPU ns/row", "rows/CPU s", "ratio", "peak MB"))
@@ -148,8 +122,10 @@ def main():
             ns = (cpu - start) * 1e9 / rows
             print(line(f"laminar, {name}, {delivery}", f"{ns:.0f}", f"{1e9 / ns:,.0f}", f"{ns / bare_ns:.2f}", f"{peak:.0f}"))
     print(f"start and planning, taken off: {start:.2f} s of CPU")
-    middle, late, worst = latency(broker, 10_000, 15)
-    print(f"\nproduce to consume at 10,000 rows/s without transactions: p50 {middle:.1f} ms, p99 {late:.1f} ms, max {worst:.1f} ms")
+    alone, with_pipeline = latency(broker, 10_000, 15)
+    print("\nproduce to consume at 10,000 rows/s without transactions")
+    print(f"librdkafka and the broker alone:  {alone}")
+    print(f"with the pipeline in between:     {with_pipeline}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@
 mod dev;
 mod diagnostic;
 mod logging;
+#[cfg(test)]
+mod reference;
 mod run;
 mod serve;
 mod server;

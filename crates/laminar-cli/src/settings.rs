@@ -40,29 +40,43 @@ pub struct ServerSettings {
 #[derive(clap::Args, Clone, Debug)]
 pub struct PipelineDefaults {
     /// Parallel instances of a pipeline's tasks
-    #[arg(long, env = "LAMINAR_PARALLELISM", default_value_t = 1, value_parser = parallelism)]
+    #[arg(long, env = "LAMINAR_PARALLELISM", default_value_t = 1, value_name = "NUMBER", value_parser = parallelism)]
     pub parallelism: usize,
     /// Time between checkpoints, such as 500ms or 10s
-    #[arg(long, env = "LAMINAR_CHECKPOINT_INTERVAL", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "LAMINAR_CHECKPOINT_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = duration)]
     pub checkpoint_interval: Duration,
     /// A checkpoint that takes longer fails
-    #[arg(long, env = "LAMINAR_CHECKPOINT_TIMEOUT", default_value = "10m", value_parser = duration)]
+    #[arg(long, env = "LAMINAR_CHECKPOINT_TIMEOUT", default_value = "10m", value_name = "DURATION", value_parser = duration)]
     pub checkpoint_timeout: Duration,
     /// Longest time that a SELECT on a stream reads
-    #[arg(long, env = "LAMINAR_PREVIEW_TIMEOUT", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "LAMINAR_PREVIEW_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = duration)]
     pub preview_timeout: Duration,
     /// Most rows that a SELECT on a stream reads
-    #[arg(long, env = "LAMINAR_PREVIEW_LIMIT", default_value_t = 100_000)]
+    #[arg(long, env = "LAMINAR_PREVIEW_LIMIT", default_value_t = 100_000, value_name = "ROWS")]
     pub preview_limit: usize,
 }
 
-/// Read from the environment in another way than by a flag of the same meaning.
+pub const API_URL: &str = "LAMINAR_API_URL";
 pub const SECRET_KEY: &str = "LAMINAR_SECRET_KEY";
 pub const LOG: &str = "LAMINAR_LOG";
-pub const API_URL: &str = "LAMINAR_API_URL";
 pub const CRASH_AT: &str = "LAMINAR_CRASH_AT";
 
-const NAMES: &[&str] = &[
+/// Variables that no flag stands for, and what each does.
+pub const VARIABLES: &[(&str, &str)] = &[
+    (
+        SECRET_KEY,
+        "The key that seals secrets in the metadata database: 32 bytes in base64. Default: a file `secret.key` in the data \
+         folder, made at the first start",
+    ),
+    (
+        LOG,
+        "What is logged on stderr: a level, or levels by module, such as `info,laminar_engine=debug`. Default: `info`",
+    ),
+    (CRASH_AT, "For the crash tests: the process aborts at this step, or at its n-th pass with `step:n`"),
+];
+
+/// Variables of flags.
+const FLAGS: &[&str] = &[
     "LAMINAR_BIND",
     "LAMINAR_DATA_DIR",
     "LAMINAR_DATABASE_URL",
@@ -74,11 +88,13 @@ const NAMES: &[&str] = &[
     "LAMINAR_CHECKPOINT_TIMEOUT",
     "LAMINAR_PREVIEW_TIMEOUT",
     "LAMINAR_PREVIEW_LIMIT",
-    SECRET_KEY,
-    LOG,
     API_URL,
-    CRASH_AT,
 ];
+
+/// Every variable that we read.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    FLAGS.iter().copied().chain(VARIABLES.iter().map(|(name, _)| *name))
+}
 
 fn duration(text: &str) -> Result<Duration, String> {
     match text.parse::<HumanDuration>()?.0 {
@@ -169,8 +185,8 @@ pub fn without_password(url: &str) -> String {
 /// Variables that look like a misspelt setting, with what was probably meant. Others are not ours: a container platform
 /// adds variables of its own that begin with the service's name.
 pub fn misspelt(environment: impl Iterator<Item = String>) -> Vec<(String, &'static str)> {
-    let ours = |name: &String| name.starts_with(PREFIX) && !NAMES.contains(&name.as_str());
-    environment.filter(ours).filter_map(|name| nearest_setting(&name).map(|near| (name.clone(), near))).collect()
+    let unknown = |name: &String| name.starts_with(PREFIX) && !names().any(|ours| ours == name);
+    environment.filter(unknown).filter_map(|name| nearest_setting(&name).map(|near| (name.clone(), near))).collect()
 }
 
 /// What the names of all our variables begin with.
@@ -179,8 +195,8 @@ const PREFIX: &str = "LAMINAR_";
 /// The prefix that all share says nothing about likeness.
 fn nearest_setting(name: &str) -> Option<&'static str> {
     let short = |name: &'static str| name.strip_prefix(PREFIX).unwrap_or(name);
-    let near = nearest(name.strip_prefix(PREFIX)?, NAMES.iter().copied().map(short))?;
-    NAMES.iter().copied().find(|name| short(name) == near)
+    let near = nearest(name.strip_prefix(PREFIX)?, names().map(short))?;
+    names().find(|name| short(name) == near)
 }
 
 #[cfg(test)]

@@ -20,11 +20,10 @@ const MAX_POLL_RECORDS: &str = "max.poll.records";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchOptions {
     /// Most records in one batch. A batch is handed on as soon as nothing more is at hand, so this only matters under load.
-    /// Default 1000.
+    /// Kafka's name for it, `max.poll.records`, works in `kafka`.
     #[serde(default = "default_size")]
     pub batch_size: u32,
-    /// Longest time in milliseconds that a row waits for its batch to fill. Default 1000; rows that nothing follows do not
-    /// wait.
+    /// Longest time in milliseconds that a row waits for its batch to fill. Rows that nothing follows do not wait.
     #[serde(default = "default_timeout_ms")]
     pub batch_timeout_ms: u64,
 }

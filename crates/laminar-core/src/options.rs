@@ -156,6 +156,9 @@ pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>)
     (score(&best) > 0.84).then_some(best)
 }
 
+/// Key in an option's JSON schema under which its other names stand, where it has some.
+pub const ALIASES: &str = "x-aliases";
+
 /// Names of the options that `T` declares, in declaration order.
 pub fn names<T: JsonSchema>() -> Vec<String> {
     let schema = schemars::schema_for!(T);

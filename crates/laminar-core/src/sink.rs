@@ -35,7 +35,9 @@ pub trait Sink: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
+    /// Rows are visible at once, and may come again after a failure.
     AtLeastOnce,
+    /// Rows become visible with their checkpoint, each once.
     ExactlyOnce,
 }
 

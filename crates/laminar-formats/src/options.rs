@@ -19,18 +19,17 @@ pub struct FormatOptions {
     /// are, in the table's only column, which is TEXT or BYTEA.
     #[serde(default)]
     pub format: FormatName,
-    /// With `true`, the whole value, any JSON, is the table's only column, which is JSON or TEXT.
+    /// For `json`: `true` takes the whole value, any JSON, as the table's only column, which is JSON or TEXT. Default: `false`.
     #[serde(default, rename = "json.unstructured", skip_serializing_if = "Option::is_none")]
     pub json_unstructured: Option<bool>,
-    /// For a sink: `true` writes each object over several lines, indented by two spaces. Default `false`.
+    /// For `json` in a sink: `true` writes each object over several lines, indented by two spaces. Default: `false`.
     #[serde(default, rename = "json.pretty", skip_serializing_if = "Option::is_none")]
     pub json_pretty: Option<bool>,
-    /// For a sink: `false` leaves out a field that is null instead of writing `null`. Default `true`.
+    /// For `json` in a sink: `false` leaves out a field that is null instead of writing `null`. Default: `true`.
     #[serde(default, rename = "json.include_nulls", skip_serializing_if = "Option::is_none")]
     pub json_include_nulls: Option<bool>,
-    /// How a TIMESTAMP is written in JSON. `rfc3339` (default): text such as `2024-01-31T23:59:59.123Z`; a bare number that
-    /// is read is milliseconds. `unix_seconds`, `unix_millis`, `unix_micros`, `unix_nanos`: a number that counts these
-    /// since 1970-01-01 UTC. Text in RFC 3339 is read with any of them; a time without a zone is UTC.
+    /// For `json`: how a TIMESTAMP is written. Text in RFC 3339 is read whatever is set here; a time without a zone is UTC.
+    /// Default: `rfc3339`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp_format: Option<TimestampFormat>,
 }
@@ -39,16 +38,16 @@ pub struct FormatOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TimestampFormat {
-    /// Text, as in RFC 3339.
+    /// Text such as `2024-01-31T23:59:59.123Z`; a bare number that is read counts milliseconds.
     #[default]
     Rfc3339,
-    /// Seconds since 1970-01-01 UTC.
+    /// A number: seconds since 1970-01-01 UTC.
     UnixSeconds,
-    /// Milliseconds since 1970-01-01 UTC.
+    /// A number: milliseconds since 1970-01-01 UTC.
     UnixMillis,
-    /// Microseconds since 1970-01-01 UTC.
+    /// A number: microseconds since 1970-01-01 UTC.
     UnixMicros,
-    /// Nanoseconds since 1970-01-01 UTC.
+    /// A number: nanoseconds since 1970-01-01 UTC.
     UnixNanos,
 }
 

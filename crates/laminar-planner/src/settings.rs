@@ -18,33 +18,39 @@ const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Options of a table, whatever its connector.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 pub struct TableSettings {
-    /// Name of a connection or, if there is none, of a connector.
+    /// Name of a connection or, if there is none of that name, of a connector. Needed, unless `connection` is given.
     pub connector: Option<String>,
-    /// Name of a connection; its options apply where the table gives none.
+    /// Name of a connection. Its options count where the table gives none.
     pub connection: Option<String>,
-    /// `source` to read, `sink` to write.
+    /// What the table is for. Default: what its connector, columns and options allow, both if they do.
     #[serde(rename = "type")]
     pub table_type: Option<TableType>,
-    /// Fills columns with the connector's metadata names (such as `_kafka_offset`) from the record's metadata.
+    /// `true` fills columns that have the name of one of the connector's metadata columns, such as `_kafka_offset`, from the
+    /// record's metadata. For a source.
     #[serde(default)]
     pub include_metadata: bool,
-    /// The TIMESTAMP column that says when a row happened. Default: the record's own timestamp.
+    /// The TIMESTAMP column that says when a row happened; `WATERMARK FOR` in the column list says the same. For a source.
+    /// Default: the record's own timestamp.
     pub event_time_field: Option<String>,
-    /// How far the watermark stays behind the latest event time. Default 1s.
+    /// How far the watermark stays behind the latest event time: rows may be that much out of order. For a source.
+    #[schemars(extend("default" = HumanDuration(DEFAULT_WATERMARK_DELAY)))]
     pub watermark_delay: Option<HumanDuration>,
-    /// A partition that is caught up and silent for this long does not hold the others back. Default 30s.
+    /// A partition that is caught up and silent for this long does not hold the watermark of the others back. For a source.
+    #[schemars(extend("default" = HumanDuration(DEFAULT_IDLE_TIMEOUT)))]
     pub idle_timeout: Option<HumanDuration>,
-    /// What happens to a record that cannot be decoded: `fail` stops the pipeline, `skip` counts it and goes on.
+    /// What happens to a record that cannot be decoded. For a source.
     #[serde(default)]
     pub bad_data: BadData,
-    /// With `bad_data = 'skip'`: more bad records than this in one batch stop the pipeline.
+    /// With `bad_data = 'skip'`: more bad records than this in one batch stop the pipeline. Default: no limit.
     pub max_errors_per_batch: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TableType {
+    /// Pipelines read it.
     Source,
+    /// Pipelines write it.
     Sink,
 }
 
@@ -57,11 +63,13 @@ impl From<TableType> for Role {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BadData {
+    /// The pipeline stops, and says which record it was.
     #[default]
     Fail,
+    /// The record is counted and left out; `drop` means the same.
     #[serde(alias = "drop")]
     Skip,
 }
@@ -117,22 +125,24 @@ fn refuse_later(options: &Options) -> Result<()> {
 /// Options of `CREATE PIPELINE … WITH (…)`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PipelineOptions {
-    /// Parallel instances of each operator. Default: the server's setting.
+    /// Parallel instances of the pipeline's tasks, 1 to 1024. Default: the server's `--parallelism`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallelism: Option<u32>,
-    /// Time between two checkpoints. Default: the server's setting.
+    /// Time between two checkpoints, at least 10ms. Exactly-once rows become visible with a checkpoint, so this is also how
+    /// long they take. Default: the server's `--checkpoint-interval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_interval: Option<HumanDuration>,
-    /// What sinks guarantee: `exactly_once` or `at_least_once`. Default: the best that the sink can do.
+    /// What the pipeline's sinks guarantee; a sink that cannot do it is refused. Default: what each sink's table says, else
+    /// the best that the sink can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
-    /// After a failure: `restart`, or `stop`. Default `restart`.
+    /// What happens after a failure that may pass, such as a broker that is away. Default: `restart`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
-    /// Restarts in a row before the pipeline stays failed. Default: the server's setting.
+    /// Restarts within ten minutes before the pipeline stays failed. Default: 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_restarts: Option<u32>,
-    /// Rows that a pipeline without a sink keeps. Default 10000.
+    /// Rows that a pipeline without a sink keeps of its result: the latest. Default: 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain_rows: Option<usize>,
 }
@@ -140,8 +150,10 @@ pub struct PipelineOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
+    /// Starts again from the last checkpoint, after a wait that grows with each failure.
     #[default]
     Restart,
+    /// Stays failed until somebody starts it.
     Stop,
 }
 

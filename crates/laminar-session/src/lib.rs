@@ -24,6 +24,7 @@ mod outcome;
 mod plan;
 mod preview;
 mod query;
+pub mod reference;
 mod render;
 mod resources;
 mod service;

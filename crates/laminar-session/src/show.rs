@@ -33,9 +33,9 @@ pub(crate) async fn show(system: &Arc<System>, settings: &Settings, kind: ShowKi
         return Err(laminar_core::Error::internal(format!("there is no system table {name}")));
     };
     let source = Source { system: Arc::clone(system), settings: settings.clone() };
-    let all = batch(table.columns, (table.rows)(&source).await?)?;
+    let all = batch(&table.shape(), (table.rows)(&source).await?)?;
     let indices: Vec<usize> =
-        columns.iter().filter_map(|c| table.columns.iter().position(|(name, _)| name == c)).collect();
+        columns.iter().filter_map(|c| table.columns.iter().position(|(name, ..)| name == c)).collect();
     Ok(Outcome::rows("SHOW", all.project(&indices)?))
 }
 

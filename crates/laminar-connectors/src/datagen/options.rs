@@ -20,13 +20,14 @@ pub struct DatagenOptions {
     /// Rows a second, over all shards. Default: as fast as the pipeline takes them.
     #[serde(default)]
     pub rows_per_second: Option<f64>,
-    /// How many rows there are, over all shards; then the source ends. Default: without end, or when a sequence is used up.
+    /// How many rows there are, over all shards; then the source ends. Default: without end, or as many as the
+    /// shortest sequence has.
     #[serde(default)]
     pub number_of_rows: Option<u64>,
-    /// Two tables with the same seed and fields have the same rows. Default 0.
+    /// Two tables with the same seed and fields have the same rows.
     #[serde(default)]
     pub seed: u64,
-    /// Number of splits that share the rows. Default 1.
+    /// Number of splits that share the rows: as many tasks can make them side by side.
     #[serde(default = "one")]
     pub shards: u32,
 }
@@ -38,22 +39,20 @@ fn one() -> u32 {
 /// Options of one column, each written `fields.<column>.<option>`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct FieldOptions {
-    /// What the values are. `sequence`: `start`, `start + step`, …; `random`: evenly distributed between `min` and `max`;
-    /// `choice`: one of `values`; `uuid`: random UUIDs; `now`: the time when the row is made, which is another when the row
-    /// is made again. Default: `now` for TIMESTAMP, else `random`.
+    /// What the values are. Default: `now` for TIMESTAMP, else `random`.
     #[serde(default)]
     pub kind: Option<Kind>,
-    /// For `sequence`: the first value. Default 0; for TIMESTAMP and DATE 1970-01-01.
+    /// For `sequence`: the first value. Default: 0; for TIMESTAMP and DATE 1970-01-01.
     #[serde(default)]
     pub start: Option<String>,
-    /// For `sequence`: the last value; the source ends with it.
+    /// For `sequence`: the last value; the source ends with it. Default: no end.
     #[serde(default)]
     pub end: Option<String>,
     /// For `sequence`: from one row to the next, such as `1` or `-0.5`; for TIMESTAMP and TIME a duration such as `250ms`, for
-    /// DATE days. Default 1, for TIMESTAMP and TIME `1s`.
+    /// DATE days. Default: 1; for TIMESTAMP and TIME `1s`.
     #[serde(default)]
     pub step: Option<String>,
-    /// For `random`: the smallest value. Default 0; for TIMESTAMP and DATE 1970-01-01.
+    /// For `random`: the smallest value. Default: 0; for TIMESTAMP and DATE 1970-01-01.
     #[serde(default)]
     pub min: Option<String>,
     /// For `random`: the largest value. Default: that of the type, at most 1000000; for DOUBLE and FLOAT 1; for TIMESTAMP and
@@ -63,16 +62,17 @@ pub struct FieldOptions {
     /// For `random` DOUBLE and FLOAT: digits after the decimal point, at most 15. Default: all of them.
     #[serde(default)]
     pub decimals: Option<u32>,
-    /// For `random` TEXT and BYTEA: the length. Default 12.
+    /// For `random` TEXT and BYTEA: the length. Default: 12.
     #[serde(default)]
     pub length: Option<u32>,
-    /// For `choice`: the values, as `a,b,c` or `["a", "b", "c"]`. One that is written twice comes twice as often.
+    /// For `choice`, and needed there: the values, as `a,b,c` or `["a", "b", "c"]`. One that is written twice comes twice as often.
     #[serde(default)]
     pub values: Option<Vec<String>>,
-    /// Makes the column differ from another one with the same options. Default: made from the column's name.
+    /// Makes the column differ from another one with the same options. Default: made from the column's
+    /// name.
     #[serde(default)]
     pub seed: Option<u64>,
-    /// The part of the rows where the column is null, from 0 to 1. Default 0.
+    /// The part of the rows where the column is null, from 0 to 1. Default: 0.
     #[serde(default)]
     pub null_rate: Option<f64>,
 }
@@ -80,10 +80,15 @@ pub struct FieldOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
+    /// `start`, `start + step` and so on.
     Sequence,
+    /// Evenly distributed between `min` and `max`.
     Random,
+    /// One of `values`.
     Choice,
+    /// Random UUIDs.
     Uuid,
+    /// The time when the row is made; a row that is made again after a crash gets a new one.
     Now,
 }
 

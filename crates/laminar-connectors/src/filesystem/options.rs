@@ -14,7 +14,7 @@ pub struct SourceOptions {
     /// `/`, `**` does. Default: every file.
     #[serde(default)]
     pub pattern: Option<String>,
-    /// Whether folders inside the folder are read too. Default `false`.
+    /// Whether folders inside the folder are read too.
     #[serde(default)]
     pub recursive: bool,
 }
@@ -25,7 +25,6 @@ pub struct SinkOptions {
     /// The folder, created if absent. A file appears there complete, with the checkpoint that its rows belong to.
     pub path: String,
     /// A file that has reached this size is closed and the next one begun. Every checkpoint begins new files too.
-    /// Default `128MB`.
     #[serde(default = "default_size")]
     pub max_file_size: ByteSize,
     /// A file that has this many rows is closed and the next one begun. Default: no limit.

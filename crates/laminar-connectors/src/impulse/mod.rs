@@ -37,14 +37,15 @@ struct ImpulseOptions {
     /// How many rows there are, over all shards; then the source ends. Default: without end.
     #[serde(default)]
     message_count: Option<u64>,
-    /// Time of the first row, RFC 3339. Default 1970-01-01T00:00:00Z if `event_time_interval` is given; without both, a
+    /// Time of the first row, RFC 3339. Default: `1970-01-01T00:00:00Z` if `event_time_interval` is given; without both, a
     /// row's time is the clock's when it is made, and a row that is made again after a crash gets a new one.
     #[serde(default)]
     start_time: Option<String>,
-    /// Time from one row to the next. Default, if `start_time` is given: what `event_rate` says, or 1 ms without one.
+    /// Time from one row to the next, where `start_time` or this is given. Default: what `event_rate` says, or 1 ms without
+    /// one.
     #[serde(default)]
     event_time_interval: Option<HumanDuration>,
-    /// Number of splits, each with a counter of its own from 0. Default 1.
+    /// Number of splits, each with a counter of its own from 0.
     #[serde(default = "one")]
     shards: u32,
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use laminar_core::connector::{Connector, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
+use laminar_core::options::{ALIASES, names};
 use laminar_core::sink::{Delivery, Sink};
 use laminar_core::source::Source;
 use laminar_core::table::{Column, TableSpec};
@@ -54,6 +55,12 @@ mod test_connection;
 mod transaction;
 
 pub use dev_broker::DevBroker;
+pub use properties::{Allowed, ClientProperty};
+
+/// The properties of librdkafka that may be given besides the connector's own options, and those that may not.
+pub fn client_properties() -> Vec<ClientProperty> {
+    properties::client_properties(&names::<ClientOptions>())
+}
 
 /// The topic of markers in every cluster that an exactly-once sink writes to.
 pub const PROGRESS_TOPIC: &str = marker::TOPIC;
@@ -250,7 +257,7 @@ impl Connector for KafkaConnector {
     }
 }
 
-/// One schema with the properties of all; further properties are librdkafka's.
+/// One schema with the properties of all, with Kafka's names for them; further properties are librdkafka's.
 fn merge<const N: usize>(title: &str, groups: [Value; N]) -> Value {
     let mut properties = serde_json::Map::new();
     let mut required = Vec::new();
@@ -265,6 +272,12 @@ fn merge<const N: usize>(title: &str, groups: [Value; N]) -> Value {
         }
         if let Some(Value::Object(object)) = take("$defs") {
             definitions.extend(object);
+        }
+    }
+    for (name, property) in &mut properties {
+        let aliases = properties::aliases(name);
+        if let (Some(property), false) = (property.as_object_mut(), aliases.is_empty()) {
+            property.insert(ALIASES.to_string(), aliases.into());
         }
     }
     json!({

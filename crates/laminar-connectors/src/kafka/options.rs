@@ -14,7 +14,7 @@ use laminar_core::sink::Delivery;
 use laminar_core::{Code, Error, Options, Result};
 use laminar_formats::FormatOptions;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::client::Cluster;
 use super::properties;
@@ -25,37 +25,38 @@ pub(super) const SUBJECT: &str = "connector kafka";
 /// How to reach the brokers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct ClientOptions {
-    /// Brokers to start from: `host:port`, several separated by commas.
+    /// Brokers to start from: `host:port`, several separated by commas. The others of the cluster are found from there.
     #[schemars(required)]
     pub bootstrap_servers: Option<String>,
-    /// `sasl`: log in with a name and password. `none` (default): do not log in.
+    /// How Laminar logs in. Default: `sasl` if a user name, a mechanism or a protocol with a login is given, else `none`.
     #[serde(rename = "auth.type")]
     pub auth_type: Option<AuthType>,
-    /// How the password is proved: `PLAIN` (default), `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    /// How the password is proved. The names may be written in lower case. Default: `PLAIN`.
     #[serde(rename = "auth.mechanism")]
     pub auth_mechanism: Option<Mechanism>,
-    /// `SASL_SSL` (default) or `SASL_PLAINTEXT`.
+    /// The same as `security.protocol`, under the name that goes with the login's other options.
     #[serde(rename = "auth.protocol")]
     pub auth_protocol: Option<Protocol>,
     /// Name to log in with.
     #[serde(rename = "auth.username")]
     pub auth_username: Option<String>,
-    /// Password to log in with; best given as `${secret:name}`.
+    /// Password to log in with; best given as `${secret:name}`, after `CREATE SECRET`.
     #[serde(rename = "auth.password")]
     pub auth_password: Option<Secret>,
-    /// `PLAINTEXT` (default), `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
+    /// What travels on the connection. The names may be written in lower case. Default: `SASL_SSL` with a login, `SSL` with
+    /// a certificate or authorities given, else `PLAINTEXT`.
     #[serde(rename = "security.protocol")]
     pub security_protocol: Option<Protocol>,
-    /// PEM file of the authorities that sign the brokers' certificates; without it, the system's.
+    /// PEM file of the authorities that sign the brokers' certificates. Default: those that the system trusts.
     #[serde(rename = "ssl.ca.location")]
     pub ssl_ca_location: Option<String>,
-    /// PEM file of our certificate.
+    /// PEM file of the certificate that Laminar shows to the brokers, where they ask for one.
     #[serde(rename = "ssl.certificate.location")]
     pub ssl_certificate_location: Option<String>,
-    /// PEM file of our certificate's key.
+    /// PEM file of that certificate's key.
     #[serde(rename = "ssl.key.location")]
     pub ssl_key_location: Option<String>,
-    /// Password of the key file.
+    /// Password of the key file, if it has one.
     #[serde(rename = "ssl.key.password")]
     pub ssl_key_password: Option<Secret>,
 }
@@ -135,29 +136,29 @@ impl Protocol {
 /// What to read.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct SourceOptions {
-    /// The topic to read.
+    /// The topic to read. Needed, unless `topics` is given.
     pub topic: Option<String>,
     /// Several topics to read, separated by commas; instead of `topic`.
     pub topics: Option<Vec<String>>,
-    /// Consumer group to which progress is reported. Default `laminar-<pipeline id>`. The checkpoint decides where a
-    /// pipeline continues; the group's offsets are for other tools to see.
+    /// Consumer group to which progress is reported, for other tools to see. Where a pipeline goes on is decided by its
+    /// checkpoint, not by the group. Default: `laminar-<pipeline id>`.
     pub group_id: Option<String>,
-    /// Where a new pipeline starts: `earliest` (default), `latest`, or `timestamp`.
+    /// Where a pipeline starts that has no checkpoint yet.
     #[serde(default)]
     pub offset: StartOption,
-    /// With `offset = 'timestamp'`: RFC 3339 such as `2024-01-01T00:00:00Z`, or milliseconds since 1970. Starts at the
-    /// first record that is not older; at the end if there is none.
+    /// With `offset = 'timestamp'`, and needed there: RFC 3339 such as `2024-01-01T00:00:00Z`, or milliseconds since 1970.
+    /// Starts at the first record that is not older; at the end if there is none.
     pub timestamp: Option<String>,
-    /// Least time in milliseconds between two commits of offsets to the group; 0 (default): with each checkpoint.
+    /// Least time in milliseconds between two commits of offsets to the group. Default: with each checkpoint.
     #[serde(rename = "commit.interval.ms")]
     pub commit_interval_ms: Option<u64>,
 }
 
 /// Where a pipeline starts that has no checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartOption {
-    /// At the oldest record that is kept.
+    /// At the oldest record that the topic still has.
     #[default]
     Earliest,
     /// At the end: only what comes later.
@@ -170,23 +171,23 @@ pub enum StartOption {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct SinkOptions {
     /// The topic to write to. It is created if it is missing and the broker creates topics by itself.
+    #[schemars(required)]
     pub topic: Option<String>,
-    /// Column whose value is the record's key: text, integer or bytes. Default: the table's primary key if that is one
-    /// column, else records have no key.
+    /// Column whose value is the record's key: text, integer or bytes. Rows of one key stay in order. Default: the table's
+    /// primary key if that is one column, else records have no key.
     pub key_field: Option<String>,
-    /// `exactly_once` (default): rows become visible to `read_committed` readers with the checkpoint, each once.
-    /// `at_least_once`: rows are visible at once, and may repeat after a failure.
+    /// What is guaranteed for each row across crashes. What the pipeline says wins. Default: `exactly_once`;
+    /// `at_least_once` into the broker of `laminar dev`.
     pub delivery: Option<Delivery>,
-    /// `none` (default, as Kafka's), `lz4`, `snappy`, `zstd` or `gzip`. `lz4`
-    /// makes JSON about three times smaller.
+    /// How batches of records are compressed; `lz4` makes JSON about three times smaller.
     #[serde(default)]
     pub compression: Compression,
-    /// Longest time in milliseconds that a row waits for others to fill a request. Default 5.
+    /// Longest time in milliseconds that a row waits for others to fill a request. Default: 5.
     pub linger_ms: Option<f64>,
 }
 
 /// How record batches are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // the names of the algorithms say it
 pub enum Compression {

@@ -37,6 +37,16 @@ const OURS: &[(&str, &str)] = &[
     ("sasl.password", "auth.password"),
 ];
 
+/// Properties that we set: name, the values that mean ours and are harmless, why another is refused.
+const SET: &[(&str, &[&str], &str)] = &[
+    ("enable.auto.commit", &["false"], "offsets are committed to the group together with each checkpoint"),
+    ("isolation.level", &["read_committed"], "rows of aborted transactions must never be read"),
+    ("enable.idempotence", &["true"], "rows must keep their order and not repeat when a request is retried"),
+    ("acks", ALL, "an acknowledged row must not be lost"),
+    ("request.required.acks", ALL, "an acknowledged row must not be lost"),
+];
+const ALL: &[&str] = &["all", "-1"];
+
 /// Options of the specification that are a later issue's: name, what they are about, and what to do instead.
 const LATER: &[(&str, &str, &str)] = &[
     ("topic_pattern", "topics found by a pattern are", "list them in topics"),
@@ -161,19 +171,58 @@ pub(super) fn refuse_other_role(entry: &OptionEntry, other: &str) -> Result<()> 
     }
 }
 
-/// Properties that we set: naming our value is harmless, another is refused.
+/// Is it a property of [`SET`], with our value?
 fn is_already_so(entry: &OptionEntry) -> Result<bool> {
+    let Some((_, ours, why)) = SET.iter().find(|(name, ..)| *name == entry.key) else { return Ok(false) };
     let value = entry.value.trim().to_ascii_lowercase();
-    let (agrees, why) = match entry.key.as_str() {
-        "enable.auto.commit" => (value == "false", "offsets are committed to the group together with each checkpoint"),
-        "isolation.level" => (value == "read_committed", "rows of aborted transactions must never be read"),
-        "enable.idempotence" => {
-            (value == "true", "rows must keep their order and not repeat when a request is retried")
-        }
-        "acks" | "request.required.acks" => (value == "all" || value == "-1", "an acknowledged row must not be lost"),
-        _ => return Ok(false),
+    if ours.contains(&value.as_str()) { Ok(true) } else { Err(forbidden(entry, why)) }
+}
+
+/// Kafka's names for the option `name`, which is ours.
+pub(super) fn aliases(name: &str) -> Vec<&'static str> {
+    OURS.iter().filter(|(_, ours)| *ours == name).map(|(from, _)| *from).collect()
+}
+
+/// A property of librdkafka, as the reference page tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientProperty {
+    pub name: &'static str,
+    /// Whose client has it; `None`: a source's and a sink's.
+    pub role: Option<Role>,
+    pub allowed: Allowed,
+    /// The Java client's name for it, where that is another.
+    pub java: Option<&'static str>,
+}
+
+/// May a user set a property?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// As it is.
+    Yes,
+    /// Only to the value that it has anyway, for this reason.
+    Only(&'static str, &'static str),
+    /// For this reason not.
+    No(&'static str),
+}
+
+/// The properties of librdkafka that no option of ours stands for, in the order of their names.
+pub(super) fn client_properties(ours: &[String]) -> Vec<ClientProperty> {
+    let is_ours = |name: &str| ours.iter().any(|o| o == name) || OURS.iter().any(|(from, _)| *from == name);
+    let property = |(name, scope, verdict): &(&'static str, Scope, Verdict)| ClientProperty {
+        name,
+        role: match scope {
+            Scope::Both => None,
+            Scope::Consumer => Some(Role::Source),
+            Scope::Producer => Some(Role::Sink),
+        },
+        allowed: match (SET.iter().find(|(set, ..)| set == name), verdict) {
+            (Some((_, [value, ..], why)), _) => Allowed::Only(value, why),
+            (_, Verdict::Refused(reason)) => Allowed::No(reason.text()),
+            (_, Verdict::Pass | Verdict::File) => Allowed::Yes,
+        },
+        java: RENAMED.iter().find(|(_, to)| to == name).map(|(java, _)| *java),
     };
-    if agrees { Ok(true) } else { Err(forbidden(entry, why)) }
+    PROPERTIES.iter().filter(|(name, ..)| !is_ours(name)).map(property).collect()
 }
 
 /// Asks librdkafka whether it takes the value.

@@ -49,7 +49,7 @@ struct MemoryOptions {
     /// Name of the log; tables with the same one share its records. Default: the table's name.
     #[serde(default)]
     name: Option<String>,
-    /// Into how many splits readers divide the log, record by record in turn. Default 1.
+    /// Into how many splits readers divide the log, record by record in turn.
     #[serde(default = "one")]
     partitions: u32,
 }

@@ -8,14 +8,15 @@ use super::{Row, Source, SystemTable};
 
 pub(crate) const TABLE: SystemTable = SystemTable {
     name: "connections",
+    about: "One row per connection, oldest first.",
     columns: &[
-        ("id", Text),
-        ("name", Text),
-        ("connector", Text),
-        ("options", Text),
-        ("used_by", Text),
-        ("created_at", Text),
-        ("updated_at", Text),
+        ("id", Text, "The connection's id."),
+        ("name", Text, "Its name."),
+        ("connector", Text, "Its connector."),
+        ("options", Text, "JSON: its options as written, secrets masked."),
+        ("used_by", Text, "Tables that use it."),
+        ("created_at", Text, "RFC 3339."),
+        ("updated_at", Text, "RFC 3339."),
     ],
     rows: |source| Box::pin(rows(source)),
 };

@@ -7,7 +7,13 @@ use super::{Row, Source, SystemTable};
 
 pub(crate) const TABLE: SystemTable = SystemTable {
     name: "connectors",
-    columns: &[("name", Text), ("type", Text), ("formats", Text), ("description", Text)],
+    about: "One row per connector: what can be connected.",
+    columns: &[
+        ("name", Text, "As written in `connector = '…'`."),
+        ("type", Text, "`source`, `sink`, or both."),
+        ("formats", Text, "Values that its option `format` can have."),
+        ("description", Text, "What it is."),
+    ],
     rows: |source| Box::pin(rows(source)),
 };
 

@@ -9,7 +9,8 @@ use crate::query::{QueryCatalog, plan};
 
 pub(crate) const TABLE: SystemTable = SystemTable {
     name: "functions",
-    columns: &[("name", Text), ("kind", Text)],
+    about: "What can be called in a query. Aggregates and window functions work in ad-hoc queries.",
+    columns: &[("name", Text, "The function's name."), ("kind", Text, "`scalar`, `aggregate` or `window`.")],
     rows: |source| Box::pin(rows(source)),
 };
 

@@ -34,8 +34,18 @@ use crate::settings::Settings;
 /// One table of the schema `system`.
 pub(crate) struct SystemTable {
     pub name: &'static str,
-    pub columns: &'static [(&'static str, ColumnType)],
+    /// What its rows are, for the reference page.
+    pub about: &'static str,
+    /// Name, type and meaning of each column.
+    pub columns: &'static [(&'static str, ColumnType, &'static str)],
     pub rows: for<'a> fn(&'a Source) -> BoxFuture<'a, Result<Vec<Row>>>,
+}
+
+impl SystemTable {
+    /// Name and type of each column.
+    pub fn shape(&self) -> Vec<(&'static str, ColumnType)> {
+        self.columns.iter().map(|(name, column_type, _)| (*name, *column_type)).collect()
+    }
 }
 
 /// Where the rows come from.
@@ -71,7 +81,7 @@ pub(crate) struct Provider {
 
 impl Provider {
     pub fn new(table: &'static SystemTable, source: Source) -> Self {
-        Self { table, source, schema: schema(table.columns) }
+        Self { table, source, schema: schema(&table.shape()) }
     }
 }
 
@@ -98,7 +108,7 @@ impl TableProvider for Provider {
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         let external = |e: laminar_core::Error| DataFusionError::External(Box::new(e));
         let rows = (self.table.rows)(&self.source).await.map_err(external)?;
-        let batch = batch(self.table.columns, rows).map_err(external)?;
+        let batch = batch(&self.table.shape(), rows).map_err(external)?;
         MemTable::try_new(self.schema(), vec![vec![batch]])?.scan(state, projection, filters, limit).await
     }
 }

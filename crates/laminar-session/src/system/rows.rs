@@ -28,6 +28,17 @@ pub(crate) enum Cell {
 
 pub(crate) type Row = Vec<Cell>;
 
+impl ColumnType {
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Text => "TEXT",
+            Self::BigInt => "BIGINT",
+            Self::Boolean => "BOOLEAN",
+            Self::Time => "TIMESTAMP",
+        }
+    }
+}
+
 impl Cell {
     pub fn count(n: u64) -> Self {
         Self::BigInt(i64::try_from(n).unwrap_or(i64::MAX))

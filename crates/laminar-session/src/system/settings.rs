@@ -7,7 +7,12 @@ use super::{Row, Source, SystemTable};
 
 pub(crate) const TABLE: SystemTable = SystemTable {
     name: "settings",
-    columns: &[("name", Text), ("value", Text), ("description", Text)],
+    about: "The settings of this session, which `SET` changes.",
+    columns: &[
+        ("name", Text, "As in `SET name = value`."),
+        ("value", Text, "Its value now."),
+        ("description", Text, "What it means."),
+    ],
     rows: |source| Box::pin(rows(source)),
 };
 

@@ -9,13 +9,14 @@ use super::{Cell, Row, Source, SystemTable};
 
 pub(crate) const TABLE: SystemTable = SystemTable {
     name: "views",
+    about: "One row per view, in the order of their names.",
     columns: &[
-        ("id", Text),
-        ("name", Text),
-        ("query", Text),
-        ("used_by", Text),
-        ("created_at", Time),
-        ("updated_at", Time),
+        ("id", Text, "The view's id."),
+        ("name", Text, "Its name."),
+        ("query", Text, "Its query, as written."),
+        ("used_by", Text, "Pipelines and views that use it."),
+        ("created_at", Time, "When it was created."),
+        ("updated_at", Time, "When it was last changed."),
     ],
     rows: |source| Box::pin(rows(source)),
 };

@@ -3,6 +3,8 @@
 //! A body must say `Content-Type: application/json`. That is not pedantry: a browser sends such a request to another
 //! origin only after a preflight, which we do not answer, so a web page a developer visits cannot run SQL on `localhost`.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -21,7 +23,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         require_json(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await?;
+        let bytes = whole(request, state, BODY_WAIT).await?;
         parse(&bytes).map(Self)
     }
 }
@@ -34,12 +36,25 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let json = require_json(request.headers());
-        let bytes = Bytes::from_request(request, state).await?;
+        let bytes = whole(request, state, BODY_WAIT).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
         json?;
         parse(&bytes).map(Self)
+    }
+}
+
+/// A body takes at most this long to arrive: a client that stops half-way does not hold its connection for ever.
+const BODY_WAIT: Duration = Duration::from_secs(60);
+
+async fn whole<S: Send + Sync>(request: Request, state: &S, wait: Duration) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(wait, Bytes::from_request(request, state)).await {
+        Ok(bytes) => Ok(bytes?),
+        Err(_elapsed) => {
+            let error = Error::new(Code::Timeout, format!("the body did not arrive within {wait:?}"));
+            Err(ApiError::http(StatusCode::REQUEST_TIMEOUT, error))
+        }
     }
 }
 
@@ -165,6 +180,7 @@ async fn path<T: DeserializeOwned + Send, S: Send + Sync>(parts: &mut Parts, sta
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
+    use futures::StreamExt;
     use serde::Deserialize;
 
     use super::*;
@@ -190,6 +206,14 @@ mod tests {
         let shown =
             format!("{}: {} [{}]", json.error.code, json.error.message, json.error.details.field.unwrap_or_default());
         assert_eq!(shown, expected);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_comes_is_given_up() {
+        let parts = futures::stream::iter([Ok::<_, std::io::Error>("{")]).chain(futures::stream::pending());
+        let request = Request::new(axum::body::Body::from_stream(parts));
+        let error = whole(request, &(), Duration::from_millis(10)).await.unwrap_err();
+        assert_eq!(error.into_response().status(), 408);
     }
 
     #[tokio::test]

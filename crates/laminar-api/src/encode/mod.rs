@@ -94,7 +94,8 @@ impl Format {
         for value in headers.get_all(header::ACCEPT) {
             for range in value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|r| !r.is_empty()) {
                 asked = true;
-                let (media, quality) = split_quality(range);
+                let range = range.to_ascii_lowercase();
+                let (media, quality) = split_quality(&range);
                 let Some(format) = Self::matching(media) else { continue };
                 if quality > best.map_or(0.0, |(_, q)| q) {
                     best = Some((format, quality));
@@ -169,6 +170,7 @@ mod tests {
         check("text/event-stream", Some(Format::Sse));
         check("application/x-ndjson, application/json;q=0.9", Some(Format::Ndjson));
         check("text/html, application/vnd.apache.arrow.stream;q=0.2, */*;q=0.1", Some(Format::Arrow));
+        check("Application/JSON", Some(Format::Json));
         check("text/html", None);
         check("application/json;q=0", None);
     }

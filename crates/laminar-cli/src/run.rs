@@ -20,7 +20,7 @@ use laminar_session::{Outcome, PipelineInfo, Session, System};
 
 use crate::diagnostic::{self, ShownError, Source};
 use crate::settings::{PipelineDefaults, ServerSettings};
-use crate::sql::{Output, Piece, Printer};
+use crate::sql::{Output, Piece, Printer, read_script};
 use crate::{Exit, logging, signals, wire};
 
 #[derive(clap::Args, Debug)]
@@ -49,7 +49,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     // What becomes of the pipelines is told below, once.
     logging::start(Some("warn,laminar_controller=off"))?;
-    let (name, text) = read(&args.file)?;
+    let (name, text) = read_script(&args.file)?;
     let source = Source { name: Some(&name), text: &text };
     let script = laminar_planner::parse(&text).map_err(|error| ShownError(diagnostic::render(&error, Some(source))))?;
 
@@ -100,14 +100,6 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     };
     system.shutdown().await;
     outcome
-}
-
-fn read(file: &Path) -> anyhow::Result<(String, String)> {
-    if file.as_os_str() == "-" {
-        return Ok(("stdin".to_string(), std::io::read_to_string(std::io::stdin()).context("stdin")?));
-    }
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    Ok((file.display().to_string(), text))
 }
 
 /// Written when the script's statements have run: from then on the folder goes on with its pipelines.

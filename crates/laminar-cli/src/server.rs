@@ -17,7 +17,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let mut places = settings.places(&settings.data_dir()?);
     // Others than the owner of the machine may send SQL here.
     let files = places.files_dir.get_or_insert_with(|| places.data_dir.join("files"));
-    std::fs::create_dir_all(&files).with_context(|| files.display().to_string())?;
+    std::fs::create_dir_all(&files).with_context(|| format!("folder for files {}", files.display()))?;
     tracing::info!("laminar {} starts with\n{}", env!("CARGO_PKG_VERSION"), settings.report(&places));
     serve::warn(&settings);
     let listener = serve::listen(settings.bind).await?;

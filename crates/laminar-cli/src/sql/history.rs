@@ -1,6 +1,8 @@
 //! The shell's history on disk, without what must not be there: statements that carry a secret.
 
-use std::path::PathBuf;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use reedline::{FileBackedHistory, History, HistoryItem, HistoryItemId, HistorySessionId, Result, SearchQuery};
 
@@ -10,10 +12,19 @@ const LINES: usize = 2_000;
 pub struct QuietHistory(FileBackedHistory);
 
 impl QuietHistory {
-    /// The history in `file`; `None` if the file cannot be used.
+    /// The history in `file`, which only its owner may read; `None` if the file cannot be used.
     pub fn open(file: PathBuf) -> Option<Self> {
+        make_private(&file).ok()?;
         FileBackedHistory::with_file(LINES, file).ok().map(Self)
     }
+}
+
+fn make_private(file: &Path) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(file)?;
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 /// Where the history of this user is kept.
@@ -75,6 +86,7 @@ mod tests {
             history.save(HistoryItem::from_command_line(line)).unwrap();
         }
         history.sync().unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let kept = std::fs::read_to_string(file).unwrap();
         assert!(kept.contains("SELECT 1") && !kept.contains("hunter2"), "{kept}");
     }

@@ -37,8 +37,22 @@ const RELATIONS: &str = "SELECT name, 'table' AS kind, connector AS detail FROM 
      UNION ALL SELECT name, 'view', '' FROM system.views \
      UNION ALL SELECT name, 'pipeline', state FROM system.pipelines ORDER BY name;";
 
+/// Is the line one of the shell's commands, and not SQL?
+pub fn is_command(line: &str) -> bool {
+    line.trim_start().starts_with('\\') || plain_word(line).is_some()
+}
+
+/// What a newcomer types, as in psql.
+fn plain_word(line: &str) -> Option<&'static str> {
+    match line.trim().trim_end_matches(';').trim_end().to_ascii_lowercase().as_str() {
+        "help" => Some("\\?"),
+        "quit" | "exit" => Some("\\q"),
+        _ => None,
+    }
+}
+
 pub fn parse(line: &str) -> Meta {
-    let line = line.trim().trim_end_matches(';').trim_end();
+    let line = plain_word(line).unwrap_or(line).trim().trim_end_matches(';').trim_end();
     let (command, argument) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let argument = argument.trim();
     let show = |what: &str| Meta::Sql(format!("SHOW {what};"));
@@ -75,5 +89,9 @@ mod tests {
         assert_eq!(parse("\\i a b.sql"), Meta::Include("a b.sql".into()));
         assert_eq!(parse("\\nope"), Meta::Unknown("\\nope".into()));
         assert_eq!(parse("\\x on"), Meta::Unknown("\\x on".into()));
+        assert_eq!((parse("help"), parse("Exit;")), (Meta::Help, Meta::Quit));
+        for (line, command) in [(" \\d", true), ("quit ", true), ("help me", false), ("SELECT 1;", false)] {
+            assert_eq!(is_command(line), command, "{line}");
+        }
     }
 }

@@ -9,8 +9,8 @@ mod render;
 mod shell;
 mod text;
 
-use std::io::{IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -21,6 +21,7 @@ use crate::{Exit, settings};
 pub use client::Piece;
 use client::{Client, ClientError};
 pub use render::{Output, Printer};
+pub use text::read_script;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -64,19 +65,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         }
         return Ok(Exit::Done);
     }
-    let stdin_is_script = args.file.is_none() && !std::io::stdin().is_terminal();
-    match args.file {
-        Some(path) if path.as_os_str() != "-" => {
-            let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            console.run(Source { name: Some(&path.display().to_string()), text: &text }).await
-        }
-        None if !stdin_is_script => shell::run(console).await,
-        _ => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("stdin")?;
-            console.run(Source { name: Some("stdin"), text: &text }).await
-        }
+    if args.file.is_none() && std::io::stdin().is_terminal() {
+        return shell::run(console).await;
     }
+    let (name, text) = read_script(args.file.as_deref().unwrap_or(Path::new("-")))?;
+    console.run(Source { name: Some(&name), text: &text }).await
 }
 
 /// What a client remembers between requests.
@@ -103,7 +96,10 @@ impl Console {
         }
         let started = Instant::now();
         let outcome = self.answer(source.text).await;
-        self.printer.finish()?;
+        match &outcome {
+            Ok(Exit::Done) => drop(self.printer.finish()?),
+            _ => self.printer.break_off()?,
+        }
         let exit = match outcome {
             Ok(exit) => exit,
             Err(Failure::Client(error)) => told(&error, Some(source)),

@@ -80,7 +80,16 @@ impl<O: Write, E: Write> Printer<O, E> {
         }
     }
 
-    /// Writes what is held. `false` if no rows were being written. To be called when an answer breaks off, too.
+    /// Ends an answer of which no more comes. Rows that did come are shown; a table without any is not an answer.
+    pub fn break_off(&mut self) -> io::Result<()> {
+        let came = |answer: &Answer| answer.written > 0 || !answer.held.is_empty();
+        if self.output == Output::Table && !self.answer.as_ref().is_some_and(came) {
+            self.answer = None;
+        }
+        self.finish().map(drop)
+    }
+
+    /// Writes what is held. `false` if no rows were being written.
     pub fn finish(&mut self) -> io::Result<bool> {
         let Some(mut answer) = self.answer.take() else { return Ok(false) };
         match self.output {
@@ -321,6 +330,20 @@ mod tests {
     fn an_empty_answer_still_has_its_header() {
         assert_eq!(print(Output::Table, false, false, &[]), " id | name | at\n----+------+----\n(0 rows)\n");
         assert_eq!(print(Output::Json, false, false, &[]), "[]\n");
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_shows_what_came() {
+        let mut out = Vec::new();
+        for parts in [&[][..], &["[[1]]"]] {
+            let mut printer = Printer::new(Output::Table, false, &mut out, io::sink());
+            printer.piece(Piece::Columns { columns: vec![column("n", "BIGINT")], endless: false }).unwrap();
+            for part in parts {
+                printer.piece(rows(part)).unwrap();
+            }
+            printer.break_off().unwrap();
+        }
+        assert_eq!(String::from_utf8(out).unwrap(), " n\n---\n 1\n(1 row)\n");
     }
 
     #[test]

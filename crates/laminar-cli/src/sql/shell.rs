@@ -1,6 +1,7 @@
 //! The interactive shell: lines until `;`, history, completion, and psql's commands.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use laminar_session::ConnectorInfo;
 use reedline::{
@@ -34,7 +35,7 @@ pub(super) async fn run(mut console: Console) -> anyhow::Result<Exit> {
             Signal::CtrlD => return Ok(Exit::Done),
             _ => continue,
         };
-        if line.trim_start().starts_with('\\') {
+        if meta::is_command(&line) {
             if command(&mut console, meta::parse(&line)).await? == Next::Quit {
                 return Ok(Exit::Done);
             }
@@ -78,11 +79,11 @@ async fn command(console: &mut Console, meta: Meta) -> anyhow::Result<Next> {
             println!("timing is {}", on_off(console.timing));
         }
         Meta::ConnectionInfo => println!("{}", console.client.url()),
-        Meta::Include(path) => match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                console.run(Source { name: Some(&path), text: &text }).await?;
+        Meta::Include(path) => match text::read_script(Path::new(&path)) {
+            Ok((name, text)) => {
+                console.run(Source { name: Some(&name), text: &text }).await?;
             }
-            Err(error) => eprintln!("error: {path}: {error}"),
+            Err(error) => eprintln!("error: {error:#}"),
         },
         Meta::Sql(sql) => {
             console.run(Source { name: None, text: &sql }).await?;
@@ -107,6 +108,9 @@ fn editor(names: Names) -> Reedline {
         .with_validator(Box::new(Complete))
         .with_completer(Box::new(names))
         .with_partial_completions(true)
+        .with_quick_completions(true)
+        // Else a pasted tab would complete, and each pasted line would run by itself.
+        .use_bracketed_paste(true)
         .with_menu(ReedlineMenu::EngineCompleter(menu))
         .with_edit_mode(Box::new(Emacs::new(keys)));
     match history::path().and_then(QuietHistory::open) {
@@ -120,7 +124,7 @@ struct Complete;
 
 impl Validator for Complete {
     fn validate(&self, line: &str) -> ValidationResult {
-        if line.trim_start().starts_with('\\') || text::is_blank(line) || text::is_complete(line) {
+        if meta::is_command(line) || text::is_blank(line) || text::is_complete(line) {
             ValidationResult::Complete
         } else {
             ValidationResult::Incomplete

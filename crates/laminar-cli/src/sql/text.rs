@@ -1,4 +1,19 @@
-//! What a client must understand of SQL text: where a statement ends. Everything else is the server's.
+//! What a client must understand of SQL text: where it comes from, and where a statement ends. Everything else is the server's.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+/// Name and text of a script; `-` is stdin. Without the byte order mark that some editors put first.
+pub fn read_script(file: &Path) -> anyhow::Result<(String, String)> {
+    let (name, text) = if file.as_os_str() == "-" {
+        ("stdin".to_string(), std::io::read_to_string(std::io::stdin()))
+    } else {
+        (file.display().to_string(), std::fs::read_to_string(file))
+    };
+    let text = text.with_context(|| name.clone())?;
+    Ok((name, text.trim_start_matches('\u{feff}').to_string()))
+}
 
 /// Is there nothing more to come before the text can be sent: does it end with `;` outside of quotes, comments and
 /// `BEGIN … END`?
@@ -152,6 +167,13 @@ mod tests {
         ] {
             assert!(!is_complete(open), "{open}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_not_part_of_a_script() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "\u{feff}SELECT '\u{feff}';").unwrap();
+        assert_eq!(read_script(file.path()).unwrap().1, "SELECT '\u{feff}';");
     }
 
     #[test]

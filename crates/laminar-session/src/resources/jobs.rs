@@ -196,8 +196,9 @@ pub(crate) fn totals(snapshot: &JobSnapshot) -> JobTotals {
 }
 
 fn live(catalog: &Catalog, handle: &JobHandle) -> JobInfo {
-    let JobStatus { id, pipeline, run, phase, failure, restarts, parallelism, created_at, started_at, finished_at, .. } =
-        handle.status();
+    let JobStatus {
+        id, pipeline, run, phase, failure, restarts, parallelism, created_at, started_at, finished_at, ..
+    } = handle.status();
     JobInfo {
         id: id.to_string(),
         pipeline_name: pipeline_name(catalog, &pipeline),

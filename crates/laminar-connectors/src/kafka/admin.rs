@@ -6,7 +6,7 @@ use laminar_core::{Code, Error, Result};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::client::{self, Cluster, Events, REACH, blocking};
+use super::client::{self, ClientKind, Cluster, Events, REACH, blocking};
 use super::error::{from_code, from_kafka};
 use super::marker;
 
@@ -32,7 +32,7 @@ async fn brokers(cluster: &Cluster) -> Result<(usize, i32)> {
 /// A setting of the brokers; `None` if we may not ask, or the broker does not answer such questions.
 pub(super) async fn broker_setting(cluster: &Cluster, name: &str) -> Result<Option<String>> {
     let (_, broker) = brokers(cluster).await?;
-    let admin: AdminClient<Events> = cluster.create(&cluster.config(&[], &[]))?;
+    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
     let asked = admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options()).await;
     client::drop_elsewhere(admin);
     let resources = asked.unwrap_or_else(|error| {
@@ -99,7 +99,7 @@ pub(super) async fn ensure_progress_topic(cluster: &Cluster, topic: &str) -> Res
         .set("retention.bytes", "-1")
         .set("segment.bytes", "4194304")
         .set("min.cleanable.dirty.ratio", "0.1");
-    let admin: AdminClient<Events> = cluster.create(&cluster.config(&[], &[]))?;
+    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
     let outcome = admin.create_topics(&[new], &options()).await;
     client::drop_elsewhere(admin);
     let what = || format!("cannot create topic {topic} in kafka at {}", cluster.name());

@@ -20,6 +20,7 @@ use rdkafka::{ClientConfig, Statistics, TopicPartitionList};
 
 use super::error::{from_code, from_kafka, is_refusal};
 use super::options::Protocol;
+use super::property_names::{PROPERTIES, Scope};
 
 /// How long a statement waits for a broker to answer.
 pub(super) const REACH: Duration = Duration::from_secs(6);
@@ -90,8 +91,9 @@ impl Cluster {
         }
     }
 
-    /// Settings of a client: `defaults`, over them the user's, over them `fixed`, which are not the user's to choose.
-    pub fn config(&self, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
+    /// Settings of a client: `defaults`, over them the user's that such a client has, over them `fixed`, which are not the
+    /// user's to choose.
+    pub fn config(&self, client: ClientKind, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "laminar");
         config.set("log.connection.close", "false");
@@ -100,7 +102,7 @@ impl Cluster {
         defaults.iter().for_each(|(key, value)| {
             config.set(*key, *value);
         });
-        self.config.iter().for_each(|(key, value)| {
+        self.config.iter().filter(|(key, _)| client.has(key)).for_each(|(key, value)| {
             config.set(key, value);
         });
         fixed.iter().for_each(|(key, value)| {
@@ -112,12 +114,12 @@ impl Cluster {
 
     /// A client that only asks about the cluster. `read_uncommitted` sees ends beyond open transactions.
     pub fn inspector(&self, isolation: &str) -> Result<BaseConsumer<Events>> {
-        self.create(&self.config(&[], &[("isolation.level", isolation), ("allow.auto.create.topics", "false")]))
+        self.create(&self.config(ClientKind::Consumer, &[], &[("isolation.level", isolation), ("allow.auto.create.topics", "false")]))
     }
 
     /// A client whose questions about a missing topic create it, if the broker does such things.
     pub fn topic_creator(&self) -> Result<BaseConsumer<Events>> {
-        self.create(&self.config(&[], &[("allow.auto.create.topics", "true")]))
+        self.create(&self.config(ClientKind::Consumer, &[], &[("allow.auto.create.topics", "true")]))
     }
 
     pub fn create<T: FromClientConfigAndContext<Events>>(&self, config: &ClientConfig) -> Result<T> {
@@ -146,6 +148,20 @@ impl Cluster {
             Some(reason) => error.with_detail(reason),
             None => error.with_detail("no answer in time"),
         }
+    }
+}
+
+/// librdkafka has two kinds, and warns of properties that are the other's. An admin client is a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientKind {
+    Consumer,
+    Producer,
+}
+
+impl ClientKind {
+    fn has(self, property: &str) -> bool {
+        let others = if self == Self::Consumer { Scope::Producer } else { Scope::Consumer };
+        !PROPERTIES.iter().any(|(name, scope, _)| *name == property && *scope == others)
     }
 }
 

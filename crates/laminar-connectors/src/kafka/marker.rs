@@ -24,7 +24,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, Cluster, REACH, blocking};
+use super::client::{self, ClientKind, Cluster, REACH, blocking};
 use super::error::{from_code, from_kafka, passes};
 use super::native::{FetchQueue, News, position};
 use super::options::Start;
@@ -161,7 +161,7 @@ fn open(cluster: &Cluster, key: &str) -> Result<Opened> {
         ("allow.auto.create.topics", "false"),
         ("group.id", key),
     ];
-    let consumer = cluster.create(&cluster.config(&[], &fixed))?;
+    let consumer = cluster.create(&cluster.config(ClientKind::Consumer, &[], &fixed))?;
     let names: Vec<(String, i32)> = partitions.iter().map(|partition| (TOPIC.to_string(), *partition)).collect();
     let queue = FetchQueue::new(consumer, &names).map_err(Error::internal)?;
     let mut assignment = TopicPartitionList::new();

@@ -2,6 +2,7 @@
 
 use laminar_core::Location;
 
+use super::super::client::ClientKind;
 use super::*;
 
 fn written(pairs: &[(&str, &str)], role: Option<Role>) -> Result<Written> {
@@ -140,8 +141,9 @@ fn the_advanced_example_of_the_specification_is_accepted() {
     let settings = written(&all, Some(Role::Source)).and_then(Written::source).unwrap();
     assert_eq!(settings.commit_interval, Duration::from_secs(5));
     assert_eq!(settings.cluster.get("fetch.wait.max.ms"), Some("500"));
-    assert_eq!(settings.cluster.config(&[], &[]).get("max.partition.fetch.bytes"), Some("1048576"));
-    settings.cluster.config(&[], &[]).create_native_config().unwrap();
+    let config = settings.cluster.config(ClientKind::Consumer, &[], &[]);
+    assert_eq!(config.get("max.partition.fetch.bytes"), Some("1048576"));
+    config.create_native_config().unwrap();
 }
 
 #[test]
@@ -157,6 +159,9 @@ fn a_connection_may_carry_options_of_both_roles_and_lack_some() {
     let settings = Written::read(&sink, Some(Role::Sink), None).unwrap().sink().unwrap();
     assert_eq!(settings.cluster.get("compression.type"), Some("lz4"));
     assert_eq!(settings.cluster.get("linger.ms"), Some("20"));
+    let config = |client| settings.cluster.config(client, &[], &[]);
+    assert_eq!(config(ClientKind::Producer).get("compression.type"), Some("lz4"));
+    assert_eq!(config(ClientKind::Consumer).get("compression.type"), None, "a consumer warns of it");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::Notify;
 
-use super::client::{Cluster, Events, blocking, release};
+use super::client::{ClientKind, Cluster, Events, blocking, release};
 use super::error::{from_code, from_kafka};
 use super::native::{self, Topic};
 
@@ -59,7 +59,7 @@ struct Shared {
 impl Producer {
     /// `extra`: settings of a transactional producer.
     pub fn new(cluster: &Cluster, extra: &[(&str, &str)]) -> Result<Self> {
-        let mut config: ClientConfig = cluster.config(DEFAULTS, FIXED);
+        let mut config: ClientConfig = cluster.config(ClientKind::Producer, DEFAULTS, FIXED);
         extra.iter().for_each(|(key, value)| {
             config.set(*key, *value);
         });

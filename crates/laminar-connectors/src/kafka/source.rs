@@ -18,7 +18,7 @@ use laminar_core::{Code, Error, Position, Result, SplitId};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, Cluster, Events, REACH, blocking};
+use super::client::{self, ClientKind, Cluster, Events, REACH, blocking};
 use super::error::from_kafka;
 use super::native::{FetchQueue, position};
 use super::options::{SourceSettings, Start};
@@ -72,7 +72,7 @@ impl KafkaSource {
             (None, Some(group_id)) => group_id,
             (None, None) => PREVIEW_GROUP,
         };
-        let mut config = self.settings.cluster.config(FETCH_AHEAD, FIXED);
+        let mut config = self.settings.cluster.config(ClientKind::Consumer, FETCH_AHEAD, FIXED);
         config.set("group.id", group_id);
         self.settings.cluster.create(&config)
     }

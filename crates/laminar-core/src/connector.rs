@@ -25,6 +25,10 @@ pub trait Connector: Send + Sync {
     fn source_schema(&self) -> Option<serde_json::Value>;
     /// JSON schema of the options of a sink; `None` if it cannot be one.
     fn sink_schema(&self) -> Option<serde_json::Value>;
+    /// The most that its sinks promise.
+    fn sink_delivery(&self) -> Delivery {
+        Delivery::AtLeastOnce
+    }
     /// Metadata that a column can be filled from.
     fn metadata_columns(&self) -> &'static [MetadataColumn] {
         &[]

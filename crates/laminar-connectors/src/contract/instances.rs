@@ -299,6 +299,23 @@ async fn rows_are_counted_and_forgotten() {
 }
 
 #[test]
+fn a_connector_says_what_its_sinks_promise() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out").display().to_string();
+    let connectors: [(Arc<dyn Connector>, &[(&str, &str)]); 5] = [
+        (Arc::new(SingleFileConnector::default()), &[("path", &path)]),
+        (Arc::new(FilesystemConnector::default()), &[("path", &path)]),
+        (Arc::new(MemoryConnector::new(MemoryLogs::default())), &[("name", "out")]),
+        (Arc::new(StdoutConnector::default()), &[]),
+        (Arc::new(BlackholeConnector::default()), &[]),
+    ];
+    for (connector, given) in connectors {
+        let sink = connector.sink(&options(given), &table(N), &sink_context(None)).unwrap();
+        assert_eq!(sink.delivery(), connector.sink_delivery(), "{}", connector.name());
+    }
+}
+
+#[test]
 fn sinks_do_not_promise_what_they_cannot_keep() {
     let context = sink_context(Some(Delivery::ExactlyOnce));
     for connector in [&StdoutConnector::default() as &dyn Connector, &BlackholeConnector::default()] {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use laminar_core::connector::{Connector, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
 use laminar_core::format::Decoder;
-use laminar_core::sink::Sink;
+use laminar_core::sink::{Delivery, Sink};
 use laminar_core::source::{Source, SourceReader, SplitStart};
 use laminar_core::table::TableSpec;
 use laminar_core::time::SharedClock;
@@ -74,6 +74,9 @@ impl Connector for FilesystemConnector {
     }
     fn sink_schema(&self) -> Option<serde_json::Value> {
         Some(schema([schema_for!(SinkOptions), schema_for!(FormatOptions)]))
+    }
+    fn sink_delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
     }
     fn metadata_columns(&self) -> &'static [MetadataColumn] {
         files::METADATA

@@ -182,6 +182,9 @@ impl Connector for KafkaConnector {
         ];
         Some(merge("Options of a Kafka sink.", groups))
     }
+    fn sink_delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
 
     fn metadata_columns(&self) -> &'static [MetadataColumn] {
         METADATA

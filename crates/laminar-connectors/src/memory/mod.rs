@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use laminar_core::connector::{Connector, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
-use laminar_core::sink::Sink;
+use laminar_core::sink::{Delivery, Sink};
 use laminar_core::source::Source;
 use laminar_core::table::TableSpec;
 use laminar_core::{Code, Error, Options, Result};
@@ -98,6 +98,9 @@ impl Connector for MemoryConnector {
     }
     fn sink_schema(&self) -> Option<serde_json::Value> {
         self.source_schema()
+    }
+    fn sink_delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
     }
     fn metadata_columns(&self) -> &'static [MetadataColumn] {
         METADATA

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use laminar_core::connector::Connector;
+use laminar_core::sink::Delivery;
 use serde_json::Value;
 
 use crate::{ConfigurationSchemas, ConnectorInfo, MetadataColumnInfo, System};
@@ -23,7 +24,7 @@ fn info(connector: &Arc<dyn Connector>) -> ConnectorInfo {
         ("source", source.is_some()),
         ("sink", sink.is_some()),
         ("metadata_columns", !connector.metadata_columns().is_empty()),
-        ("exactly_once", sink.as_ref().is_some_and(|s| property(s, "delivery").is_some())),
+        ("exactly_once", sink.is_some() && connector.sink_delivery() == Delivery::ExactlyOnce),
     ];
     let metadata = connector.metadata_columns().iter().map(|m| MetadataColumnInfo {
         key: m.key.to_string(),

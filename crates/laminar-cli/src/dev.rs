@@ -31,6 +31,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         None => settings.data_dir()?,
     };
     let places = settings.places(&data_dir);
+    let _claim = serve::claim(&places.data_dir)?;
     let listener = serve::listen(settings.bind).await?;
     let address = listener.local_addr()?;
     let broker = if args.no_kafka { None } else { Some(DevBroker::start()?) };

@@ -1,6 +1,8 @@
 //! A system behind its REST door, until a signal ends it.
 
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +20,25 @@ const GRACE: Duration = Duration::from_secs(5);
 pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("cannot listen on {address}; choose another with --bind"))
+}
+
+/// Takes the data folder for this process: two servers on one folder would take each other's pipelines over. Hold the file
+/// as long as the server lives; the lock goes with the process, however that ends.
+pub fn claim(data_dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(data_dir).with_context(|| format!("data folder {}", data_dir.display()))?;
+    let path = data_dir.join("lock");
+    let opened = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = opened.with_context(|| format!("lock file {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            anyhow::bail!(
+                "data folder {} is in use by another laminar: stop that one, or choose another folder with --data-dir",
+                data_dir.display()
+            )
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
 }
 
 /// Answers requests until SIGINT or SIGTERM, then stops every job with a checkpoint.

@@ -20,6 +20,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     std::fs::create_dir_all(&files).with_context(|| format!("folder for files {}", files.display()))?;
     tracing::info!("laminar {} starts with\n{}", env!("CARGO_PKG_VERSION"), settings.report(&places));
     serve::warn(&settings);
+    let _claim = serve::claim(&places.data_dir)?;
     let listener = serve::listen(settings.bind).await?;
     let address = listener.local_addr()?;
     let system = wire::system(&settings, &places, None).await?;

@@ -4,7 +4,7 @@
 //! what the log shows at start.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use laminar_core::options::{HumanDuration, nearest};
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerSettings {
     /// Address to listen on. Anyone who reaches it can run SQL: keep it on loopback, or behind a proxy that asks who it is
-    #[arg(long, env = "LAMINAR_BIND", default_value = "127.0.0.1:5115", value_name = "ADDRESS")]
+    #[arg(long, env = "LAMINAR_BIND", default_value = "127.0.0.1:5115", value_name = "ADDRESS", value_parser = address)]
     pub bind: SocketAddr,
     /// Folder for what is not told to be elsewhere: metadata, checkpoints, the key [default: laminar in the user's data folder]
     #[arg(long, env = "LAMINAR_DATA_DIR", value_name = "FOLDER")]
@@ -94,6 +94,12 @@ const FLAGS: &[&str] = &[
 /// Every variable that we read.
 pub fn names() -> impl Iterator<Item = &'static str> {
     FLAGS.iter().copied().chain(VARIABLES.iter().map(|(name, _)| *name))
+}
+
+/// `host:port`; a name stands for the first address that it has.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().map_err(|error| format!("{error}; expected host:port, such as 127.0.0.1:5115"));
+    found?.next().ok_or_else(|| format!("{text} has no address"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

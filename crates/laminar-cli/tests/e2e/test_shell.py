@@ -157,20 +157,21 @@ def test_a_run_that_is_stopped_goes_on_later(number, binary, tmp_path):
         assert out.read_text() == "".join(f'{{"counter":{n}}}\n' for n in range(lines()))
 
 
-def test_a_server_that_cannot_start_says_why(binary, tmp_path):
+def test_a_server_that_cannot_start_says_why(binary, server, tmp_path):
     data = ["--data-dir", tmp_path / "data"]
     (tmp_path / "file").touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         free, busy = "127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}"
         for arguments, env, status, why in [
             (["--bind", busy, *data], {}, 1, f"cannot listen on {busy}"),
-            (["--bind", "nowhere", *data], {}, 2, "invalid value 'nowhere' for '--bind"),
+            (["--bind", "nowhere", *data], {}, 2, "expected host:port, such as 127.0.0.1:5115"),
             (["--bind", free, "--data-dir", tmp_path / "file"], {}, 1, "Not a directory"),
             (["--bind", free, *data], {"LAMINAR_PARALLELISM": "zero"}, 2, "expected a whole number"),
             (["--bind", free, *data], {"LAMINAR_SECRET_KEY": "short"}, 1, "not base64 of 32 bytes"),
             (["--bind", free, *data], {"LAMINAR_DATABASE_URL": "mysql://x/y"}, 1, "unknown scheme"),
             (["--bind", free, *data], {"LAMINAR_DATABASE_URL": "postgres://u:hunter2@127.0.0.1:1/x"}, 1, "error[metadata_unavailable]"),
             (["--bind", free, *data, "--state-url", "ftp://x"], {}, 1, "error[invalid_option]"),
+            (["--bind", "localhost:0", "--data-dir", tmp_path / "server" / "data"], {}, 1, "is in use by another laminar"),
         ]:
             got, _, err = laminar(binary, "server", *arguments, env=env)
             assert got == status and why in err and "hunter2" not in err, (arguments, env, got, err)

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Prints rows per CPU second of this process, to be compared with a pipeline that does the same work plus decoding,
-//! filtering, encoding and checkpoints. Needs `LAMINAR_TEST_KAFKA`; `ROWS` is the number of records (default 1,000,000),
+//! filtering, encoding and checkpoints: once with whole records written, once with as many bytes of each as a projection
+//! would leave. Needs `LAMINAR_TEST_KAFKA`; `ROWS` is the number of records (default 1,000,000),
 //! `PARTITIONS` of the two topics (default 4).
 #![allow(unsafe_code, clippy::expect_used)]
 
@@ -24,6 +25,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 const BATCH: usize = 1000;
+/// Bytes of a record, and of its projection to four of its seven columns.
+const RECORD: usize = 200;
+const PROJECTION: usize = 85;
 
 /// Counts delivery reports.
 #[derive(Clone, Default)]
@@ -43,16 +47,21 @@ fn main() {
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
     let (rows, partitions) = (number("ROWS", 1_000_000), number("PARTITIONS", 4) as i32);
     let run: u32 = rand::random();
-    let (input, output) = (format!("bench-in-{run:08x}"), format!("bench-out-{run:08x}"));
+    let [input, output, narrow] = ["in", "out", "narrow"].map(|name| format!("bench-{name}-{run:08x}"));
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &bootstrap);
-    create_topics(&config, &[&input, &output], partitions);
+    create_topics(&config, &[&input, &output, &narrow], partitions);
     fill(&config, &input, rows, partitions);
-    let (wall, cpu) = copy(&config, &input, &output, rows, partitions);
-    let bytes = rows as f64 * 200.0;
-    println!("bare librdkafka loop: {rows} rows of 200 bytes, {partitions} partitions");
-    println!("  {:>10.0} rows per CPU second   {:>6.0} ns of CPU a row", rows as f64 / cpu, cpu * 1e9 / rows as f64);
-    println!("  {:>10.0} rows/s   {:>6.1} MB/s   {:.2} CPUs busy", rows as f64 / wall, bytes / wall / 1e6, cpu / wall);
+    println!("bare librdkafka loop: {rows} rows of {RECORD} bytes, {partitions} partitions");
+    for (output, written) in [(&output, RECORD), (&narrow, PROJECTION)] {
+        let (wall, cpu) = copy(&config, &input, output, rows, partitions, written);
+        let (rows, ns) = (rows as f64, cpu * 1e9 / rows as f64);
+        println!(
+            "  {written:>3} bytes written of each: {:>9.0} rows per CPU second, {ns:.0} ns of CPU a row",
+            rows / cpu
+        );
+        println!("  {:>10.0} rows/s, {:.2} CPUs busy", rows / wall, cpu / wall);
+    }
 }
 
 fn create_topics(config: &ClientConfig, names: &[&str], partitions: i32) {
@@ -77,7 +86,7 @@ fn fill(config: &ClientConfig, topic: &str, rows: u64, partitions: i32) {
             i % 100,
             1_700_000_000_000u64 + i / 10,
         );
-        while value.len() < 198 {
+        while value.len() < RECORD - 2 {
             value.push('x');
         }
         value.push_str("\"}");
@@ -93,8 +102,8 @@ fn fill(config: &ClientConfig, topic: &str, rows: u64, partitions: i32) {
     producer.flush(Duration::from_secs(120)).expect("flush");
 }
 
-/// Wall and CPU seconds.
-fn copy(config: &ClientConfig, input: &str, output: &str, rows: u64, partitions: i32) -> (f64, f64) {
+/// Copies at most `written` bytes of each record. Wall and CPU seconds.
+fn copy(config: &ClientConfig, input: &str, output: &str, rows: u64, partitions: i32, written: usize) -> (f64, f64) {
     let consumer: BaseConsumer<DefaultConsumerContext> = config
         .clone()
         .set("group.id", "bench")
@@ -140,7 +149,10 @@ fn copy(config: &ClientConfig, input: &str, output: &str, rows: u64, partitions:
             let count = c::rd_kafka_consume_batch_queue(queue, 10, messages.as_mut_ptr(), BATCH);
             let taken = &messages[..usize::try_from(count).unwrap_or(0)];
             batch.clear();
-            batch.extend(taken.iter().map(|m| c::rd_kafka_message_t { _private: ptr::null_mut(), ..**m }));
+            batch.extend(taken.iter().map(|m| {
+                let len = (**m).len.min(written);
+                c::rd_kafka_message_t { _private: ptr::null_mut(), len, ..**m }
+            }));
             let sent =
                 c::rd_kafka_produce_batch(topic, -1, c::RD_KAFKA_MSG_F_COPY, batch.as_mut_ptr(), batch.len() as i32);
             assert_eq!(sent as usize, batch.len());

@@ -114,7 +114,11 @@ impl Cluster {
 
     /// A client that only asks about the cluster. `read_uncommitted` sees ends beyond open transactions.
     pub fn inspector(&self, isolation: &str) -> Result<BaseConsumer<Events>> {
-        self.create(&self.config(ClientKind::Consumer, &[], &[("isolation.level", isolation), ("allow.auto.create.topics", "false")]))
+        self.create(&self.config(
+            ClientKind::Consumer,
+            &[],
+            &[("isolation.level", isolation), ("allow.auto.create.topics", "false")],
+        ))
     }
 
     /// A client whose questions about a missing topic create it, if the broker does such things.

@@ -5,7 +5,7 @@
 //! and the marker says how.
 //!
 //! ```text
-//!  recover: init_transactions (fences) ─► read the last marker ─► commit our name as the owner ─► begin
+//!  recover: init_transactions (fences) ─► commit our name as the owner ─► begin ─► read the last marker
 //!  commit:  all rows reported? ─► marker ─► offsets ─► commit_transaction ─► begin
 //! ```
 //!
@@ -37,6 +37,9 @@ const INIT: Duration = Duration::from_secs(60);
 
 /// Shortest time after which the broker aborts a transaction that nobody ends.
 pub(super) const MIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A newcomer commits its name right after it fenced us: this long after, it stands there.
+const NEWCOMER: Duration = Duration::from_secs(2);
 
 /// The transactions of this process, so that all sinks of a pipeline into a cluster get the same one.
 #[derive(Default)]
@@ -136,6 +139,7 @@ impl Transaction {
             return error;
         }
         let ours = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        tokio::time::sleep(NEWCOMER).await;
         match marker::read(&self.identity.cluster, &self.identity.transactional_id).await {
             Ok(progress) if ours.is_some() && progress.owner == ours => {
                 let what =
@@ -264,10 +268,10 @@ impl Committer for Transaction {
 
         let identity = Arc::clone(&self.identity);
         let producer = Arc::new(blocking(move || identity.initialise()).await?);
-        let last = marker::read(cluster, &self.identity.transactional_id).await?.marker;
         let owner = format!("{:032x}", rand::random::<u128>());
         let (identity, used, name) = (Arc::clone(&self.identity), Arc::clone(&producer), owner.clone());
         blocking(move || identity.own(&used, &name)).await?;
+        let last = marker::read(cluster, &self.identity.transactional_id).await?.marker;
         *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner);
         self.replace(Some(producer));
         tracing::info!(

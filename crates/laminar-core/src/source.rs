@@ -18,7 +18,8 @@ pub trait Source: Send + Sync {
     /// (topic, file) does not exist.
     async fn discover(&self) -> Result<Vec<SplitId>>;
 
-    /// Opens a reader over `splits`; each starts at its position, or where the options say if `None`.
+    /// Opens a reader over `splits`; each starts where its [`StartAt`] says. Errors with
+    /// `checkpoint_mismatch` for a split that this source does not read.
     async fn open(&self, splits: Vec<SplitStart>) -> Result<Box<dyn SourceReader>>;
 
     /// A decoder for the records, or `None` if the reader yields rows.
@@ -45,8 +46,26 @@ pub struct ConsumerGroup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitStart {
     pub split: SplitId,
-    /// `None`: where the table's options say (earliest, latest, a timestamp).
-    pub position: Option<Position>,
+    pub at: StartAt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// Where the table's options say (earliest, latest, a timestamp).
+    Configured,
+    /// At the first record that there is: a split that appeared after the pipeline began.
+    Beginning,
+    At(Position),
+}
+
+impl StartAt {
+    /// For splits whose first record is at 0 and that have no other place to start.
+    pub fn or_zero(self) -> Position {
+        match self {
+            Self::At(position) => position,
+            Self::Configured | Self::Beginning => Position(0),
+        }
+    }
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use laminar_core::sink::{Committer, Delivery, Sink};
-use laminar_core::source::SplitStart;
+use laminar_core::source::{SplitStart, StartAt};
 use laminar_core::time::SharedClock;
 use laminar_core::{Epoch, Error, JobId, OperatorId, PipelineId, Position, Result, SplitId, TaskId};
 use laminar_state::CheckpointStore;
@@ -305,9 +305,12 @@ impl Builder<'_> {
         discovered.extend(forgotten);
         let mut starts: Vec<Vec<SplitStart>> = vec![Vec::new(); parallelism];
         for (i, split) in discovered.into_iter().enumerate() {
-            let position = known.as_ref().map(|k| k.splits.get(&split).copied().unwrap_or(Position(0)));
+            let at = match &known {
+                None => StartAt::Configured,
+                Some(known) => known.splits.get(&split).map_or(StartAt::Beginning, |position| StartAt::At(*position)),
+            };
             if let Some(of_task) = starts.get_mut(i % parallelism) {
-                of_task.push(SplitStart { split, position });
+                of_task.push(SplitStart { split, at });
             }
         }
         Ok(starts)
@@ -326,6 +329,14 @@ impl Builder<'_> {
             false => (Some(node.source.open(splits).await?), node.source.decoder()?),
         };
         let positions: BTreeMap<_, _> = reader.iter().flat_map(|r| r.positions()).collect();
+        let replay = self.recovered.replay.as_ref().map(|bounds| {
+            let mut bounds = bounds.get(&operator).cloned().unwrap_or_default();
+            // A split that appeared since has no part in the epoch that is made again: it stays where it starts.
+            for (split, at) in &positions {
+                bounds.entry(split.clone()).or_insert(*at);
+            }
+            bounds
+        });
         let restored = self.recovered.manifest.as_ref().and_then(|(m, _)| m.sources.get(&operator));
         let watermarks = SplitWatermarks::new(
             positions.keys().cloned(),
@@ -351,7 +362,7 @@ impl Builder<'_> {
             released: self.released.clone(),
             positions,
             watermarks,
-            replay: self.recovered.replay.as_ref().map(|r| r.get(&operator).cloned().unwrap_or_default()),
+            replay,
             wait_for_barrier: self.recovered.pin_start,
             job_metrics: Arc::clone(&self.metrics),
             crash: self.config.crash.clone(),
@@ -382,6 +393,7 @@ impl Builder<'_> {
             events: self.events.clone(),
             released: self.released.clone(),
             crash: self.config.crash.clone(),
+            turn: 0,
         };
         self.ids.push(id);
         self.futures.push(Box::pin(task.run()));

@@ -21,7 +21,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::TryStreamExt;
 use laminar_core::connector::SourceContext;
 use laminar_core::format::Decoder;
-use laminar_core::source::{BatchLimit, Fetched, Run, SourceReader, SplitStart};
+use laminar_core::source::{BatchLimit, Fetched, Run, SourceReader, SplitStart, StartAt};
 use laminar_core::{Changes, Error, Position, Result, SplitId, TaskId};
 use laminar_engine::operator::{Operator, OperatorFactory, Output};
 use laminar_planner::catalog::{CatalogSnapshot, TableDef};
@@ -148,7 +148,7 @@ impl Reading {
         let ends = source.ends(&splits).await?;
         let endless = ends.iter().any(Option::is_none);
         let open_ends = splits.iter().cloned().zip(ends).filter_map(|(split, end)| Some((split, end?))).collect();
-        let starts = splits.into_iter().map(|split| SplitStart { split, position: None }).collect();
+        let starts = splits.into_iter().map(|split| SplitStart { split, at: StartAt::Configured }).collect();
         let decoder = source.decoder()?;
         let reader = source.open(starts).await?;
         let most = preview.settings.preview_limit;

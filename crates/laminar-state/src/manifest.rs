@@ -23,7 +23,8 @@ pub struct Manifest {
     pub state: BTreeMap<OperatorId, OperatorState>,
     /// Smallest watermark over all tasks at the barrier, µs since 1970 UTC.
     pub watermark: Option<i64>,
-    /// sha256 of the manifest of the epoch before, hex: the one to rebuild from should this one be damaged.
+    /// sha256 of the manifest of the epoch before, hex: that one was committed, whatever became of this one. Empty for a
+    /// deciding one, absent in the first.
     #[serde(default)]
     pub previous_digest: Option<String>,
 }

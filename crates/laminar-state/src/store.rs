@@ -52,6 +52,18 @@ pub struct ManifestRef {
     path: String,
 }
 
+impl ManifestRef {
+    /// It counts because it exists; a candidate counts if a marker names it.
+    pub fn is_deciding(&self) -> bool {
+        self.digest_prefix.is_empty()
+    }
+
+    /// May it be the manifest of this digest? `sha256` is what [`PipelineStore::publish`] returned or a listed prefix.
+    pub fn is(&self, sha256: &str) -> bool {
+        sha256.starts_with(&self.digest_prefix) && self.is_deciding() == sha256.is_empty()
+    }
+}
+
 impl CheckpointStore {
     /// `url`: a folder (`/var/lib/laminar`, `file:///…`), `s3://bucket/prefix`, `gs://…` or `az://…`. Credentials come from
     /// the provider's usual environment. Creates a local folder that does not exist.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use arrow::datatypes::DataType::{self, Int64, Utf8};
 use laminar_core::connector::{Connector, Role};
 use laminar_core::sink::Delivery;
-use laminar_core::source::{BatchLimit, SplitStart};
+use laminar_core::source::{BatchLimit, SplitStart, StartAt};
 use laminar_core::{Code, Position};
 
 use super::*;
@@ -59,7 +59,7 @@ async fn a_file_that_changed_under_a_checkpoint_is_reported() {
     let connector = SingleFileConnector::default();
     let source = connector.source(&options(&[("path", text)]), &table(N), &source_context()).unwrap();
     for (position, code) in [(1000, Code::DataLoss), (3, Code::DataLoss)] {
-        let start = SplitStart { split: text.into(), position: Some(Position(position)) };
+        let start = SplitStart { split: text.into(), at: StartAt::At(Position(position)) };
         let mut reader = source.open(vec![start]).await.unwrap();
         let Err(error) = reader.next(BatchLimit { rows: 1, bytes: 1 }).await else { panic!("{position}") };
         assert_eq!(error.code(), code);

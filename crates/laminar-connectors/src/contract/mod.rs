@@ -19,7 +19,7 @@ use arrow_json::WriterBuilder;
 use arrow_json::writer::LineDelimited;
 use laminar_core::connector::{Connector, SinkContext, SourceContext};
 use laminar_core::sink::{Delivery, Marker, Sink, SinkWriter};
-use laminar_core::source::{BatchLimit, Fetched, Source, SourceReader, SplitStart};
+use laminar_core::source::{BatchLimit, Fetched, Source, SourceReader, SplitStart, StartAt};
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::time::{ManualClock, SharedClock};
 use laminar_core::{Changes, Code, Epoch, Options, Result, SplitId, TaskId};
@@ -105,7 +105,7 @@ fn add(source: &dyn Source, fetched: Fetched, read: &mut Read) -> bool {
 async fn starts(source: &dyn Source) -> Vec<SplitStart> {
     let splits = source.discover().await.unwrap();
     assert_eq!(splits, source.discover().await.unwrap(), "splits have a stable order");
-    splits.into_iter().map(|split| SplitStart { split, position: None }).collect()
+    splits.into_iter().map(|split| SplitStart { split, at: StartAt::Configured }).collect()
 }
 
 async fn read_to_end(source: &dyn Source, reader: &mut dyn SourceReader) -> Read {
@@ -126,7 +126,7 @@ pub async fn check_bounded_source(source: Arc<dyn Source>) -> Read {
     loop {
         let positions = reader.positions();
         assert_eq!(positions.len(), starts.len(), "every split has a position");
-        let again = positions.into_iter().map(|(split, at)| SplitStart { split, position: Some(at) }).collect();
+        let again = positions.into_iter().map(|(split, at)| SplitStart { split, at: StartAt::At(at) }).collect();
         let rest = read_to_end(&*source, &mut *source.open(again).await.unwrap()).await;
         let mut together = before.clone();
         for (split, rows) in rest {
@@ -166,7 +166,11 @@ pub async fn check_bounded_source(source: Arc<dyn Source>) -> Read {
     // The ends are where reading ends, and nothing is behind them.
     let splits: Vec<SplitId> = starts.iter().map(|s| s.split.clone()).collect();
     let ends = source.ends(&splits).await.unwrap();
-    let at_end = splits.into_iter().zip(ends).map(|(split, end)| SplitStart { split, position: end }).collect();
+    let at_end = splits
+        .into_iter()
+        .zip(ends)
+        .map(|(split, end)| SplitStart { split, at: end.map_or(StartAt::Configured, StartAt::At) })
+        .collect();
     assert_eq!(read_to_end(&*source, &mut *source.open(at_end).await.unwrap()).await, Read::new());
     all
 }

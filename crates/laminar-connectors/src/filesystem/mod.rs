@@ -166,7 +166,7 @@ impl Source for FolderSource {
     async fn open(&self, splits: Vec<SplitStart>) -> Result<Box<dyn SourceReader>> {
         let file = |start: SplitStart| {
             let path = self.listing.path_of(&start.split)?;
-            Ok(FileSplit { split: start.split, path, position: start.position.unwrap_or_default().0 })
+            Ok(FileSplit { split: start.split, path, position: start.at.or_zero().0 })
         };
         let files = splits.into_iter().map(file).collect::<Result<_>>()?;
         Ok(Box::new(LinesReader::new(files, empty_lines(&self.format), self.clock.clone())))

@@ -87,7 +87,7 @@ impl Source for Generator {
     async fn open(&self, splits: Vec<SplitStart>) -> Result<Box<dyn SourceReader>> {
         let open = |start: SplitStart| {
             let number = self.shard(&start.split)?;
-            let next = start.position.unwrap_or_default().0;
+            let next = start.at.or_zero().0;
             Ok(Shard { split: start.split, number, next, end: self.plan.rows_of(number).unwrap_or(u64::MAX) })
         };
         let shards: Vec<Shard> = splits.into_iter().map(open).collect::<Result<_>>()?;

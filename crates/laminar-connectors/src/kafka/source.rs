@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use laminar_core::connector::SourceContext;
 use laminar_core::format::Decoder;
-use laminar_core::source::{ConsumerGroup, Source, SourceReader, SplitStart};
+use laminar_core::source::{ConsumerGroup, Source, SourceReader, SplitStart, StartAt};
 use laminar_core::table::TableSpec;
 use laminar_core::{Code, Error, Position, Result, SplitId};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -66,6 +66,18 @@ impl KafkaSource {
         Self { settings, table: table.clone(), group }
     }
 
+    /// Positions in a topic that the table does not name any more must not be forgotten in silence.
+    fn check_split(&self, split: &SplitId) -> Result<()> {
+        let (topic, _) = parse_split(split)?;
+        if self.settings.topics.contains(&topic) {
+            return Ok(());
+        }
+        let message = format!("the checkpoint stands in topic {topic}, which table {} does not read", self.table.name);
+        Err(Error::new(Code::CheckpointMismatch, message)
+            .with_detail(format!("the table reads {}", self.settings.topics.join(", ")))
+            .with_hint("give the table its topic back, or RESTART PIPELINE … IGNORING STATE to start anew"))
+    }
+
     fn consumer(&self) -> Result<BaseConsumer<Events>> {
         let group_id = match (&self.group, &self.settings.group_id) {
             (Some(group), _) => group.group_id.as_str(),
@@ -95,6 +107,7 @@ impl Source for KafkaSource {
     }
 
     async fn open(&self, splits: Vec<SplitStart>) -> Result<Box<dyn SourceReader>> {
+        splits.iter().try_for_each(|start| self.check_split(&start.split))?;
         let consumer = self.consumer()?;
         let (cluster, start) = (self.settings.cluster.clone(), self.settings.start);
         let queue_and_positions = blocking(move || open(&cluster, consumer, &splits, start)).await?;
@@ -141,21 +154,25 @@ fn open(
     start: Start,
 ) -> Result<(FetchQueue, Vec<Standing>)> {
     let mut standings = Vec::with_capacity(splits.len());
-    let mut unknown = Vec::new();
+    let (mut configured, mut beginning) = (Vec::new(), Vec::new());
     for (at, split) in splits.iter().enumerate() {
         let (topic, partition) = parse_split(&split.split)?;
-        if split.position.is_none() {
-            unknown.push(at);
+        match split.at {
+            StartAt::Configured => configured.push(at),
+            StartAt::Beginning => beginning.push(at),
+            StartAt::At(_) => {}
         }
-        let next = split.position.unwrap_or_default();
+        let next = split.at.or_zero();
         standings.push(Standing { split: split.split.clone(), topic: topic.into(), partition, next });
     }
-    let asked: Vec<(&str, i32)> =
-        unknown.iter().filter_map(|at| standings.get(*at)).map(|s| (s.topic.as_ref(), s.partition)).collect();
-    let resolved = offsets(cluster, &consumer, &asked, start)?;
-    for (at, next) in unknown.into_iter().zip(resolved) {
-        if let Some(standing) = standings.get_mut(at) {
-            standing.next = next;
+    for (unknown, start) in [(configured, start), (beginning, Start::Earliest)] {
+        let asked: Vec<(&str, i32)> =
+            unknown.iter().filter_map(|at| standings.get(*at)).map(|s| (s.topic.as_ref(), s.partition)).collect();
+        let resolved = offsets(cluster, &consumer, &asked, start)?;
+        for (at, next) in unknown.into_iter().zip(resolved) {
+            if let Some(standing) = standings.get_mut(at) {
+                standing.next = next;
+            }
         }
     }
 

@@ -41,7 +41,7 @@ impl Source for LogSource {
         let step = u64::from(self.partitions);
         let open = |start: SplitStart| {
             let partition = self.partition(&start.split)?;
-            let next = start.position.unwrap_or_default().0;
+            let next = start.at.or_zero().0;
             // The first record of this partition that is not before `next`.
             let behind = (next % step).abs_diff(u64::from(partition));
             let to_go = if next % step <= u64::from(partition) { behind } else { step - behind };

@@ -177,7 +177,7 @@ impl Source for FileSource {
                     format!("the checkpoint has read {}, the table names {}", start.split, self.path.display());
                 return Err(Error::new(Code::CheckpointMismatch, message));
             }
-            let position = start.position.unwrap_or_default().0;
+            let position = start.at.or_zero().0;
             files.push(FileSplit { split: start.split, path: self.path.clone(), position });
         }
         Ok(Box::new(LinesReader::new(files, empty_lines(&self.format), self.clock.clone())))

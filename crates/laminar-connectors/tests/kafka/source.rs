@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use laminar_core::source::{BatchLimit, Fetched, SplitStart, TimestampType};
+use laminar_core::source::{BatchLimit, Fetched, SplitStart, StartAt, TimestampType};
 use laminar_core::{Code, Position, SplitId};
 use rdkafka::admin::AdminOptions;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -237,7 +237,7 @@ async fn a_missing_topic_and_an_unreachable_broker_are_told_apart() {
     assert_eq!(error.code(), Code::UnknownTopic, "{error:?}");
     assert!(error.to_string().contains(&missing));
     let source = open_source(&[("topic", &missing)], None);
-    let open = source.open(vec![SplitStart { split: SplitId::new(format!("{missing}/0")), position: None }]);
+    let open = source.open(vec![SplitStart { split: SplitId::new(format!("{missing}/0")), at: StartAt::Configured }]);
     assert_eq!(open.await.err().unwrap().code(), Code::UnknownTopic);
 
     let start = Instant::now();

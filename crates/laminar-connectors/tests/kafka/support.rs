@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use laminar_connectors::kafka::KafkaConnector;
 use laminar_core::connector::{Connector, SinkContext, SourceContext};
 use laminar_core::sink::{Committer, Delivery, Sink, SinkWriter};
-use laminar_core::source::{BatchLimit, Fetched, Source, SourceReader, SplitStart};
+use laminar_core::source::{BatchLimit, Fetched, Source, SourceReader, SplitStart, StartAt};
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::time::SystemClock;
 use laminar_core::{Changes, OperatorId, Options, PipelineId, Position, SplitId, TaskId};
@@ -194,12 +194,12 @@ pub fn open_source(pairs: &[(&str, &str)], pipeline: Option<&str>) -> Arc<dyn So
 /// A reader over all splits, each where the options say.
 pub async fn reader(source: &Arc<dyn Source>) -> Box<dyn SourceReader> {
     let splits = source.discover().await.unwrap();
-    source.open(splits.into_iter().map(|split| SplitStart { split, position: None }).collect()).await.unwrap()
+    source.open(splits.into_iter().map(|split| SplitStart { split, at: StartAt::Configured }).collect()).await.unwrap()
 }
 
 pub async fn reader_at(source: &Arc<dyn Source>, positions: &[(SplitId, Position)]) -> Box<dyn SourceReader> {
     let start =
-        |(split, position): &(SplitId, Position)| SplitStart { split: split.clone(), position: Some(*position) };
+        |(split, position): &(SplitId, Position)| SplitStart { split: split.clone(), at: StartAt::At(*position) };
     source.open(positions.iter().map(start).collect()).await.unwrap()
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use laminar_core::sink::{Committer, Marker};
 use laminar_core::{Code, Epoch, Error, OperatorId, Position, Result, SplitId};
-use laminar_state::{Manifest, PipelineStore};
+use laminar_state::{Manifest, ManifestRef, PipelineStore};
 use tracing::warn;
 
 use super::protocol::{self, Start};
@@ -77,7 +77,15 @@ fn fresh(last: Epoch) -> Recovered {
 
 async fn from_markers(markers: &[Option<Marker>], store: &PipelineStore) -> Result<Recovered> {
     let start = protocol::decide(markers)?;
+    let listed = store.list().await?;
+    let marked = markers.iter().flatten().map(|m| m.epoch).max().unwrap_or_default();
+    if let Some(newest) = listed.iter().rev().find(|m| m.is_deciding() && m.epoch > marked) {
+        // It delivered at least once since the markers were written, or until now.
+        return from_deciding(newest, &listed, store).await;
+    }
     let (epoch, digest, replay) = match &start {
+        // The first epoch is a candidate until a marker names it; a second one is made only after that.
+        Start::Fresh if listed.iter().any(|m| m.epoch > Epoch(1)) => return Err(markers_gone(&listed)),
         Start::Fresh => return Ok(fresh(Epoch(0))),
         Start::First { digest } => {
             let manifest = store.load(Epoch(1), digest).await?;
@@ -129,16 +137,52 @@ async fn only_manifest(store: &PipelineStore, epoch: Epoch) -> Result<Option<(Ma
 }
 
 /// Without a committer the newest manifest decides. If it is damaged the job stops.
+///
+/// A candidate as the newest means that the pipeline delivered exactly once before. Nobody can say any more whether that
+/// epoch was committed, the one before it was: rows of one epoch may be repeated, none is lost.
 async fn from_latest_manifest(store: &PipelineStore) -> Result<Recovered> {
     let listed = store.list().await?;
     let Some(newest) = listed.last() else { return Ok(fresh(Epoch(0))) };
-    let manifest = store.load_listed(newest).await.map_err(|e| {
-        e.with_hint(
-            "RESTART PIPELINE … FROM CHECKPOINT n takes an older one and repeats rows; IGNORING STATE starts anew",
-        )
-    })?;
-    let digest = newest.digest_prefix.clone();
-    Ok(Recovered { last: newest.epoch, manifest: Some((manifest, digest)), ..Recovered::default() })
+    if newest.is_deciding() {
+        return from_deciding(newest, &listed, store).await;
+    }
+    let candidate = store.load_listed(newest).await.map_err(choose_another)?;
+    let certain = match &candidate.previous_digest {
+        // The first epoch has no rows: its barrier comes before the first read.
+        None => (candidate, newest.digest_prefix.clone()),
+        Some(digest) => {
+            let before = listed.iter().find(|m| m.epoch < newest.epoch && m.is(digest));
+            let before = before.ok_or_else(|| {
+                let message = format!("the checkpoint before {} is not kept", newest.epoch);
+                choose_another(Error::new(Code::CheckpointDamaged, message))
+            })?;
+            (store.load_listed(before).await.map_err(choose_another)?, digest.clone())
+        }
+    };
+    Ok(Recovered { last: newest.epoch, manifest: Some(certain), ..Recovered::default() })
+}
+
+async fn from_deciding(deciding: &ManifestRef, listed: &[ManifestRef], store: &PipelineStore) -> Result<Recovered> {
+    let manifest = store.load_listed(deciding).await.map_err(choose_another)?;
+    let last = listed.last().map_or(deciding.epoch, |newest| newest.epoch);
+    Ok(Recovered { last, manifest: Some((manifest, deciding.digest_prefix.clone())), ..Recovered::default() })
+}
+
+fn choose_another(error: Error) -> Error {
+    error.with_hint(
+        "RESTART PIPELINE … FROM CHECKPOINT n takes an older one and repeats rows; IGNORING STATE starts anew",
+    )
+}
+
+/// Checkpoints were committed into sinks that know nothing of it.
+fn markers_gone(listed: &[ManifestRef]) -> Error {
+    let newest = listed.last().map_or(Epoch(0), |m| m.epoch);
+    Error::new(
+        Code::CheckpointMismatch,
+        format!("the sinks do not know of this pipeline, which is at checkpoint {newest}"),
+    )
+    .with_detail("a sink writes somewhere else now, or what it kept beside its rows was deleted")
+    .with_hint("RESTART PIPELINE … FROM CHECKPOINT n goes on from one, and may repeat rows; IGNORING STATE starts anew")
 }
 
 /// The user asked for an older checkpoint: rows after it are written again.

@@ -25,6 +25,8 @@ pub(crate) struct OperatorTask {
     pub events: mpsc::Sender<TaskEvent>,
     pub released: watch::Receiver<Epoch>,
     pub crash: CrashPoints,
+    /// Counts the messages taken; start with 0.
+    pub turn: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -106,11 +108,15 @@ impl OperatorTask {
     async fn next(&mut self, states: &[InputState]) -> Option<Next> {
         let open = self.inputs.iter_mut().zip(states).enumerate();
         let open = open.filter(|(_, (_, state))| state.barrier.is_none() && !state.closed);
-        let waiting: Vec<_> =
+        let mut waiting: Vec<_> =
             open.map(|(index, ((_, receiver), _))| Box::pin(async move { (index, receiver.recv().await) })).collect();
         if waiting.is_empty() {
             return None;
         }
+        // The first that is ready is taken, so each input is the first in turn: a busy one must not hold back the others.
+        let turn = self.turn % waiting.len();
+        waiting.rotate_left(turn);
+        self.turn = self.turn.wrapping_add(1);
         let holds_rows = self.chain.holds_rows();
         tokio::select! {
             ((index, envelope), _, _) = select_all(waiting) => Some(Next::From(index, envelope)),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arrow::array::TimestampMicrosecondArray;
 use laminar_core::format::Decoder;
-use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart};
+use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart, StartAt};
 use laminar_core::{Barrier, Changes, Code, Epoch, Error, OperatorId, Position, Result, SplitId, TaskId, Watermark};
 use laminar_state::SourcePositions;
 use tokio::sync::{mpsc, watch};
@@ -56,6 +56,8 @@ struct Batch {
     /// Decoded rows by split, in order.
     runs: Vec<(SplitId, usize)>,
     bad: usize,
+    /// Of the decoded records' values.
+    bytes: usize,
     since: Option<Instant>,
     last_watermark: Option<i64>,
     caught_up: bool,
@@ -77,6 +79,7 @@ impl SourceTask {
             let holds_rows = self.chain.holds_rows();
             let mut limit = self.node.batch;
             limit.rows = limit.rows.saturating_sub(self.decoder.as_ref().map_or(0, |d| d.len())).max(1);
+            limit.bytes = limit.bytes.saturating_sub(batch.bytes).max(1);
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
@@ -118,7 +121,10 @@ impl SourceTask {
                 self.decode(records, batch)?;
                 batch.caught_up = drained;
                 let rows = self.decoder.as_ref().map_or(0, |d| d.len());
-                if drained || rows >= self.node.batch.rows {
+                let full = rows >= self.node.batch.rows || batch.bytes >= self.node.batch.bytes;
+                // While records are always at hand, nobody else looks at the time.
+                let old = batch.since.is_some_and(|since| since.elapsed() >= self.node.batch_timeout);
+                if drained || full || old {
                     self.flush(batch).await?;
                 }
                 self.check_replayed().await
@@ -146,11 +152,11 @@ impl SourceTask {
         for run in &fetched.runs {
             let bound = self.replay.as_ref().and_then(|r| r.get(&run.split)).copied();
             let mut decoded = 0;
-            let mut next = run.next;
+            // A run may move the position beyond its records, past offsets that have none: not beyond the bound.
+            let next = bound.map_or(run.next, |bound| run.next.min(bound));
             for at in index..index + run.count {
                 let record = fetched.records.get(at);
                 if bound.is_some_and(|bound| record.position >= bound) {
-                    next = bound.unwrap_or(next);
                     break;
                 }
                 bytes += record.value.map_or(0, <[u8]>::len);
@@ -170,6 +176,7 @@ impl SourceTask {
             self.positions.insert(run.split.clone(), next);
         }
         add(&self.metrics.bytes_in, bytes);
+        batch.bytes += bytes;
         if !decoder.is_empty() && batch.since.is_none() {
             batch.since = Some(Instant::now());
         }
@@ -180,6 +187,7 @@ impl SourceTask {
     async fn flush(&mut self, batch: &mut Batch) -> Result<()> {
         batch.since = None;
         batch.bad = 0;
+        batch.bytes = 0;
         let runs = std::mem::take(&mut batch.runs);
         let changes = match &mut self.decoder {
             Some(decoder) => decoder.flush()?,
@@ -268,7 +276,7 @@ impl SourceTask {
     /// The reader may have fetched past the bounds; start again exactly there.
     async fn reopen(&mut self) -> Result<()> {
         if self.reader.is_some() {
-            let start = |(split, at): (&SplitId, &Position)| SplitStart { split: split.clone(), position: Some(*at) };
+            let start = |(split, at): (&SplitId, &Position)| SplitStart { split: split.clone(), at: StartAt::At(*at) };
             self.reader = None;
             self.reader = Some(self.node.source.open(self.positions.iter().map(start).collect()).await?);
         }

@@ -1,6 +1,9 @@
 //! Jobs over the memory connector: what comes out, after crashes at every point, at every parallelism.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed test panics
 
+mod changes;
+mod topics;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{binary, col, lit};
 use laminar_connectors::memory::{MemoryConnector, MemoryLogs};
 use laminar_core::connector::{Connector, SinkContext, SourceContext};
-use laminar_core::source::BatchLimit;
+use laminar_core::source::{BatchLimit, Source};
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::time::{SharedClock, SystemClock};
 use laminar_core::{Changes, Code, OperatorId, Options, PipelineId, Result, TaskId};
@@ -64,10 +67,17 @@ impl World {
         Options::from_pairs([("format", "json".to_string()), ("partitions", partitions.to_string())])
     }
 
-    fn source(&self, graph: &mut Graph, name: &str, partitions: u32, batch_rows: usize) -> usize {
-        let table = Self::table(name, &["k", "v"]);
+    fn log(&self, name: &str, partitions: u32) -> Arc<dyn Source> {
         let context = SourceContext { pipeline: Some(pipeline()), clock: self.clock.clone() };
-        let source = self.connector.source(&Self::options(partitions), &table, &context).unwrap();
+        self.connector.source(&Self::options(partitions), &Self::table(name, &["k", "v"]), &context).unwrap()
+    }
+
+    fn source(&self, graph: &mut Graph, name: &str, partitions: u32, batch_rows: usize) -> usize {
+        self.read(graph, name, self.log(name, partitions), batch_rows)
+    }
+
+    fn read(&self, graph: &mut Graph, name: &str, source: Arc<dyn Source>, batch_rows: usize) -> usize {
+        let table = Self::table(name, &["k", "v"]);
         let node = SourceNode {
             table: name.into(),
             source,

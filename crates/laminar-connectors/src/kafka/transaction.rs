@@ -13,7 +13,7 @@
 //! job recovers from the marker.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -45,6 +45,9 @@ const NEWCOMER: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(super) struct Transactions {
     open: Mutex<HashMap<(String, String), Weak<Transaction>>>,
+    /// The name that we committed last, by transactional id and cluster: whoever restarts by itself looks whether it is
+    /// still there before it fences anybody.
+    owners: Mutex<HashMap<(String, String), String>>,
 }
 
 impl Transactions {
@@ -72,12 +75,15 @@ impl Transactions {
         let transaction = Arc::new(Transaction {
             identity: Arc::new(Identity { transactional_id, cluster: cluster.clone(), timeout }),
             producer: Mutex::new(None),
-            owner: Mutex::new(None),
             cluster_id: Mutex::new(None),
             all: Arc::clone(self),
         });
         open.insert(key, Arc::downgrade(&transaction));
         Ok(transaction)
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashMap<(String, String), String>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Two lists of brokers that lead to one cluster would fence each other for ever.
@@ -102,8 +108,6 @@ impl Transactions {
 pub(super) struct Transaction {
     identity: Arc<Identity>,
     producer: Mutex<Option<Arc<Producer>>>,
-    /// The name under which we recovered last.
-    owner: Mutex<Option<String>>,
     cluster_id: Mutex<Option<String>>,
     all: Arc<Transactions>,
 }
@@ -138,7 +142,7 @@ impl Transaction {
         if error.code() != Code::Fenced {
             return error;
         }
-        let ours = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ours = self.all.owners().get(&self.key()).cloned();
         tokio::time::sleep(NEWCOMER).await;
         match marker::read(&self.identity.cluster, &self.identity.transactional_id).await {
             Ok(progress) if ours.is_some() && progress.owner == ours => {
@@ -148,9 +152,37 @@ impl Transaction {
                 Error::new(Code::CommitUnknown, what)
                     .with_detail(format!("it stayed open for longer than {limit} s, as when this process is paused"))
             }
-            Ok(_) => error,
+            Ok(_) => self.lost(error),
             Err(unknown) => unknown,
         }
+    }
+
+    /// Does the topic still name us, if it ever did? A job that restarts by itself must not fence whoever took over
+    /// meanwhile, as when this process was paused and heard nothing of it.
+    ///
+    /// Errors: `fenced`, once: a start after that is a person's wish, and takes over.
+    async fn check_owner(&self) -> Result<()> {
+        let Some(ours) = self.all.owners().get(&self.key()).cloned() else { return Ok(()) };
+        let there = marker::read(&self.identity.cluster, &self.identity.transactional_id).await?.owner;
+        if there.as_ref().is_none_or(|there| *there == ours) {
+            return Ok(());
+        }
+        let what = format!("kafka at {}: another instance runs this pipeline", self.identity.cluster.name());
+        Err(self.lost(
+            Error::new(Code::Fenced, what)
+                .with_detail("it took over while this one was paused or could not reach the broker")
+                .with_hint("stop one of the two; START PIPELINE takes the pipeline back"),
+        ))
+    }
+
+    /// Another instance is the owner: forgets that we were.
+    fn lost(&self, error: Error) -> Error {
+        self.all.owners().remove(&self.key());
+        error
+    }
+
+    fn key(&self) -> (String, String) {
+        (self.identity.transactional_id.clone(), self.identity.cluster.name().to_string())
     }
 
     fn replace(&self, producer: Option<Arc<Producer>>) {
@@ -265,6 +297,7 @@ impl Committer for Transaction {
         self.all.claim(self, &cluster_id)?;
         let cluster = &self.identity.cluster;
         admin::ensure_progress_topic(cluster, marker::TOPIC).await?;
+        self.check_owner().await?;
 
         let identity = Arc::clone(&self.identity);
         let producer = Arc::new(blocking(move || identity.initialise()).await?);
@@ -272,7 +305,7 @@ impl Committer for Transaction {
         let (identity, used, name) = (Arc::clone(&self.identity), Arc::clone(&producer), owner.clone());
         blocking(move || identity.own(&used, &name)).await?;
         let last = marker::read(cluster, &self.identity.transactional_id).await?.marker;
-        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner);
+        self.all.owners().insert(self.key(), owner);
         self.replace(Some(producer));
         tracing::info!(
             cluster = cluster.name(),

@@ -101,6 +101,27 @@ async fn a_zombie_is_fenced() {
     assert_eq!(values(&read(&topic, "read_committed").await), [r#"{"id":50,"name":"n50"}"#]);
 }
 
+/// It may have heard nothing of it: paused, or cut off from the broker. What a person starts after that takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_looks_whether_another_took_over() {
+    let topic = topic("sink", 1).await;
+    let first = Installation::new();
+    let sink = first.sink(&[("topic", &topic)]).unwrap();
+    drop(open_sink(&sink).await);
+    drop(open_sink(&sink).await);
+
+    let second = first.restarted();
+    let new_sink = second.sink(&[("topic", &topic)]).unwrap();
+    let mut new = open_sink(&new_sink).await;
+    let error = sink.committer().unwrap().recover().await.err().unwrap();
+    assert_eq!(error.code(), Code::Fenced, "{error:?}");
+    new.writer.write(&changes(names(50..51))).await.unwrap();
+    new.writer.flush(Epoch(1)).await.unwrap();
+    new.committer.commit(&marker(1), &[]).await.unwrap();
+
+    assert_eq!(open_sink(&sink).await.marker.map(|m| m.epoch), Some(Epoch(1)));
+}
+
 /// The broker answers alike when a transaction stayed open too long; then nobody else took over, and the job goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_the_broker_gave_up_may_be_recovered() {

@@ -103,7 +103,7 @@ async fn from_markers(markers: &[Option<Marker>], store: &PipelineStore) -> Resu
                 ..Recovered::default()
             });
         }
-        Err(error) if error.code() == Code::CheckpointDamaged => error,
+        Err(error) if error.code() == Code::CheckpointDamaged => choose_another(error),
         Err(error) => return Err(error),
     };
     let Some((previous, marker)) = protocol::rebuild_from_previous(&start, markers) else { return Err(damage) };

@@ -105,12 +105,13 @@ start_kafka() {
       >"$parts/kafka/format.log" 2>&1 || { tail -n 20 "$parts/kafka/format.log" >&2; die "cannot format Kafka's log folder"; }
     echo "$port" >"$parts/kafka/port"
   fi
-  started=$(grep -c 'Kafka Server started' "$parts/kafka/log" 2>/dev/null || true)
+  touch "$parts/kafka/log"
+  started=$(grep -c 'Kafka Server started' "$parts/kafka/log" || true)
   (kafka_java kafka.Kafka "$parts/kafka/server.properties") </dev/null >>"$parts/kafka/log" 2>&1 &
   pid=$!
   echo "$pid" >"$parts/kafka/pid"
   for _ in $(seq 1200); do
-    [ "$(grep -c 'Kafka Server started' "$parts/kafka/log")" -gt "${started:-0}" ] && return
+    [ "$(grep -c 'Kafka Server started' "$parts/kafka/log")" -gt "$started" ] && return
     kill -0 "$pid" 2>/dev/null || break
     sleep 0.05
   done

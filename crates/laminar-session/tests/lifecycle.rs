@@ -132,7 +132,13 @@ async fn bad_data_fails_the_pipeline_for_good_and_says_where() {
     world.until("copy", "failed").await;
     let job = world.system.jobs(Some("copy"), 1).await.unwrap().remove(0);
     assert_eq!((job.failure_code.as_deref(), job.restarts), (Some("bad_data"), 0));
+    let told = job.failure_message.unwrap();
+    assert!(told.contains("cannot be decoded: "), "{told}");
     assert_eq!(world.rows("SELECT state FROM system.jobs").await, ["Failed"]);
+    // as whole when another run has taken its place
+    world.run("START PIPELINE copy").await;
+    let earlier = world.system.jobs(Some("copy"), 2).await.unwrap().remove(1);
+    assert_eq!((earlier.id, earlier.failure_message), (job.id, Some(told)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -226,7 +226,10 @@ fn earlier(catalog: &Catalog, job: laminar_metastore::Job) -> JobInfo {
         running_desired: running_desired(catalog, &job.pipeline_id),
         pipeline_id: job.pipeline_id.to_string(),
         failure_code: of_failure("code"),
-        failure_message: of_failure("message"),
+        failure_message: match (of_failure("message"), of_failure("detail")) {
+            (Some(message), Some(detail)) => Some(format!("{message}: {detail}")),
+            (message, _) => message,
+        },
         state: job.state,
         run_id: job.run,
         created_at: job.created_at,

@@ -13,7 +13,7 @@ use laminar_metastore::{CheckpointRow, JobErrorRow, NewJobError};
 use laminar_state::CheckpointStore;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -23,6 +23,9 @@ use crate::transition::{Action, Event, JobState, Phase, step};
 
 /// How long the end of a job waits for its engine job to be gone.
 const LET_GO_PATIENCE: Duration = Duration::from_secs(10);
+/// Launches at a time in this process. Each holds a blocking thread and waits for calls that need another, so with as many
+/// launches as there are such threads nothing would ever move.
+static LAUNCHES: Semaphore = Semaphore::const_new(16);
 /// Errors of one job that are recorded; further ones are only counted by the engine.
 const RECORDED_ERRORS: usize = 1_000;
 
@@ -301,17 +304,23 @@ impl Launch {
     fn begin(spec: JobSpec, config: JobConfig) -> Self {
         let (keep, given_up) = oneshot::channel::<()>();
         let runtime = Handle::current();
-        let result = tokio::task::spawn_blocking(move || {
-            runtime.block_on(async {
-                let start = async {
-                    let graph = spec.graphs.graph().await?;
-                    Job::start(graph, config).await
-                };
-                tokio::select! {
-                    started = start => started,
-                    _ = given_up => Err(Error::new(Code::Cancelled, "the start was given up")),
-                }
-            })
+        let result = tokio::spawn(async move {
+            // Never closed: an error cannot be.
+            let _permit = LAUNCHES.acquire().await;
+            let launch = move || {
+                runtime.block_on(async {
+                    let start = async {
+                        let graph = spec.graphs.graph().await?;
+                        Job::start(graph, config).await
+                    };
+                    tokio::select! {
+                        started = start => started,
+                        _ = given_up => Err(Error::new(Code::Cancelled, "the start was given up")),
+                    }
+                })
+            };
+            let ended = tokio::task::spawn_blocking(launch).await;
+            ended.unwrap_or_else(|panic| Err(Error::internal(format!("starting the job panicked: {panic}"))))
         });
         Self { result, keep: Some(keep) }
     }

@@ -9,7 +9,7 @@
 //! Every door (REST, psql, CLI) comes through here, so a statement and its REST twin do the same thing.
 //!
 //! Reading order: `service` (the running system), `session` (statements), `catalog` (what is defined), `define` and `plan`
-//! (text to graph), `lifecycle` (pipelines), `objects` (the rest of the catalogue), `query` and `preview` (SELECT),
+//! (text to graph), `lifecycle` and `keeper` (pipelines), `objects` (the rest of the catalogue), `query` and `preview` (SELECT),
 //! `system/` (system tables), `resources/` and the `info` types (REST).
 
 mod catalog;
@@ -18,6 +18,7 @@ mod define;
 mod explain;
 mod info;
 mod insert;
+mod keeper;
 mod lifecycle;
 mod objects;
 mod outcome;

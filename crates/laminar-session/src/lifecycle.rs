@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use laminar_controller::{FirstStart, GraphFactory, JobHandle, JobSpec, OnFailure, RestartPolicy};
-use laminar_core::{Code, Error, PipelineId, Result};
+use laminar_core::{Code, Epoch, Error, PipelineId, Result};
 use laminar_engine::graph::Graph;
 use laminar_engine::job::{Restore, StopMode};
 use laminar_metastore::{DesiredState, PipelineChange};
@@ -48,14 +48,14 @@ pub(crate) struct Created {
 }
 
 impl System {
-    /// Starts every pipeline that should run.
+    /// Starts every pipeline that should run. One that cannot be started now is left to the keeper.
     pub(crate) async fn resume(self: &Arc<Self>) {
         for pipeline in self.catalog().pipelines.values() {
             if pipeline.desired != DesiredState::Running {
                 continue;
             }
             if let Err(error) = self.launch(pipeline, FirstStart::MayBeRetried, Restore::Latest).await {
-                tracing::error!(pipeline = %pipeline.name, %error, "pipeline was not resumed");
+                tracing::warn!(pipeline = %pipeline.name, %error, "pipeline was not resumed yet");
             }
         }
     }
@@ -128,6 +128,8 @@ impl System {
 
     /// Stores the change; a job that runs (or must, by `start`) is stopped with a checkpoint before and started after. If
     /// it cannot start with the change, everything is put back. Call with `changing` held.
+    ///
+    /// Errors: those of stopping and starting; `timeout` and `metadata_unavailable` before anything is changed.
     pub(crate) async fn change_and_restart(
         self: &Arc<Self>,
         old: &Arc<Pipeline>,
@@ -136,7 +138,7 @@ impl System {
     ) -> Result<Arc<Pipeline>> {
         let ran = self.is_active(&old.id);
         if ran {
-            self.controller.stop(&old.id, StopMode::Checkpoint, STOP_PATIENCE).await?;
+            self.interrupt(old, StopMode::Checkpoint, STOP_PATIENCE).await?;
         }
         let result = async {
             let changed = self.store_change(old, change).await?;
@@ -200,7 +202,7 @@ impl System {
         }
         let restore = match from {
             RestartFrom::Latest => Restore::Latest,
-            RestartFrom::Checkpoint(epoch) => Restore::Epoch(laminar_core::Epoch(epoch)),
+            RestartFrom::Checkpoint(epoch) => Restore::Epoch(Epoch(epoch)),
             RestartFrom::Nothing => Restore::Nothing,
         };
         let wanted = self.set_desired(pipeline, DesiredState::Running).await?;
@@ -223,11 +225,54 @@ impl System {
         Ok(ended.and_then(|status| status.failure))
     }
 
-    /// Stops it if it runs and starts it again. Call with `changing` held.
+    /// Stops it if it runs and starts it again. If it ran and cannot start from there, it goes on at its latest checkpoint.
+    /// Call with `changing` held.
+    ///
+    /// Errors: those of stopping and starting; `not_found` if the checkpoint is not kept.
     pub(crate) async fn restart(self: &Arc<Self>, pipeline: &Arc<Pipeline>, from: RestartFrom) -> Result<JobHandle> {
-        let mode = if from == RestartFrom::Latest { StopMode::Checkpoint } else { StopMode::Immediate };
-        self.controller.stop(&pipeline.id, mode, STOP_PATIENCE).await?;
-        self.start_stopped(pipeline, from).await
+        if let RestartFrom::Checkpoint(epoch) = from {
+            self.require_checkpoint(pipeline, Epoch(epoch)).await?;
+        }
+        let ran = self.is_active(&pipeline.id);
+        if ran {
+            let mode = if from == RestartFrom::Latest { StopMode::Checkpoint } else { StopMode::Immediate };
+            self.interrupt(pipeline, mode, STOP_PATIENCE).await?;
+        }
+        let started = self.start_stopped(pipeline, from).await;
+        let is_down = ran && pipeline.desired == DesiredState::Running && !self.is_active(&pipeline.id);
+        if started.is_err()
+            && is_down
+            && let Err(error) = self.launch(pipeline, FirstStart::MayBeRetried, Restore::Latest).await
+        {
+            tracing::error!(pipeline = %pipeline.name, %error, "a pipeline whose restart failed does not run");
+        }
+        started
+    }
+
+    /// Stops the job of a pipeline that is to be started again or dropped. Not without the database: it could do neither.
+    /// If the rest fails, the keeper brings the job back.
+    ///
+    /// Errors: `metadata_unavailable`; `timeout`.
+    async fn interrupt(&self, pipeline: &Pipeline, mode: StopMode, patience: Duration) -> Result<()> {
+        self.config.metastore.ping().await?;
+        match self.controller.stop(&pipeline.id, mode, patience).await {
+            Err(error) if error.code() == Code::Timeout && pipeline.desired == DesiredState::Running => {
+                let what = "nothing else has changed: once the job has stopped, it starts again as it was";
+                Err(error.with_detail(what).with_hint("STOP PIPELINE without a checkpoint does not wait for one"))
+            }
+            stopped => stopped.map(drop),
+        }
+    }
+
+    /// Errors: `not_found`, naming those that are kept; `store_unavailable`.
+    async fn require_checkpoint(&self, pipeline: &Pipeline, epoch: Epoch) -> Result<()> {
+        let kept = self.store.pipeline(&pipeline.id).list().await?;
+        if kept.iter().any(|manifest| manifest.epoch == epoch) {
+            return Ok(());
+        }
+        let kept: Vec<_> = kept.iter().map(|manifest| manifest.epoch.to_string()).collect();
+        Err(Error::new(Code::NotFound, format!("checkpoint {epoch} is not kept"))
+            .with_hint(format!("checkpoints that are: {}", kept.join(", "))))
     }
 
     /// Stops and drops it with all that is kept of it. Call with `changing` held. Errors: `in_use`.
@@ -237,8 +282,10 @@ impl System {
         if !users.is_empty() {
             return Err(in_use(&Name::new(&pipeline.name), ObjectKind::Pipeline, &users));
         }
-        if self.controller.stop(&pipeline.id, StopMode::Checkpoint, DROP_PATIENCE).await.is_err() {
-            self.controller.stop(&pipeline.id, StopMode::Immediate, DROP_PATIENCE).await?;
+        match self.interrupt(pipeline, StopMode::Checkpoint, DROP_PATIENCE).await {
+            Err(error) if error.code() == Code::MetadataUnavailable => return Err(error),
+            Err(_) => self.interrupt(pipeline, StopMode::Immediate, DROP_PATIENCE).await?,
+            Ok(()) => {}
         }
         self.controller.flush().await;
         self.config.metastore.drop_pipeline(&pipeline.id).await?;
@@ -298,12 +345,17 @@ impl System {
         }
     }
 
-    async fn launch(
+    /// Starts a job and returns at once. Call with `changing` held. Errors: `metadata_unavailable`; `cancelled` if the
+    /// system is shutting down.
+    pub(crate) async fn launch(
         self: &Arc<Self>,
         pipeline: &Arc<Pipeline>,
         first_start: FirstStart,
         restore: Restore,
     ) -> Result<JobHandle> {
+        if self.is_closing() {
+            return Err(Error::new(Code::Cancelled, "the system is shutting down"));
+        }
         let options = &pipeline.planned.options;
         let mut policy = RestartPolicy { first_start, ..RestartPolicy::default() };
         if options.on_failure == Some(laminar_planner::settings::OnFailure::Stop) {

@@ -5,6 +5,7 @@
 //! current catalogue.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::session::Session;
 
 /// How long a shutdown waits for last checkpoints.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long it waits before for the statement that is changing something: a supervisor kills us half a minute after it asked.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the system is made of.
 #[derive(Clone, Debug)]
@@ -75,6 +78,8 @@ pub struct System {
     catalog: RwLock<Arc<Catalog>>,
     /// Held while the catalogue changes.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// No job starts any more.
+    closing: AtomicBool,
     /// Results of pipelines without a sink, by pipeline.
     results: Mutex<HashMap<PipelineId, RelationHandle>>,
     /// Consumer groups that each pipeline's last graph reads with.
@@ -103,10 +108,12 @@ impl System {
             store,
             catalog: RwLock::new(Arc::new(catalog)),
             changing: tokio::sync::Mutex::new(()),
+            closing: AtomicBool::new(false),
             results: Mutex::default(),
             groups: Mutex::default(),
         });
         system.resume().await;
+        system.keep_running();
         Ok(system)
     }
 
@@ -116,9 +123,19 @@ impl System {
     }
 
     /// Stops every job with a checkpoint. Pipelines that ran run again when the system next starts. Idempotent.
+    ///
+    /// A change that has not ended by then is given up where it waits for a job; no job starts after this was called.
     pub async fn shutdown(&self) {
-        let _guard = self.changing.lock().await;
+        self.closing.store(true, Ordering::SeqCst);
+        let guard = tokio::time::timeout(CHANGE_PATIENCE, self.changing.lock()).await;
+        if guard.is_err() {
+            tracing::warn!("a statement is still under way; jobs are stopped without waiting for it");
+        }
         self.controller.shutdown(SHUTDOWN_PATIENCE).await;
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     pub fn config(&self) -> &SystemConfig {

@@ -5,7 +5,7 @@ mod world;
 use futures::StreamExt;
 use laminar_core::{Code, Location};
 use laminar_engine::crash::CrashPoints;
-use laminar_session::{Outcome, RestartFrom, StopKind};
+use laminar_session::{Outcome, PipelinePatch, RestartFrom, StopKind};
 use world::{World, notices};
 
 const TABLES: &str = "CREATE TABLE numbers (n INT) WITH (connector = 'memory');
@@ -121,6 +121,80 @@ async fn a_replacement_that_cannot_start_leaves_the_old_pipeline_running() {
     assert!(info.query.contains("SELECT n FROM"), "{}", info.query);
     world.run("INSERT INTO numbers VALUES (3)").await;
     assert_eq!(world.records("copies", 3).await.last().unwrap(), r#"{"n":3}"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_while_the_database_is_away_leaves_the_pipeline_running() {
+    let mut world = copying().await;
+    world.database.away();
+    for change in [
+        "RESTART PIPELINE copy",
+        "RESTART PIPELINE copy IGNORING STATE",
+        "CREATE OR REPLACE PIPELINE copy AS INSERT INTO copies SELECT n + 1 FROM numbers",
+        "STOP PIPELINE copy",
+        "DROP PIPELINE copy",
+    ] {
+        assert_eq!(world.fails(change).await.0, Code::MetadataUnavailable, "{change}");
+        assert_eq!(world.state("copy").await, "running", "{change}");
+    }
+    let patch = PipelinePatch { parallelism: Some(2), ..PipelinePatch::default() };
+    let error = world.system.patch_pipeline("copy", patch).await.unwrap_err();
+    assert_eq!(error.code(), Code::MetadataUnavailable);
+    world.logs.append_json("numbers", "{\"n\": 3}").unwrap();
+    assert_eq!(world.records("copies", 3).await.last().unwrap(), r#"{"n":3}"#);
+    world.database.works();
+    assert_eq!(world.system.jobs(Some("copy"), 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_should_run_comes_back_with_the_database() {
+    let mut world = copying().await;
+    world.run("CREATE PIPELINE idle AS SELECT n FROM numbers; STOP PIPELINE idle").await;
+    for change in
+        ["RESTART PIPELINE copy", "CREATE OR REPLACE PIPELINE copy AS INSERT INTO copies SELECT n + 1 FROM numbers"]
+    {
+        world.database.takes_no_jobs();
+        assert_eq!(world.fails(change).await.0, Code::MetadataUnavailable, "{change}");
+        assert_eq!(world.state("copy").await, "stopped", "{change}");
+        world.database.works();
+        world.until("copy", "running").await;
+    }
+    world.database.takes_no_jobs();
+    world.restart(CrashPoints::default()).await;
+    assert_eq!(world.state("copy").await, "stopped");
+    world.database.works();
+    world.until("copy", "running").await;
+    assert_eq!(world.state("idle").await, "stopped");
+    world.run("INSERT INTO numbers VALUES (3)").await;
+    assert_eq!(world.records("copies", 3).await, [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_cannot_begin_leaves_the_pipeline_running() {
+    let mut world = copying().await;
+    let (code, message) = world.fails("RESTART PIPELINE copy FROM CHECKPOINT 99").await;
+    assert_eq!((code, message.as_str()), (Code::NotFound, "checkpoint 99 is not kept"));
+    assert_eq!(world.system.jobs(Some("copy"), 10).await.unwrap().len(), 1);
+    // the start that the statement asks for fails
+    world.restart(CrashPoints::fail_at("recover-restored", 2).unwrap()).await;
+    world.until("copy", "running").await;
+    assert_eq!(world.fails("RESTART PIPELINE copy IGNORING STATE").await.0, Code::Internal);
+    world.until("copy", "running").await;
+    world.run("INSERT INTO numbers VALUES (3)").await;
+    assert_eq!(world.records("copies", 3).await, [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_does_not_wait_for_a_statement_that_hangs() {
+    let world = copying().await;
+    world.database.hangs();
+    let mut session = world.system.session();
+    let hanging = tokio::spawn(async move { session.run_script("CREATE VIEW v AS SELECT n FROM numbers").await });
+    world.database.has_hung().await;
+    let down = tokio::time::timeout(std::time::Duration::from_secs(20), world.system.shutdown());
+    down.await.expect("the shutdown should go on");
+    assert_eq!(world.state("copy").await, "stopped");
+    hanging.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

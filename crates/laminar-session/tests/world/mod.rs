@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests: a failure is the test's
 
+mod outage;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +16,14 @@ use laminar_core::{Code, Error};
 use laminar_engine::crash::CrashPoints;
 use laminar_metastore::SecretKey;
 use laminar_session::{Defaults, Notice, Outcome, Session, System, SystemConfig};
+use outage::{Outage, Switch};
 use tempfile::TempDir;
 
 pub struct World {
     pub logs: MemoryLogs,
     pub system: Arc<System>,
     pub session: Session,
+    pub database: Switch,
     folder: TempDir,
     registry: Arc<Registry>,
     key: SecretKey,
@@ -32,15 +36,16 @@ impl World {
         let registry = Arc::new(Registry::with(Surroundings { memory: logs.clone(), ..Surroundings::default() }));
         let folder = tempfile::tempdir().unwrap();
         let key = SecretKey::random().unwrap();
-        let system = open(&folder, &registry, &key, CrashPoints::default()).await;
+        let database = Switch::default();
+        let system = open(&folder, &registry, &key, &database, CrashPoints::default()).await;
         let session = system.session();
-        Self { logs, system, session, folder, registry, key }
+        Self { logs, system, session, database, folder, registry, key }
     }
 
     /// Stops the system and starts another one over the same database, checkpoints and outside world.
     pub async fn restart(&mut self, crash: CrashPoints) {
         self.system.shutdown().await;
-        self.system = open(&self.folder, &self.registry, &self.key, crash).await;
+        self.system = open(&self.folder, &self.registry, &self.key, &self.database, crash).await;
         self.session = self.system.session();
     }
 
@@ -120,11 +125,18 @@ pub fn text(batches: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
-async fn open(folder: &TempDir, registry: &Arc<Registry>, key: &SecretKey, crash: CrashPoints) -> Arc<System> {
+async fn open(
+    folder: &TempDir,
+    registry: &Arc<Registry>,
+    key: &SecretKey,
+    database: &Switch,
+    crash: CrashPoints,
+) -> Arc<System> {
     let clock: SharedClock = Arc::new(SystemClock);
     let url = format!("sqlite:{}", folder.path().join("laminar.db").display());
+    let inner = laminar_metastore::connect(&url, key.clone(), Arc::clone(&clock)).await.unwrap();
     let config = SystemConfig {
-        metastore: laminar_metastore::connect(&url, key.clone(), Arc::clone(&clock)).await.unwrap(),
+        metastore: Arc::new(Outage { inner, switch: database.clone() }),
         state_url: folder.path().join("state").display().to_string(),
         registry: Arc::clone(registry),
         clock,

@@ -142,7 +142,7 @@ impl Sink for KafkaSink {
 
     fn committer(&self) -> Option<Arc<dyn Committer>> {
         match &self.way {
-            Way::Transaction(transaction) => Some(Arc::clone(transaction) as Arc<dyn Committer>),
+            Way::Transaction(transaction) => Some(transaction.take() as Arc<dyn Committer>),
             Way::AtOnce(_) => None,
         }
     }

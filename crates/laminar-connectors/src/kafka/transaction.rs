@@ -13,6 +13,7 @@
 //! job recovers from the marker.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -51,15 +52,16 @@ pub(super) struct Transactions {
 }
 
 impl Transactions {
-    /// The transaction of `ctx`'s pipeline in `cluster`.
+    /// The transaction of `ctx`'s pipeline in `cluster`. One that a job has taken is left to it: this sink belongs to
+    /// another graph, which may have other settings.
     ///
-    /// Errors: `conflicting_options` if another sink of the pipeline has other client settings: they share one producer.
+    /// Errors: `conflicting_options` if another sink of the graph has other client settings: they share one producer.
     pub fn get(self: &Arc<Self>, cluster: &Cluster, ctx: &SinkContext) -> Result<Arc<Transaction>> {
         let transactional_id = format!("laminar.{}.{}", ctx.instance, ctx.pipeline);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, transaction| transaction.strong_count() > 0);
         let key = (transactional_id.clone(), cluster.name().to_string());
-        if let Some(transaction) = open.get(&key).and_then(Weak::upgrade) {
+        if let Some(transaction) = open.get(&key).and_then(Weak::upgrade).filter(|t| !t.is_taken()) {
             if !transaction.identity.cluster.is_same_client(cluster) {
                 let what = format!(
                     "two sinks of a pipeline write to kafka at {} with different client settings",
@@ -76,6 +78,7 @@ impl Transactions {
             identity: Arc::new(Identity { transactional_id, cluster: cluster.clone(), timeout }),
             producer: Mutex::new(None),
             cluster_id: Mutex::new(None),
+            taken: AtomicBool::new(false),
             all: Arc::clone(self),
         });
         open.insert(key, Arc::downgrade(&transaction));
@@ -109,6 +112,8 @@ pub(super) struct Transaction {
     identity: Arc<Identity>,
     producer: Mutex<Option<Arc<Producer>>>,
     cluster_id: Mutex<Option<String>>,
+    /// A job runs with it.
+    taken: AtomicBool,
     all: Arc<Transactions>,
 }
 
@@ -121,6 +126,16 @@ struct Identity {
 }
 
 impl Transaction {
+    /// For a job, whose graph is complete: no further sink joins.
+    pub fn take(self: &Arc<Self>) -> Arc<Self> {
+        self.taken.store(true, Ordering::Relaxed);
+        Arc::clone(self)
+    }
+
+    fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// The producer whose transaction is open.
     pub fn producer(&self) -> Result<Arc<Producer>> {
         let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -152,6 +152,8 @@ async fn sinks_of_a_pipeline_share_one_transaction() {
     let (a, b) = (topic("a", 1).await, topic("b", 1).await);
     let installation = Installation::new();
     let sinks = [installation.sink(&[("topic", &a)]).unwrap(), installation.sink(&[("topic", &b)]).unwrap()];
+    let error = installation.sink(&[("topic", &b), ("compression", "zstd")]).err().unwrap();
+    assert_eq!(error.code(), Code::ConflictingOptions, "{error:?}");
     assert_eq!(sinks[0].committer().unwrap().id(), sinks[1].committer().unwrap().id());
     let mut first = open_sink(&sinks[0]).await;
     let mut second = sinks[1].open(&task(1)).await.unwrap();
@@ -163,8 +165,12 @@ async fn sinks_of_a_pipeline_share_one_transaction() {
     first.committer.commit(&marker(1), &[]).await.unwrap();
     assert_eq!((read(&a, "read_committed").await.len(), read(&b, "read_committed").await.len()), (5, 7));
 
-    let error = installation.sink(&[("topic", &b), ("compression", "zstd")]).err().unwrap();
-    assert_eq!(error.code(), Code::ConflictingOptions, "{error:?}");
+    // While the job runs, a new graph of the pipeline may be planned with other settings; its job fences this one.
+    let replaced = installation.sink(&[("topic", &b), ("compression", "zstd")]).unwrap();
+    let next = open_sink(&replaced).await;
+    assert_eq!(next.marker, Some(marker(1)));
+    let fenced = first.committer.commit(&marker(2), &[]).await.unwrap_err();
+    assert_eq!(fenced.code(), Code::Fenced, "{fenced:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

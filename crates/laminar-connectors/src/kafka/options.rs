@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::Cluster;
+use super::marker;
 use super::properties;
 use crate::batch::BatchOptions;
 
@@ -406,6 +407,10 @@ impl Written {
     pub fn sink(self) -> Result<SinkSettings> {
         let mut cluster = self.cluster()?;
         let Some(topic) = self.sink.topic.clone() else { return Err(missing("topic", SUBJECT)) };
+        if topic == marker::TOPIC {
+            let what = format!("topic {topic} holds the progress of pipelines: no table can write to it");
+            return Err(self.error("topic", Code::ForbiddenOption, what).with_hint("name another topic"));
+        }
         cluster.set_default("compression.type", self.sink.compression.as_str());
         if let Some(linger_ms) = self.sink.linger_ms {
             cluster.set_default("linger.ms", &linger_ms.to_string());

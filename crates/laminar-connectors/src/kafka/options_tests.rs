@@ -170,3 +170,11 @@ fn settings_never_print_a_password() {
     let settings = written(&pairs, Some(Role::Source)).and_then(Written::source).unwrap();
     assert!(!format!("{settings:?}").contains("hunter2"));
 }
+
+#[test]
+fn no_sink_writes_where_the_progress_of_pipelines_is() {
+    let pairs = [("bootstrap_servers", "b"), ("topic", "__laminar_progress")];
+    let error = written(&pairs, Some(Role::Sink)).and_then(Written::sink).unwrap_err();
+    assert_eq!((error.code(), error.field()), (Code::ForbiddenOption, Some("topic")));
+    written(&pairs, Some(Role::Source)).and_then(Written::source).unwrap();
+}

@@ -34,7 +34,7 @@ pub mod translate;
 pub mod types;
 
 pub use catalog::CatalogSnapshot;
-pub use parse::parse;
+pub use parse::{mask, parse};
 pub use plan::PlannedPipeline;
 pub use planner::{PipelineContext, Planner, RelationProviders};
 pub use resolver::Resolver;

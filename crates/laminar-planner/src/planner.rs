@@ -80,6 +80,11 @@ impl Planner {
         grown(|| check::table(self, catalog, statement, resolver))
     }
 
+    /// Checks again, without I/O, a table whose connection may have been replaced in `catalog`.
+    pub fn recheck_table(&self, catalog: &CatalogSnapshot, table: &TableDef, resolver: &dyn Resolver) -> Result<()> {
+        check::fits(self, catalog, table, resolver)
+    }
+
     /// Asks the outside system whether it can be reached and has what the table names.
     pub async fn check_outside(
         &self,

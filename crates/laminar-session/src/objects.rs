@@ -6,7 +6,7 @@ use std::sync::Arc;
 use laminar_core::options::Secret;
 use laminar_core::{Code, Error, Result};
 use laminar_metastore::{CatalogObject, NewObject, ObjectKind as Stored};
-use laminar_planner::catalog::{ObjectRef, TableDef};
+use laminar_planner::catalog::{ConnectionDef, ObjectRef, TableDef};
 use laminar_planner::statement::{
     CreateConnection, CreateSecret, CreateTable, CreateView, Name, ObjectKind, OnExisting,
 };
@@ -44,6 +44,9 @@ impl System {
             return Ok((Made::Kept, kept(&object)));
         }
         let def = self.planner.check_connection(create, &self.values(&catalog))?;
+        if create.on_existing == OnExisting::Replace {
+            self.refuse_unfit(&catalog, &create.name, &def)?;
+        }
         let uses = def.depends_on().into_iter().collect();
         let new = new_object(&catalog, &object, json(&def)?, sql, None, uses);
         self.store_object(&catalog, &create.name, object, create.on_existing, new, None).await
@@ -164,6 +167,31 @@ impl System {
             return Ok(());
         }
         Err(in_use(name, ObjectKind::Table, &users).with_detail("its columns or type would change"))
+    }
+
+    /// A connection that is in use may get other options, as long as its tables still are what they were.
+    ///
+    /// Errors: `in_use` if it leads to another connector; what a table would be refused for.
+    fn refuse_unfit(&self, catalog: &Arc<Catalog>, name: &Name, new: &ConnectionDef) -> Result<()> {
+        let users = catalog.users(&ObjectRef::new(ObjectKind::Connection, &name.value));
+        let old = catalog.snapshot.connections.get(&name.value);
+        if !users.is_empty() && old.is_some_and(|old| old.connector != new.connector) {
+            return Err(in_use(name, ObjectKind::Connection, &users).with_detail("its connector would change"));
+        }
+        let mut snapshot = catalog.snapshot.clone();
+        snapshot.connections.insert(new.name.clone(), new.clone());
+        let values = self.values(catalog);
+        for table in users.iter().filter_map(|user| catalog.snapshot.tables.get(&user.name)) {
+            self.planner.recheck_table(&snapshot, table, &values).map_err(|error| {
+                let what = format!("table {} does not fit the new connection {}", table.name, new.name);
+                let refused = Error::new(error.code(), what).with_detail(error.to_string()).at(name.location);
+                match error.hint() {
+                    Some(hint) => refused.with_hint(hint),
+                    None => refused,
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// Names of running pipelines that use the object, directly or through others.

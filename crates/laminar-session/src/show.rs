@@ -139,7 +139,7 @@ pub(crate) fn show_create(system: &System, object: &ObjectName) -> Result<Outcom
             render::table(def, Secrets::Masked(&system.password_options(&def.connector)))
         }
         ObjectKind::View => render::view(snapshot.views.get(name).ok_or_else(unknown)?),
-        ObjectKind::Pipeline => catalog.pipelines.get(name).ok_or_else(unknown)?.sql.clone(),
+        ObjectKind::Pipeline => system.shown_sql(catalog.pipelines.get(name).ok_or_else(unknown)?),
     };
     let rows = batch(&[("name", Text), ("statement", Text)], vec![vec![name.into(), sql.into()]])?;
     Ok(Outcome::rows("SHOW", rows))

@@ -127,6 +127,39 @@ async fn a_source_without_end_stops_at_the_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn credentials_of_a_pipelines_own_tables_are_not_shown() {
+    let mut world = World::new().await;
+    let script = "CREATE TABLE numbers (n INT) WITH (connector = 'memory');
+        CREATE TABLE copies (n INT) WITH (connector = 'kafka', bootstrap_servers = '127.0.0.1:1', topic = 'copies',
+            type = 'sink', delivery = 'at_least_once', 'auth.type' = 'sasl', 'auth.username' = 'me',
+            'auth.password' = 'hunter2');
+        CREATE TABLE kept (n INT) WITH (connector = 'memory', name = 'hunter2');
+        INSERT INTO kept SELECT n FROM numbers;";
+    let info = world.system.create_pipeline(new_pipeline("own", script)).await.unwrap();
+    assert!(info.query.contains("'auth.password' = '****'") && info.query.contains("name = 'hunter2'"), "{info:?}");
+    world.logs.append_json("numbers", "{\"n\": 1}").unwrap();
+    assert_eq!(world.records("hunter2", 1).await, [r#"{"n":1}"#]);
+    for sql in ["SHOW CREATE PIPELINE own", "SELECT query FROM system.pipelines", "SELECT * FROM system.pipelines"] {
+        let shown = world.rows(sql).await.join("\n");
+        assert!(shown.contains("INSERT INTO kept") && !shown.contains("'auth.password' = 'hunter2'"), "{sql}: {shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_replaced_only_by_one_that_its_tables_fit() {
+    let mut world = World::new().await;
+    world.run("CREATE CONNECTION c TO kafka (bootstrap_servers = '127.0.0.1:1')").await;
+    world.run("CREATE CONNECTION m TO memory (format = 'json')").await;
+    world.run("CREATE TABLE t (n INT) WITH (connector = 'm')").await;
+    let (code, message) = world.fails("CREATE OR REPLACE CONNECTION m TO kafka (bootstrap_servers = 'b')").await;
+    assert_eq!(code, Code::InUse, "{message}");
+    let (code, message) = world.fails("CREATE OR REPLACE CONNECTION m TO memory (format = 'raw')").await;
+    assert!(message.contains("table t"), "{code} {message}");
+    world.run("CREATE OR REPLACE CONNECTION m TO memory (partitions = 2)").await;
+    world.run("CREATE OR REPLACE CONNECTION c TO memory").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_prometheus_text() {
     let mut world = World::new().await;
     world.run("CREATE TABLE numbers (n INT) WITH (connector = 'memory'); CREATE TABLE copies (n INT) WITH (connector = 'memory')").await;

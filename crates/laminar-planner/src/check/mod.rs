@@ -7,7 +7,7 @@ use laminar_core::connector::{Role, TestStage};
 use laminar_core::options::OptionEntry;
 use laminar_core::{Code, Error, Options, Result};
 
-pub(crate) use self::table::{bind, spec, table};
+pub(crate) use self::table::{bind, fits, spec, table};
 use crate::catalog::{CatalogSnapshot, ConnectionDef, TableDef, ViewDef};
 use crate::planner::Planner;
 use crate::resolver::{Resolver, substitute};

@@ -41,6 +41,21 @@ pub(crate) fn bind(
     bound(connector, connection, &table.options, &table.name, resolver)
 }
 
+/// Does a stored table fit the options of its connection as `catalog` has it? Errors: those of the connector.
+pub(crate) fn fits(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    table: &TableDef,
+    resolver: &dyn Resolver,
+) -> Result<()> {
+    let bound = bind(planner, catalog, table, resolver)?;
+    let roles = table.role.map_or_else(|| Planner::roles(bound.connector.as_ref()), |role| vec![role]);
+    for role in roles {
+        bound.connector.check_table(role, &bound.options, &spec(table, &bound.settings, role))?;
+    }
+    Ok(())
+}
+
 fn bound(
     connector: Arc<dyn Connector>,
     connection: Option<&ConnectionDef>,

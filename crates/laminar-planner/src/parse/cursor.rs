@@ -42,13 +42,18 @@ impl<'a> Cursor<'a> {
     }
 
     /// Where the last token ended.
-    fn behind(&self) -> Location {
+    pub fn behind(&self) -> Location {
         location(self.sql.get_current_token().span.end).unwrap_or_else(|| self.script.end())
     }
 
     /// The text from a place to the end of the last token.
     pub fn text_from(&self, start: Location) -> String {
         self.script.slice(start, self.behind()).to_string()
+    }
+
+    /// The text from a place up to the next token.
+    pub fn text_before(&self, start: Location) -> &'a str {
+        self.script.slice(start, self.here())
     }
 
     pub fn peek(&self) -> &Token {

@@ -3,10 +3,11 @@
 //! The whole script is cut into tokens once, so every place is a place in the script. The limits are checked on the tokens
 //! before the parser sees them. The first error ends the script: nothing of it runs.
 //!
-//! `cursor` (the token stream), `statement` (which statement it is), `create`, `table`, `pipeline`, `options`.
+//! `cursor` (the token stream), `statement` (which statement it is), `create`, `table`, `pipeline`, `options`, `mask` (a text as others may see it).
 
 mod create;
 mod cursor;
+mod mask;
 mod options;
 mod pipeline;
 mod statement;
@@ -16,6 +17,7 @@ use datafusion::sql::sqlparser::ast::Ident;
 use laminar_core::{Location, Result};
 
 pub(crate) use self::cursor::Cursor;
+pub use self::mask::mask;
 pub(crate) use self::statement::quote_name;
 use crate::dialect::LaminarDialect;
 use crate::stack::grown;

@@ -12,6 +12,7 @@ use crate::define::define;
 use crate::info::Diagnostic;
 use crate::lifecycle::Creation;
 use crate::query::{self, QueryCatalog};
+use crate::resources::{hides, password_options};
 use crate::settings::Settings;
 use crate::{
     JobInfo, NewPipeline, Outcome, PipelineInfo, PipelinePatch, RestartFrom, StopKind, System, ValidateResult,
@@ -151,6 +152,17 @@ impl System {
         query::select(self, &catalog, &Settings::new(&self.config.defaults), &query).await
     }
 
+    /// The pipeline's text, with what its own tables hold of credentials masked.
+    pub(crate) fn shown_sql(&self, pipeline: &Pipeline) -> String {
+        let connectors = self.config.registry.iter();
+        let names: Vec<_> = connectors.flat_map(|c| password_options([c.source_schema(), c.sink_schema()])).collect();
+        let masked = laminar_planner::mask(&pipeline.sql, |key, value| hides(key, value, &names));
+        masked.unwrap_or_else(|error| {
+            tracing::error!(pipeline = %pipeline.name, %error, "the text of the pipeline cannot be shown");
+            "****".to_string()
+        })
+    }
+
     async fn pipeline_info(&self, pipeline: &Pipeline) -> Result<PipelineInfo> {
         let job = match self.controller.latest(&pipeline.id) {
             Some(handle) => Some(self.job(handle.status().id.as_str()).await?),
@@ -166,7 +178,7 @@ impl System {
         Ok(PipelineInfo {
             id: pipeline.id.to_string(),
             name: pipeline.name.clone(),
-            query: pipeline.sql.clone(),
+            query: self.shown_sql(pipeline),
             parallelism: pipeline.parallelism as usize,
             checkpoint_interval_micros: pipeline.checkpoint_interval_micros,
             state: phase.as_str().to_lowercase(),

@@ -7,7 +7,7 @@ use arrow::array::TimestampMicrosecondArray;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use datafusion::dataframe::DataFrame;
-use laminar_core::sink::{Delivery, Marker};
+use laminar_core::sink::Delivery;
 use laminar_core::{Changes, Epoch, Error, PipelineId, Result, TaskId};
 use laminar_engine::RelationHandle;
 use laminar_planner::PipelineContext;
@@ -25,7 +25,9 @@ pub(crate) async fn insert_values(system: &Arc<System>, insert: &Insert) -> Resu
     let options = PipelineOptions { delivery: Some(Delivery::AtLeastOnce), ..PipelineOptions::default() };
     let retain = |schema| RelationHandle::new(schema, 1).operator();
     let ctx = PipelineContext {
-        pipeline: PipelineId::new(format!("insert-{}", laminar_metastore::new_id(&system.config.clock))),
+        // One for all: file connectors keep a note for each pipeline that wrote to a place. Statements at once share
+        // what is not published yet; without a committer nobody fences them.
+        pipeline: PipelineId::new(format!("insert-{}", system.config.metastore.instance_id())),
         instance: system.config.metastore.instance_id().to_string(),
         options: &options,
         parallelism: 1,
@@ -38,25 +40,10 @@ pub(crate) async fn insert_values(system: &Arc<System>, insert: &Insert) -> Resu
     let changes = rows(system, planned.rows, &planned.schema).await?;
     let sink = planned.sink.sink;
     let write = async {
-        let committer = sink.committer();
-        if let Some(committer) = &committer {
-            committer.recover().await?;
-        }
         let task = TaskId { operator: "sink-0".into(), index: 0 };
         let mut writer = sink.open(&task).await?;
         writer.write(&changes).await?;
-        writer.flush(Epoch(1)).await?;
-        if let Some(committer) = &committer {
-            let marker = Marker {
-                version: 1,
-                epoch: Epoch(1),
-                manifest_digest: String::new(),
-                positions: Default::default(),
-                watermark: None,
-            };
-            committer.commit(&marker, &[]).await?;
-        }
-        Ok::<_, Error>(())
+        writer.flush(Epoch(1)).await
     };
     tokio::time::timeout(PATIENCE, write).await.map_err(|_| {
         let message = format!("{} has not acknowledged the rows within {PATIENCE:?}", insert.table.value);

@@ -87,8 +87,8 @@ pub struct System {
 }
 
 impl System {
-    /// Loads the catalogue and resumes every pipeline that should run; a pipeline that cannot start is retried in the
-    /// background and does not hold up the others.
+    /// Loads the catalogue and resumes every pipeline that should run; a pipeline that cannot start, or whose job the
+    /// database did not take, is retried in the background and does not hold up the others.
     ///
     /// Errors: `metadata_unavailable`, `store_unavailable`.
     pub async fn start(config: SystemConfig) -> Result<Arc<System>> {

@@ -32,8 +32,9 @@ impl Session {
         &self.system
     }
 
-    /// Runs one statement. It takes effect as a whole or not at all; a change that has begun is brought to its end even if
-    /// the caller goes away.
+    /// Runs one statement. It takes effect as a whole or not at all, except that a pipeline may be left as it was with its
+    /// job still stopping (it starts again by itself), and that rows of an INSERT may stay; a change that has begun is
+    /// brought to its end even if the caller goes away.
     pub async fn execute(&mut self, parsed: &Parsed) -> Result<Outcome> {
         match &parsed.statement {
             Statement::Query(query) => {

@@ -198,6 +198,45 @@ async fn a_shutdown_does_not_wait_for_a_statement_that_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn inserts_leave_one_note_however_many_there_are() {
+    let mut world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (out, file) = (folder.path().join("out"), folder.path().join("one.json"));
+    world
+        .run(&format!(
+            "CREATE TABLE parts (n INT) WITH (connector = 'filesystem', path = '{}', type = 'sink');
+             CREATE TABLE one (n INT) WITH (connector = 'single_file', path = '{}', type = 'sink')",
+            out.display(),
+            file.display()
+        ))
+        .await;
+    let inserts = (0..20).map(|n| {
+        let mut session = world.system.session();
+        async move {
+            session.run_script(&format!("INSERT INTO parts VALUES ({n}); INSERT INTO one VALUES ({n})")).await.unwrap()
+        }
+    });
+    futures::future::join_all(inserts.map(tokio::spawn)).await.into_iter().for_each(|done| drop(done.unwrap()));
+    world.run("INSERT INTO parts VALUES (20); INSERT INTO one VALUES (20)").await;
+
+    let files = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let mut parts: Vec<_> = files.flat_map(|path| lines(&path)).collect();
+    let mut rows: Vec<_> = (0..21).map(|n| format!("{{\"n\":{n}}}")).collect();
+    let mut of_one = lines(&file);
+    for list in [&mut parts, &mut rows, &mut of_one] {
+        list.sort();
+    }
+    assert_eq!((&parts, &of_one), (&rows, &rows));
+    assert_eq!(std::fs::read_dir(out.join("_laminar")).unwrap().count(), 1);
+    let note = std::fs::read_to_string(folder.path().join("one.json.laminar")).unwrap();
+    assert_eq!(note.matches("insert-").count(), 1, "{note}");
+}
+
+fn lines(path: &std::path::Path) -> Vec<String> {
+    std::fs::read_to_string(path).unwrap().lines().map(str::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_data_fails_the_pipeline_for_good_and_says_where() {
     let mut world = World::new().await;
     world.run(TABLES).await;

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 pub struct PipelineInfo {
     pub id: String,
     pub name: String,
-    /// The statements it runs, as written.
+    /// The statements it runs, as written; credentials in them masked.
     pub query: String,
     pub parallelism: usize,
     pub checkpoint_interval_micros: u64,

@@ -219,6 +219,9 @@ async fn inserts_leave_one_note_however_many_there_are() {
     futures::future::join_all(inserts.map(tokio::spawn)).await.into_iter().for_each(|done| drop(done.unwrap()));
     world.run("INSERT INTO parts VALUES (20); INSERT INTO one VALUES (20)").await;
 
+    let lines = |path: &std::path::Path| -> Vec<String> {
+        std::fs::read_to_string(path).unwrap().lines().map(str::to_string).collect()
+    };
     let files = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
     let mut parts: Vec<_> = files.flat_map(|path| lines(&path)).collect();
     let mut rows: Vec<_> = (0..21).map(|n| format!("{{\"n\":{n}}}")).collect();
@@ -230,10 +233,6 @@ async fn inserts_leave_one_note_however_many_there_are() {
     assert_eq!(std::fs::read_dir(out.join("_laminar")).unwrap().count(), 1);
     let note = std::fs::read_to_string(folder.path().join("one.json.laminar")).unwrap();
     assert_eq!(note.matches("insert-").count(), 1, "{note}");
-}
-
-fn lines(path: &std::path::Path) -> Vec<String> {
-    std::fs::read_to_string(path).unwrap().lines().map(str::to_string).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("sinks", Text, "Tables that it writes."),
         ("job_id", Text, "Id of its latest job."),
         ("failure_message", Text, "Why that job failed."),
-        ("query", Text, "The statements that it runs, as written."),
+        ("query", Text, "The statements that it runs, as written; credentials in them masked."),
         ("created_at", Time, "When it was created."),
         ("updated_at", Time, "When it was last changed."),
     ],

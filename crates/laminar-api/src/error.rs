@@ -123,7 +123,7 @@ pub fn status_of(code: Code) -> StatusCode {
     match code {
         SyntaxError | StatementTooComplex | InvalidRequest | InvalidName | UnknownOption | MissingOption
         | InvalidOption | ConflictingOptions | UnknownSetting => StatusCode::BAD_REQUEST,
-        ForbiddenOption => StatusCode::FORBIDDEN,
+        ForbiddenOption | ForbiddenOrigin => StatusCode::FORBIDDEN,
         UnknownTable | UnknownConnection | UnknownConnector | UnknownSecret | UnknownPipeline | UnknownJob
         | NotFound => StatusCode::NOT_FOUND,
         DuplicateName | InUse | WrongState | CheckpointMismatch | Cancelled => StatusCode::CONFLICT,

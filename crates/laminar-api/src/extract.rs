@@ -1,7 +1,7 @@
 //! Request parts as typed values; whatever does not fit becomes our JSON error, naming the field.
 //!
-//! A body must say `Content-Type: application/json`. That is not pedantry: a browser sends such a request to another
-//! origin only after a preflight, which we do not answer, so a web page a developer visits cannot run SQL on `localhost`.
+//! A body must say `Content-Type: application/json`: a second lock beside `hosts`, since a browser sends such a request to
+//! another site only after a preflight, which we do not answer.
 
 use std::time::Duration;
 

@@ -2,13 +2,15 @@
 //!
 //! Everything that happens is the system's (`laminar_session::System`); here requests become typed values, answers become
 //! JSON, and errors become statuses. No request can take the server down: bodies are bounded, whatever does not fit is a
-//! JSON error, and a panic in a handler is a 500 for that request alone.
+//! JSON error, and a panic in a handler is a 500 for that request alone. Nor can a web page use it behind its owner's back
+//! (`hosts`).
 //!
 //! Reading order: `routes` (the resources), `script` (running SQL), `encode` (its answer), `extract` and `error`.
 
 pub mod encode;
 pub mod error;
 mod extract;
+mod hosts;
 mod page;
 mod routes;
 mod script;
@@ -21,8 +23,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+pub use hosts::AllowedHosts;
 use laminar_core::{Code, Error};
 use laminar_session::System;
 pub use routes::sql::SqlRequest;
@@ -55,6 +59,7 @@ struct App {
 pub async fn serve(
     listener: TcpListener,
     system: Arc<System>,
+    hosts: AllowedHosts,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (stop, stopping) = watch::channel(false);
@@ -62,7 +67,7 @@ pub async fn serve(
         shutdown.await;
         let _ = stop.send(true);
     };
-    axum::serve(listener, router(system, stopping)).with_graceful_shutdown(graceful).await
+    axum::serve(listener, router(system, hosts, stopping)).with_graceful_shutdown(graceful).await
 }
 
 /// The OpenAPI document.
@@ -70,11 +75,12 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     routes::openapi::complete(resources().split_for_parts().1)
 }
 
-fn router(system: Arc<System>, stopping: watch::Receiver<bool>) -> Router {
+fn router(system: Arc<System>, hosts: AllowedHosts, stopping: watch::Receiver<bool>) -> Router {
     let resources = resources().split_for_parts().0;
     let app = App { system, stopping, openapi: openapi().to_json().unwrap_or_default().into() };
     let routes = Router::new().nest(PREFIX, resources).route("/metrics", get(routes::metrics::metrics));
-    safeguarded(routes.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(app))
+    let routes = routes.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(app);
+    safeguarded(routes.layer(middleware::from_fn_with_state(hosts, hosts::check)))
 }
 
 /// What holds for every request: bounds, and that a fault in one harms no other.

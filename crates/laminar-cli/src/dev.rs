@@ -22,7 +22,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     logging::start(Some("warn,laminar=info"))?;
     let settings = args.settings;
     serve::warn(&settings);
-    let temporary = match settings.data_dir {
+    let temporary = match &settings.data_dir {
         Some(_) => None,
         None => Some(tempfile::Builder::new().prefix("laminar-dev-").tempdir().context("a temporary folder")?),
     };
@@ -32,14 +32,14 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     };
     let places = settings.places(&data_dir);
     let _claim = serve::claim(&places.data_dir)?;
-    let listener = serve::listen(settings.bind).await?;
+    let listener = serve::listen(settings.bind.address).await?;
     let address = listener.local_addr()?;
     let broker = if args.no_kafka { None } else { Some(DevBroker::start()?) };
     let kafka = broker.as_ref().map(DevBroker::bootstrap_servers);
     let system = wire::system(&settings, &places, kafka).await?;
     let kept = temporary.is_none().then(|| data_dir.display().to_string());
     println!("{}", banner(address, kafka, kept.as_deref()));
-    serve::until_stopped(listener, system).await?;
+    serve::until_stopped(listener, system, settings.hosts()).await?;
     Ok(Exit::Done)
 }
 

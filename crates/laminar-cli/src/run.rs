@@ -19,7 +19,7 @@ use laminar_planner::statement::{CreatePipeline, Name, OnExisting, Parsed, Pipel
 use laminar_session::{Outcome, PipelineInfo, Session, System};
 
 use crate::diagnostic::{self, ShownError, Source};
-use crate::settings::{PipelineDefaults, ServerSettings};
+use crate::settings::{Bind, PipelineDefaults, ServerSettings};
 use crate::sql::{Output, Piece, Printer, read_script};
 use crate::{Exit, logging, signals, wire};
 
@@ -64,7 +64,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     };
     let goes_on = claim(&folder, &text)?;
     let settings = ServerSettings {
-        bind: ([127, 0, 0, 1], 0).into(),
+        bind: Bind { host: String::new(), address: ([127, 0, 0, 1], 0).into() },
+        allowed_hosts: Vec::new(),
         data_dir: Some(folder.clone()),
         database_url: None,
         state_url: None,

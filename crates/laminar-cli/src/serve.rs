@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use laminar_api::AllowedHosts;
 use laminar_session::System;
 use tokio::net::TcpListener;
 
@@ -42,9 +43,9 @@ pub fn claim(data_dir: &Path) -> anyhow::Result<File> {
 }
 
 /// Answers requests until SIGINT or SIGTERM, then stops every job with a checkpoint.
-pub async fn until_stopped(listener: TcpListener, system: Arc<System>) -> anyhow::Result<()> {
+pub async fn until_stopped(listener: TcpListener, system: Arc<System>, hosts: AllowedHosts) -> anyhow::Result<()> {
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let mut api = tokio::spawn(laminar_api::serve(listener, Arc::clone(&system), async move {
+    let mut api = tokio::spawn(laminar_api::serve(listener, Arc::clone(&system), hosts, async move {
         let _ = stopped.await;
     }));
     tokio::select! {
@@ -67,7 +68,7 @@ pub fn warn(settings: &ServerSettings) {
     for (name, near) in settings::misspelt(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
         tracing::warn!("nothing reads {name}; did you mean {near}?");
     }
-    if !settings.bind.ip().is_loopback() {
+    if !settings.bind.address.ip().is_loopback() {
         tracing::warn!(
             "listening on {}: whoever reaches it can run SQL, the API asks nobody who they are",
             settings.bind

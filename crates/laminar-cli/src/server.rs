@@ -21,10 +21,10 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     tracing::info!("laminar {} starts with\n{}", env!("CARGO_PKG_VERSION"), settings.report(&places));
     serve::warn(&settings);
     let _claim = serve::claim(&places.data_dir)?;
-    let listener = serve::listen(settings.bind).await?;
+    let listener = serve::listen(settings.bind.address).await?;
     let address = listener.local_addr()?;
     let system = wire::system(&settings, &places, None).await?;
     tracing::info!("listening on http://{address}/api/v1");
-    serve::until_stopped(listener, system).await?;
+    serve::until_stopped(listener, system, settings.hosts()).await?;
     Ok(Exit::Done)
 }

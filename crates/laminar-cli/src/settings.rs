@@ -4,19 +4,23 @@
 //! what the log shows at start.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use laminar_api::AllowedHosts;
 use laminar_core::options::{HumanDuration, nearest};
 
 /// Where and how the system keeps and runs things.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerSettings {
     /// Address to listen on. Anyone who reaches it can run SQL: keep it on loopback, or behind a proxy that asks who it is
-    #[arg(long, env = "LAMINAR_BIND", default_value = "127.0.0.1:5115", value_name = "ADDRESS", value_parser = address)]
-    pub bind: SocketAddr,
+    #[arg(long, env = "LAMINAR_BIND", default_value = "127.0.0.1:5115", value_name = "ADDRESS", value_parser = bind)]
+    pub bind: Bind,
+    /// Names by which clients call the server, comma separated, such as laminar.example.com behind a proxy; its addresses, localhost and the name in --bind need none
+    #[arg(long, env = "LAMINAR_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',', value_parser = host)]
+    pub allowed_hosts: Vec<String>,
     /// Folder for what is not told to be elsewhere: metadata, checkpoints, the key [default: laminar in the user's data folder]
     #[arg(long, env = "LAMINAR_DATA_DIR", value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
@@ -34,6 +38,20 @@ pub struct ServerSettings {
     pub allow_env: bool,
     #[command(flatten)]
     pub defaults: PipelineDefaults,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug)]
+pub struct Bind {
+    /// As it is written: a name or an address.
+    pub host: String,
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
 }
 
 /// What pipelines and previews use where SQL says nothing else.
@@ -78,6 +96,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
 /// Variables of flags.
 const FLAGS: &[&str] = &[
     "LAMINAR_BIND",
+    "LAMINAR_ALLOWED_HOSTS",
     "LAMINAR_DATA_DIR",
     "LAMINAR_DATABASE_URL",
     "LAMINAR_STATE_URL",
@@ -97,9 +116,19 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// `host:port`; a name stands for the first address that it has.
-fn address(text: &str) -> Result<SocketAddr, String> {
+fn bind(text: &str) -> Result<Bind, String> {
     let found = text.to_socket_addrs().map_err(|error| format!("{error}; expected host:port, such as 127.0.0.1:5115"));
-    found?.next().ok_or_else(|| format!("{text} has no address"))
+    let address = found?.next().ok_or_else(|| format!("{text} has no address"))?;
+    let host = text.rsplit_once(':').map_or(text, |(host, _port)| host);
+    Ok(Bind { host: host.to_string(), address })
+}
+
+/// A name alone, for a scheme, port or path in it would never match; or nothing, as a variable may be set to.
+fn host(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let is_name =
+        text.parse::<IpAddr>().is_ok() || text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    if is_name { Ok(text.to_string()) } else { Err("expected host names, such as laminar.example.com".to_string()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -152,11 +181,17 @@ impl ServerSettings {
         }
     }
 
+    /// The names that the server goes by.
+    pub fn hosts(&self) -> AllowedHosts {
+        AllowedHosts::new(self.allowed_hosts.iter().chain([&self.bind.host]).cloned())
+    }
+
     /// One line per setting, without secrets.
     pub fn report(&self, places: &Places) -> String {
         let mut lines = Vec::new();
         let mut line = |name: &str, value: &dyn fmt::Display| lines.push(format!("  {name:<20} {value}"));
         line("bind", &self.bind);
+        line("allowed_hosts", &self.allowed_hosts.join(","));
         line("database", &without_password(&places.database_url));
         line("checkpoints", &without_password(&places.state_url));
         line("files_dir", &places.files_dir.as_ref().map_or("any".to_string(), |f| f.display().to_string()));
@@ -242,10 +277,22 @@ mod tests {
             (["--checkpoint-interval", "0s"], "longer than nothing"),
             (["--parallelism", "0"], "at least 1"),
             (["--bind", "localhost"], "invalid socket address"),
+            (["--allowed-hosts", "http://laminar"], "expected host names"),
+            (["--allowed-hosts", "laminar:5115"], "expected host names"),
         ] {
             let error = parse(&wrong).unwrap_err();
             assert!(error.contains(fact), "{error}");
         }
+    }
+
+    #[test]
+    fn the_name_it_is_bound_by_is_the_servers() {
+        let names = |args: &[&str]| format!("{:?}", parse(args).unwrap().hosts());
+        assert_eq!(names(&["--bind", "localhost:0"]), r#"AllowedHosts(["localhost"])"#);
+        assert_eq!(
+            names(&["--bind", "127.0.0.1:0", "--allowed-hosts", "A.example, b,"]),
+            r#"AllowedHosts(["a.example", "b", "127.0.0.1"])"#
+        );
     }
 
     #[test]

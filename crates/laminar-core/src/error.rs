@@ -85,6 +85,8 @@ codes! {
     ConflictingOptions = "conflicting_options", "22023", User;
     /// An option is refused for safety: it runs code, reads the server's files or belongs to the engine.
     ForbiddenOption = "forbidden_option", "42501", User;
+    /// The request calls the server by a name that is not its own, or comes from a page of another site.
+    ForbiddenOrigin = "forbidden_origin", "42501", User;
     /// Types do not fit: an expression, a cast, or the columns of an INSERT.
     TypeMismatch = "type_mismatch", "42804", User;
     /// The number of columns of the query is not the sink's.

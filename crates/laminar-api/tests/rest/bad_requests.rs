@@ -143,3 +143,42 @@ async fn formats_that_cannot_be_produced_are_refused() {
     assert_eq!(ask("application/x-ndjson", "SELECT nope").await.unwrap().status(), 422);
     assert_eq!(ask("application/vnd.apache.arrow.stream", "SELECT nope").await.unwrap().status(), 422);
 }
+
+/// What a web page can make a browser send: the names of rebinding, and a form's POST that needs no body and no preflight.
+#[tokio::test]
+async fn a_page_of_another_site_cannot_use_the_server() {
+    let server = Server::start().await;
+    server.done("CREATE TABLE t (counter BIGINT UNSIGNED) WITH (connector = 'impulse', event_rate = 1000)").await;
+    server.done("CREATE PIPELINE p AS SELECT counter FROM t").await;
+    let running = server.until("/pipelines/p", |p| p["state"] == "running").await;
+    let stop = format!("/jobs/{}/stop", running["job_id"].as_str().unwrap());
+    for (header, value, field) in [
+        ("Host", "evil.example:5115", "Host"),
+        ("Origin", "http://evil.example", "Origin"),
+        ("Origin", "null", "Origin"),
+    ] {
+        for (method, path) in [
+            (Method::GET, "/tables"),
+            (Method::GET, "/nope"),
+            (Method::OPTIONS, "/sql"),
+            (Method::POST, "/sql"),
+            (Method::POST, "/pipelines/p/restart"),
+            (Method::POST, stop.as_str()),
+        ] {
+            let request = server.request(method.clone(), path).header(header, value);
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 403, "{method} {path} with {header}: {value}");
+            let body: Value = response.json().await.unwrap();
+            assert_eq!(body["error"]["code"], "forbidden_origin");
+            assert_eq!(body["error"]["details"]["field"], field);
+        }
+    }
+    let metrics = reqwest::Client::new().get(format!("{}/metrics", server.root)).header("Host", "evil.example");
+    assert_eq!(metrics.send().await.unwrap().status(), 403);
+    let (_, after) = server.get("/pipelines/p").await;
+    assert_eq!((&after["state"], &after["job_id"]), (&running["state"], &running["job_id"]));
+    // a page of the server's own would be heard
+    let own = server.request(Method::POST, stop.as_str()).header("Origin", &server.root).send().await.unwrap();
+    assert_eq!(own.status(), 200);
+    server.stop().await;
+}

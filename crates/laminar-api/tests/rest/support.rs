@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use laminar_api::AllowedHosts;
 use laminar_connectors::Registry;
 use laminar_core::time::SystemClock;
 use laminar_engine::crash::CrashPoints;
@@ -45,9 +46,10 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let root = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let api = tokio::spawn(laminar_api::serve(listener, Arc::clone(&system), async move {
-            let _ = stopped.await;
-        }));
+        let api =
+            tokio::spawn(laminar_api::serve(listener, Arc::clone(&system), AllowedHosts::default(), async move {
+                let _ = stopped.await;
+            }));
         Self { root, client: Client::new(), system, stop, api, _state: state }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use laminar_api::AllowedHosts;
-use laminar_core::options::{HumanDuration, nearest};
+use laminar_core::options::{ByteSize, HumanDuration, nearest};
 
 /// Where and how the system keeps and runs things.
 #[derive(clap::Args, Clone, Debug)]
@@ -72,6 +72,9 @@ pub struct PipelineDefaults {
     /// Most rows that a SELECT on a stream reads
     #[arg(long, env = "LAMINAR_PREVIEW_LIMIT", default_value_t = 100_000, value_name = "ROWS")]
     pub preview_limit: usize,
+    /// Most memory that all SELECTs under way may hold, such as 512MB; one that needs more fails
+    #[arg(long, env = "LAMINAR_QUERY_MEMORY", default_value = "1GB", value_name = "SIZE", value_parser = size)]
+    pub query_memory: usize,
 }
 
 pub const API_URL: &str = "LAMINAR_API_URL";
@@ -107,6 +110,7 @@ const FLAGS: &[&str] = &[
     "LAMINAR_CHECKPOINT_TIMEOUT",
     "LAMINAR_PREVIEW_TIMEOUT",
     "LAMINAR_PREVIEW_LIMIT",
+    "LAMINAR_QUERY_MEMORY",
     API_URL,
 ];
 
@@ -135,6 +139,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     match text.parse::<HumanDuration>()?.0 {
         Duration::ZERO => Err("must be longer than nothing".to_string()),
         duration => Ok(duration),
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    match usize::try_from(text.parse::<ByteSize>()?.0) {
+        Ok(0) => Err("must be more than nothing".to_string()),
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -201,6 +213,7 @@ impl ServerSettings {
         line("checkpoint_timeout", &format!("{:?}", self.defaults.checkpoint_timeout));
         line("preview_timeout", &format!("{:?}", self.defaults.preview_timeout));
         line("preview_limit", &self.defaults.preview_limit);
+        line("query_memory", &format!("{} MiB", self.defaults.query_memory >> 20));
         lines.join("\n")
     }
 }
@@ -276,6 +289,8 @@ mod tests {
             (["--checkpoint-interval", "soon"], "expected a duration"),
             (["--checkpoint-interval", "0s"], "longer than nothing"),
             (["--parallelism", "0"], "at least 1"),
+            (["--query-memory", "much"], "expected a size"),
+            (["--query-memory", "0"], "more than nothing"),
             (["--bind", "localhost"], "invalid socket address"),
             (["--allowed-hosts", "http://laminar"], "expected host names"),
             (["--allowed-hosts", "laminar:5115"], "expected host names"),

@@ -38,7 +38,9 @@ pub async fn system(
         allow_env: settings.allow_env,
         crash: crash_points()?,
     };
-    Ok(System::start(config).await?)
+    let system = System::start(config).await?;
+    system.limit_query_memory(settings.defaults.query_memory)?;
+    Ok(system)
 }
 
 /// What credentials and `${env:X}` may come from: everything but our own settings, which hold the database's password and

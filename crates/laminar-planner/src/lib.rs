@@ -9,7 +9,7 @@
 //! place in the script; [`diagnostic::render`] draws it.
 //!
 //! Reading order: `statement` (what a script says), `parse`, `planner` (what sessions call), `catalog`, `check` (CREATE),
-//! `plan` (pipelines), `query` (one-off), `tables` (names in FROM), `sql` (DataFusion as we use it), `diagnostic`.
+//! `plan` (pipelines), `query` and `memory` (one-off), `tables` (names in FROM), `sql` (DataFusion as we use it), `diagnostic`.
 
 pub mod catalog;
 mod check;
@@ -18,6 +18,7 @@ pub mod dialect;
 mod functions;
 pub mod limits;
 mod locate;
+mod memory;
 pub mod parse;
 pub mod plan;
 mod planner;
@@ -35,6 +36,7 @@ pub mod types;
 
 pub use catalog::CatalogSnapshot;
 pub use parse::{mask, parse};
+pub use memory::DEFAULT_QUERY_MEMORY;
 pub use plan::PlannedPipeline;
 pub use planner::{PipelineContext, Planner, RelationProviders};
 pub use resolver::Resolver;

@@ -14,6 +14,7 @@ use laminar_engine::operator::OperatorFactory;
 
 use crate::catalog::{CatalogSnapshot, ConnectionDef, TableDef, ViewDef};
 use crate::check;
+use crate::memory::QueryRuntime;
 use crate::plan::{self, OpenedTable, PlannedPipeline};
 use crate::query;
 use crate::resolver::Resolver;
@@ -26,6 +27,7 @@ use crate::statement::{CreateConnection, CreateTable, CreateView, Name, Pipeline
 pub struct Planner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) sql: SqlContext,
+    query_runtime: QueryRuntime,
 }
 
 /// What a plan needs to know of the pipeline that it is for.
@@ -58,7 +60,16 @@ pub trait RelationProviders: Send + Sync {
 impl Planner {
     /// `clock` is what `now()` reads.
     pub fn new(registry: Arc<Registry>, clock: SharedClock) -> Result<Self> {
-        Ok(Self { registry, sql: SqlContext::new(clock)? })
+        Ok(Self { registry, sql: SqlContext::new(clock)?, query_runtime: QueryRuntime::new()? })
+    }
+
+    /// Memory that one-off queries take together, at most, from now on; before it is [`crate::DEFAULT_QUERY_MEMORY`].
+    pub fn limit_query_memory(&self, bytes: usize) -> Result<()> {
+        self.query_runtime.limit(bytes)
+    }
+
+    pub(crate) fn one_off(&self) -> Result<SqlContext> {
+        self.sql.one_off(self.query_runtime.current())
     }
 
     pub fn registry(&self) -> &Arc<Registry> {

@@ -18,7 +18,7 @@ pub(crate) fn plan(
     query: &SqlQuery,
     providers: &dyn RelationProviders,
 ) -> Result<DataFrame> {
-    let sql = planner.sql.at_one_moment()?;
+    let sql = planner.one_off()?;
     let tables = CatalogTables::new(&sql, catalog, Reads::Query(providers));
     let plan = sql.plan(query, &tables)?;
     // checked here for the place of an error; the frame analyzes it again when it runs

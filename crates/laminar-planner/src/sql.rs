@@ -11,6 +11,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, DataFusionError, TableReference};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
@@ -27,6 +28,7 @@ use laminar_core::time::SharedClock;
 use laminar_core::{Code, Error, Result};
 
 use crate::functions;
+use crate::memory::CountWindows;
 use crate::statement::{Name, SqlExpr, SqlQuery};
 use crate::translate::translate;
 use crate::types::LaminarTypes;
@@ -73,9 +75,10 @@ impl SqlContext {
         Ok(Self { state, stream_rules: Optimizer::with_rules(stream_rules()), clock })
     }
 
-    /// For a one-off query: `now()` is the same everywhere in it.
-    pub fn at_one_moment(&self) -> Result<Self> {
-        let mut state = self.state.clone();
+    /// For a one-off query: `now()` is the same everywhere in it, and it runs in `runtime`.
+    pub fn one_off(&self, runtime: Arc<RuntimeEnv>) -> Result<Self> {
+        let state = SessionStateBuilder::new_from_existing(self.state.clone()).with_runtime_env(runtime);
+        let mut state = state.with_physical_optimizer_rule(Arc::new(CountWindows)).build();
         functions::freeze_clock(&mut state, self.clock.now_micros()).map_err(translate)?;
         Ok(Self { state, stream_rules: self.stream_rules.clone(), clock: self.clock.clone() })
     }

@@ -42,7 +42,7 @@ fn unplaced(error: DataFusionError) -> Error {
         DataFusionError::Collection(errors) => {
             errors.into_iter().next().map_or_else(|| Error::internal("an error without a cause"), unplaced)
         }
-        DataFusionError::Shared(inner) => from_text(&inner.to_string()),
+        DataFusionError::Shared(inner) => shared(&inner),
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(ours) => *ours,
             Err(other) => Error::new(Code::InvalidValue, clean(&other.to_string())),
@@ -62,10 +62,25 @@ fn unplaced(error: DataFusionError) -> Error {
             }
         },
         DataFusionError::Execution(message) => Error::new(Code::InvalidValue, clean(&message)),
-        DataFusionError::ResourcesExhausted(message) => Error::new(Code::LimitExceeded, clean(&message)),
+        DataFusionError::ResourcesExhausted(message) => out_of_memory(&message),
         DataFusionError::Configuration(message) => Error::new(Code::InvalidRequest, clean(&message)),
         other => Error::internal(clean(&other.to_string())),
     }
+}
+
+/// What all that wait for one input of a join are told.
+fn shared(error: &DataFusionError) -> Error {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(message) => out_of_memory(message),
+        DataFusionError::External(inner) if let Some(ours) = inner.downcast_ref::<Error>() => ours.clone(),
+        _ => from_text(&error.to_string()),
+    }
+}
+
+fn out_of_memory(message: &str) -> Error {
+    Error::new(Code::LimitExceeded, "the query needs more memory than one-off queries may take")
+        .with_detail(clean(&message.replace(" (DiskManager is disabled)", "")))
+        .with_hint("let it gather fewer rows or columns, or start the server with more --query-memory")
 }
 
 fn schema_error(error: &SchemaError) -> Error {

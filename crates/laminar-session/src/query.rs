@@ -18,6 +18,14 @@ use crate::preview::Preview;
 use crate::settings::Settings;
 use crate::{System, system};
 
+impl System {
+    /// Memory that one-off queries take together, at most, from now on; before it is
+    /// [`laminar_planner::DEFAULT_QUERY_MEMORY`]. A query that needs more fails with `limit_exceeded`.
+    pub fn limit_query_memory(&self, bytes: usize) -> Result<()> {
+        self.planner.limit_query_memory(bytes)
+    }
+}
+
 /// The catalogue that a query sees: with a script's own tables and views, where it has some.
 pub(crate) struct QueryCatalog {
     pub catalog: Arc<Catalog>,

@@ -144,6 +144,40 @@ async fn formats_that_cannot_be_produced_are_refused() {
     assert_eq!(ask("application/vnd.apache.arrow.stream", "SELECT nope").await.unwrap().status(), 422);
 }
 
+/// Whatever gathers rows is counted; what only passes them on is not, however many they are.
+#[tokio::test]
+async fn a_query_that_needs_too_much_memory_fails_alone() {
+    let server = Server::start().await;
+    for name in ["a", "b"] {
+        let options = "connector = 'impulse', event_rate = 100000000, message_count = 3000";
+        server.done(&format!("CREATE TABLE {name} (counter BIGINT UNSIGNED) WITH ({options})")).await;
+    }
+    server.limit_query_memory(16 << 20);
+    let pairs = "FROM a CROSS JOIN b";
+    let sums = format!("SELECT a.counter + b.counter AS n {pairs}");
+    for (what, query) in [
+        ("a sort", format!("SELECT a.counter {pairs} ORDER BY a.counter + b.counter")),
+        ("groups", format!("SELECT a.counter * 3000 + b.counter AS k, count(*) {pairs} GROUP BY k")),
+        ("DISTINCT", format!("SELECT DISTINCT a.counter * 3000 + b.counter {pairs}")),
+        ("UNION", format!("SELECT a.counter * 3000 + b.counter {pairs} UNION SELECT 1")),
+        ("a list", format!("SELECT cardinality(array_agg(a.counter)) {pairs}")),
+        ("a text", format!("SELECT length(string_agg(CAST(a.counter AS TEXT), ',')) {pairs}")),
+        ("a window", format!("SELECT sum(a.counter) OVER () {pairs}")),
+        ("a sorted window", format!("SELECT rank() OVER (ORDER BY a.counter) {pairs}")),
+        ("a hash join", format!("SELECT max(p.n) FROM ({sums}) p JOIN ({sums}) q ON p.n = q.n")),
+        ("a nested loop", format!("SELECT max(p.n) FROM ({sums}) p JOIN ({sums}) q ON p.n < q.n")),
+        ("a cross join", format!("SELECT max(p.n + q.n) FROM ({sums}) p CROSS JOIN ({sums}) q")),
+    ] {
+        let (status, body) = server.sql(&query).await;
+        assert_eq!((status, &body["error"]["code"]), (429, &json!("limit_exceeded")), "{what}: {body}");
+        let hint = body["error"]["details"]["hint"].as_str().unwrap_or_default();
+        assert!(hint.contains("--query-memory"), "{what}: {body}");
+    }
+    let (status, body) = server.sql(&format!("SELECT count(*), max(a.counter) {pairs}")).await;
+    assert_eq!((status, &body["rows"]), (200, &json!([[9_000_000, 2_999]])), "what failed has given its memory back");
+    server.stop().await;
+}
+
 /// What a web page can make a browser send: the names of rebinding, and a form's POST that needs no body and no preflight.
 #[tokio::test]
 async fn a_page_of_another_site_cannot_use_the_server() {

@@ -53,6 +53,11 @@ impl Server {
         Self { root, client: Client::new(), system, stop, api, _state: state }
     }
 
+    /// As `--query-memory` does.
+    pub fn limit_query_memory(&self, bytes: usize) {
+        self.system.limit_query_memory(bytes).unwrap();
+    }
+
     /// Stops in good order.
     pub async fn stop(self) {
         let _ = self.stop.send(());

@@ -212,7 +212,7 @@ pub(crate) fn one_shot(
     ctx: &PipelineContext<'_>,
 ) -> Result<OneShot> {
     let table = sink_table(catalog, &insert.table)?;
-    let sql = planner.sql.at_one_moment()?;
+    let sql = planner.one_off()?;
     let plan = sql.plan(&insert.query, &NoTables)?;
     let (plan, columns) = insert::to_sink(planner, plan, table, insert)?;
     sql.analyze(plan.clone(), &insert.query, &NoTables)?;

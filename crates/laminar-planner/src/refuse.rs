@@ -18,6 +18,9 @@ use crate::statement::{SqlExpr, SqlQuery};
 const WHAT_WORKS: &str =
     "a pipeline can filter, compute columns, UNION ALL and unnest; a SELECT of its own can do all of SQL";
 
+const NO_LIMIT: &str =
+    "a pipeline goes on for ever; the first rows are for a SELECT of its own, or a preview with its field `limit`";
+
 /// Refuses a query that is not a stream of this version. Errors: `not_supported`, at the construct.
 pub(crate) fn query(sql: &SqlContext, query: &SqlQuery) -> Result<()> {
     let mut refuse = Refuse { sql, fallback: query.start };
@@ -58,10 +61,9 @@ impl Refuse<'_> {
                 match (op, set_quantifier) {
                     (SetOperator::Union, SetQuantifier::All) => ControlFlow::Continue(()),
                     (SetOperator::Union, SetQuantifier::AllByName) => self.refuse("UNION ALL BY NAME", right.span()),
-                    (SetOperator::Union, _) => match self.refuse("UNION (which removes duplicates)", right.span()) {
-                        ControlFlow::Break(error) => ControlFlow::Break(error.with_hint("write UNION ALL")),
-                        other => other,
-                    },
+                    (SetOperator::Union, _) => self
+                        .refuse("UNION (which removes duplicates)", right.span())
+                        .map_break(|error| error.with_hint("write UNION ALL")),
                     (other, _) => self.refuse(&other.to_string(), right.span()),
                 }
             }
@@ -113,10 +115,10 @@ impl Visitor for Refuse<'_> {
                     .unwrap_or(Span::empty()),
                 LimitClause::OffsetCommaLimit { offset, .. } => offset.span(),
             };
-            return self.refuse("LIMIT", span);
+            return self.refuse("LIMIT", span).map_break(|error| error.with_hint(NO_LIMIT));
         }
         if query.fetch.is_some() {
-            return self.refuse("FETCH", query.body.span());
+            return self.refuse("FETCH", query.body.span()).map_break(|error| error.with_hint(NO_LIMIT));
         }
         ControlFlow::Continue(())
     }

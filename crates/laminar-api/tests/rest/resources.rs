@@ -164,6 +164,10 @@ async fn connections_and_tables_as_resources() {
     let (_, preview) =
         server.post("/pipelines/preview", &json!({"query": "SELECT counter FROM ticks", "limit": 3})).await;
     assert_eq!(preview["rows"].as_array().map(Vec::len), Some(3), "{preview}");
+    let (status, refused) =
+        server.post("/pipelines/preview", &json!({"query": "SELECT counter FROM ticks LIMIT 3"})).await;
+    assert_eq!(status, 422, "{refused}");
+    assert!(refused["error"]["details"]["hint"].as_str().unwrap().contains("its field `limit`"), "{refused}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@
 //! Nothing here runs, stores or reaches out. Every error is a `laminar_core::Error` with the user's own identifiers and the
 //! place in the script; [`diagnostic::render`] draws it.
 //!
-//! Reading order: `statement` (what a script says), `parse`, `planner` (what sessions call), `catalog`, `check` (CREATE),
+//! Reading order: `statement` (what a script says), `parse`, `parameters`, `planner` (what sessions call), `catalog`, `check` (CREATE),
 //! `plan` (pipelines), `query` and `memory` (one-off), `tables` (names in FROM), `sql` (DataFusion as we use it), `diagnostic`.
 
 pub mod catalog;
@@ -19,6 +19,7 @@ mod functions;
 pub mod limits;
 mod locate;
 mod memory;
+pub mod parameters;
 pub mod parse;
 pub mod plan;
 mod planner;

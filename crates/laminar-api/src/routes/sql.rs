@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use laminar_core::{Code, Error};
+use laminar_planner::parameters::{self, Parameter};
 use laminar_session::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +24,9 @@ pub struct SqlRequest {
     /// One statement, or several separated by `;`.
     #[schema(example = "SELECT * FROM system.pipelines")]
     pub query: String,
+    /// Values of `$1`, `$2`, … in SELECT and INSERT … VALUES: texts, numbers, booleans or null, as if written there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub params: Vec<Value>,
     /// Settings for this request, as `SET name = value` before the query would make them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = Object)]
@@ -41,7 +45,8 @@ pub struct SqlRequest {
         (String = "text/event-stream"), (Vec<u8> = "application/vnd.apache.arrow.stream")))))]
 pub async fn run(State(app): State<App>, headers: HeaderMap, Body(request): Body<SqlRequest>) -> ApiResult<Response> {
     let format = Format::negotiate(&headers)?;
-    let parsed = laminar_planner::parse(&request.query)?;
+    let mut parsed = laminar_planner::parse(&request.query)?;
+    parameters::bind(&mut parsed, &params(request.params)?)?;
     if parsed.is_empty() {
         return Err(Error::new(Code::InvalidRequest, "there is no statement in the query").with_field("query").into());
     }
@@ -69,6 +74,26 @@ async fn answer(format: Format, frames: Frames) -> ApiResult<Response> {
         Format::Sse => Ok(sse::answer(frames)),
         Format::Arrow => arrow::answer(frames).await,
     }
+}
+
+fn params(given: Vec<Value>) -> ApiResult<Vec<Parameter>> {
+    let mut params = Vec::with_capacity(given.len());
+    for (index, value) in given.into_iter().enumerate() {
+        params.push(match value {
+            Value::Null => Parameter::Null,
+            Value::Bool(value) => Parameter::Boolean(value),
+            Value::Number(number) => Parameter::Number(number.to_string()),
+            Value::String(text) => Parameter::Text(text),
+            Value::Array(_) | Value::Object(_) => {
+                let message = format!("the value of ${} must be a text, a number, a boolean or null", index + 1);
+                let error = Error::new(Code::InvalidRequest, message).with_field(format!("params[{index}]"));
+                return Err(error
+                    .with_hint("send a list or an object as JSON text, and read it with -> and ->>")
+                    .into());
+            }
+        });
+    }
+    Ok(params)
 }
 
 fn settings(given: BTreeMap<String, Value>) -> ApiResult<Vec<Setting>> {

@@ -228,3 +228,37 @@ async fn a_stopping_server_ends_its_streams() {
     server.stop().await;
     assert!(events.text().await.unwrap().contains("the server is shutting down"));
 }
+
+#[tokio::test]
+async fn parameters_are_values_and_never_sql() {
+    let server = Server::start().await;
+    let check = async |query: &str, params: Value, rows: Value| {
+        let (status, body) = server.post("/sql", &json!({"query": query, "params": params})).await;
+        let last = body["results"].as_array().and_then(|results| results.last());
+        assert_eq!((status, last.map(|answer| &answer["rows"])), (200, Some(&rows)), "{query}: {body}");
+    };
+    check("SELECT $1, $2, $3, $4", json!(["it's; -- $2", 7, true, null]), json!([["it's; -- $2", 7, true, null]]))
+        .await;
+    check("SELECT -$1, 10 - $1, $2 + 1", json!([-5, 1.5]), json!([[5, 15, 2.5]])).await;
+    check(
+        "SELECT n FROM (SELECT unnest(range(0, 9)) AS n) WHERE n > $1 AND n IN (SELECT $2) LIMIT $3",
+        json!([3, 5, 1]),
+        json!([[5]]),
+    )
+    .await;
+    check("SELECT $1; SELECT $2", json!([1, "b"]), json!([["b"]])).await;
+    check(
+        "SELECT $1::BIGINT, CAST($2 AS TIMESTAMP) > TIMESTAMP '2026-01-01'",
+        json!(["12", "2026-02-01T00:00:00"]),
+        json!([[12, true]]),
+    )
+    .await;
+    let table = "CREATE TABLE t (n BIGINT, s TEXT) WITH (connector = 'memory')";
+    server.done(table).await;
+    let insert =
+        json!({"query": "INSERT INTO t VALUES ($1, $2), (2, $3)", "params": [1, "x'); DROP TABLE t; --", null]});
+    let (status, body) = server.post("/sql", &insert).await;
+    assert_eq!((status, &body["tag"]), (200, &json!("INSERT 0 2")), "{body}");
+    check("SELECT n, s FROM t WHERE n = $1", json!([1]), json!([[1, "x'); DROP TABLE t; --"]])).await;
+    server.stop().await;
+}

@@ -78,7 +78,7 @@ impl Client {
     /// Runs statements; their answer is read with [`Answer::next`].
     pub async fn sql(&self, query: &str, settings: &[Setting]) -> Result<Answer, ClientError> {
         let settings = settings.iter().map(|s| (s.name.clone(), Value::String(s.value.clone()))).collect();
-        let request = SqlRequest { query: query.to_string(), settings };
+        let request = SqlRequest { query: query.to_string(), params: Vec::new(), settings };
         let request = self.http.post(format!("{}/sql", self.base)).header("Accept", "text/event-stream").json(&request);
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         Ok(Answer { response: self.checked(response).await?, events: Events::default(), ended: false })

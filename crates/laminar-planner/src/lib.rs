@@ -36,8 +36,8 @@ pub mod translate;
 pub mod types;
 
 pub use catalog::CatalogSnapshot;
-pub use parse::{mask, parse};
 pub use memory::DEFAULT_QUERY_MEMORY;
+pub use parse::{mask, parse};
 pub use plan::PlannedPipeline;
 pub use planner::{PipelineContext, Planner, RelationProviders};
 pub use resolver::Resolver;

@@ -302,15 +302,15 @@ async fn rows_are_counted_and_forgotten() {
 fn a_connector_says_what_its_sinks_promise() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out").display().to_string();
-    let connectors: [(Arc<dyn Connector>, &[(&str, &str)]); 5] = [
-        (Arc::new(SingleFileConnector::default()), &[("path", &path)]),
-        (Arc::new(FilesystemConnector::default()), &[("path", &path)]),
-        (Arc::new(MemoryConnector::new(MemoryLogs::default())), &[("name", "out")]),
-        (Arc::new(StdoutConnector::default()), &[]),
-        (Arc::new(BlackholeConnector::default()), &[]),
+    let connectors: [(Arc<dyn Connector>, Options); 5] = [
+        (Arc::new(SingleFileConnector::default()), options(&[("path", &path)])),
+        (Arc::new(FilesystemConnector::default()), options(&[("path", &path)])),
+        (Arc::new(MemoryConnector::new(MemoryLogs::default())), options(&[("name", "out")])),
+        (Arc::new(StdoutConnector::default()), options(&[])),
+        (Arc::new(BlackholeConnector::default()), options(&[])),
     ];
     for (connector, given) in connectors {
-        let sink = connector.sink(&options(given), &table(N), &sink_context(None)).unwrap();
+        let sink = connector.sink(&given, &table(N), &sink_context(None)).unwrap();
         assert_eq!(sink.delivery(), connector.sink_delivery(), "{}", connector.name());
     }
 }

@@ -154,6 +154,7 @@ impl CatalogSnapshot {
     pub fn connection(&self, name: &Name) -> Result<&ConnectionDef, Error> {
         self.connections.get(&name.value).ok_or_else(|| {
             let error = Error::new(Code::UnknownConnection, format!("there is no connection {}", name.value));
+            let error = error.with_hint("SHOW CONNECTIONS lists them");
             did_you_mean(error, &name.value, self.connections.keys()).at(name.location)
         })
     }
@@ -191,12 +192,13 @@ impl CatalogSnapshot {
                 .at(name.location);
         }
         let names = self.tables.keys().chain(self.views.keys()).chain(self.pipelines.keys());
-        let error = Error::new(Code::UnknownTable, format!("there is no table, view or pipeline {key}"));
+        let error = Error::new(Code::UnknownTable, format!("there is no table, view or pipeline {key}"))
+            .with_hint("SHOW TABLES, SHOW VIEWS and SHOW PIPELINES list them; those of the system are in system");
         did_you_mean(error, key, names).at(name.location)
     }
 }
 
-/// The error with the nearest of `candidates` as its hint, if one is near.
+/// The error with the nearest of `candidates` as its hint, if one is near; else as it is.
 pub(crate) fn did_you_mean<'a, S: AsRef<str> + 'a>(
     error: Error,
     written: &str,

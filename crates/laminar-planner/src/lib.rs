@@ -11,6 +11,7 @@
 //! Reading order: `statement` (what a script says), `parse`, `parameters`, `planner` (what sessions call), `catalog`, `check` (CREATE),
 //! `plan` (pipelines), `query` and `memory` (one-off), `tables` (names in FROM), `sql` (DataFusion as we use it), `diagnostic`.
 
+mod advice;
 pub mod catalog;
 mod check;
 pub mod diagnostic;

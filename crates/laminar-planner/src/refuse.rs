@@ -143,7 +143,9 @@ impl Visitor for Refuse<'_> {
             return self.refuse("QUALIFY", qualify.span());
         }
         match select.from.as_slice() {
-            [] => self.refuse("a SELECT without FROM", token),
+            [] => {
+                self.refuse("a SELECT without FROM", token).map_break(|e| e.with_hint("say what it reads: FROM table"))
+            }
             [only] => match only.joins.first() {
                 Some(join) => self.refuse("a join", join.relation.span()),
                 None => ControlFlow::Continue(()),

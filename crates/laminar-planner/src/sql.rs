@@ -145,6 +145,7 @@ impl SqlContext {
 
     /// Gives an error without a place that of the first expression of the query which fails alone with it.
     fn locate(&self, error: Error, query: &SqlQuery, tables: &dyn Tables) -> Error {
+        let error = crate::advice::on(error, query);
         if error.location().is_some() {
             return error;
         }

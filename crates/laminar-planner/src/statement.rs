@@ -221,7 +221,7 @@ pub struct Drop {
     pub if_exists: bool,
 }
 
-/// `DESCRIBE orders`, `DESCRIBE TABLE orders`.
+/// `DESCRIBE orders`, `DESCRIBE TABLE orders`, `DESCRIBE system.jobs` (the name of which is `system.jobs`).
 #[derive(Clone, Debug)]
 pub struct ObjectName {
     /// `None`: the table, view or pipeline of that name.
@@ -239,6 +239,20 @@ pub enum ShowKind {
     Jobs,
     Connectors,
     Functions,
+}
+
+impl ShowKind {
+    /// The word behind SHOW of each.
+    pub const WORDS: [(&'static str, Self); 8] = [
+        ("SECRETS", Self::Secrets),
+        ("CONNECTIONS", Self::Connections),
+        ("TABLES", Self::Tables),
+        ("VIEWS", Self::Views),
+        ("PIPELINES", Self::Pipelines),
+        ("JOBS", Self::Jobs),
+        ("CONNECTORS", Self::Connectors),
+        ("FUNCTIONS", Self::Functions),
+    ];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

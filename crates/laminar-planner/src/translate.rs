@@ -3,6 +3,10 @@
 use datafusion::common::{DataFusionError, Diagnostic, SchemaError, Spans};
 use laminar_core::options::nearest;
 use laminar_core::{Code, Error, Location};
+use laminar_engine::operators::evaluation_error;
+
+/// What the message of an unknown column begins with; its name follows.
+pub(crate) const NO_COLUMN: &str = "there is no column ";
 
 /// An error of planning or running a query as a user may see it.
 pub fn translate(error: DataFusionError) -> Error {
@@ -48,6 +52,9 @@ fn unplaced(error: DataFusionError) -> Error {
             Err(other) => Error::new(Code::InvalidValue, clean(&other.to_string())),
         },
         DataFusionError::SchemaError(inner, _) => schema_error(&inner),
+        DataFusionError::NotImplemented(message) if message == "TOP" => {
+            Error::new(Code::NotSupported, "SELECT TOP is not supported").with_hint("end the query with LIMIT")
+        }
         DataFusionError::NotImplemented(message) => Error::new(Code::NotSupported, clean(&message)),
         DataFusionError::Plan(message) => from_text(&message),
         DataFusionError::SQL(error, _) => Error::new(Code::SyntaxError, clean(&error.to_string())),
@@ -56,10 +63,7 @@ fn unplaced(error: DataFusionError) -> Error {
                 Ok(inner) => unplaced(*inner),
                 Err(other) => Error::new(Code::InvalidValue, clean(&other.to_string())),
             },
-            other => {
-                let error = Error::from(other);
-                Error::new(error.code(), clean(error.message()))
-            }
+            other => evaluation_error(DataFusionError::ArrowError(Box::new(other), None)),
         },
         DataFusionError::Execution(message) => Error::new(Code::InvalidValue, clean(&message)),
         DataFusionError::ResourcesExhausted(message) => out_of_memory(&message),
@@ -88,8 +92,8 @@ fn schema_error(error: &SchemaError) -> Error {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let written = &field.name;
             let message = match &field.relation {
-                Some(relation) => format!("there is no column {written} in {}", relation.table()),
-                None => format!("there is no column {written}"),
+                Some(relation) => format!("{NO_COLUMN}{written} in {}", relation.table()),
+                None => format!("{NO_COLUMN}{written}"),
             };
             let error = Error::new(Code::UnknownColumn, message);
             let names: Vec<&str> = valid_fields.iter().map(|f| f.name.as_str()).collect();
@@ -134,6 +138,22 @@ fn from_text(message: &str) -> Error {
             Some(other) => error.with_hint(format!("did you mean {other}?")),
             None => error.with_hint("SHOW FUNCTIONS lists all functions"),
         };
+    }
+    if message.contains("must be part of an aggregate function") {
+        let column = between(&text, "column '", "' must appear").unwrap_or_default();
+        let column = column.rsplit_once('.').map_or(column.as_str(), |(_, column)| column);
+        return Error::new(
+            Code::InvalidRequest,
+            format!("column {column} is neither grouped nor in an aggregate function"),
+        )
+        .with_hint(format!("GROUP BY {column}, with the others if there are some; or take one value: min({column})"));
+    }
+    if let Some(found) = between(message, "but received ", ",").or(between(message, "but received ", "."))
+        && let Some(function) = between(message, "Function '", "' ")
+    {
+        let found = between(&found, "(DataType: ", ")").unwrap_or(found);
+        return Error::new(Code::WrongArguments, format!("{function}() does not take {}", sql_type_names(&found)))
+            .with_hint(format!("cast the argument, as in {function}(CAST(… AS DOUBLE))"));
     }
     if let Some((_, found)) = text.split_once("non-boolean predicate ") {
         let found = found.rsplit_once(" returning ").map_or(found, |(_, data_type)| data_type);

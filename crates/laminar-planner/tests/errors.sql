@@ -208,3 +208,56 @@ END;
 SELECT test_connection();
 -- # a statement that cannot be explained
 EXPLAIN DROP TABLE orders;
+-- # text into a number
+CREATE PIPELINE p AS INSERT INTO out (id, price) SELECT item, price FROM orders;
+-- # text into a number, computed
+CREATE PIPELINE p AS INSERT INTO out SELECT id, item, upper(item) || '0' AS n
+FROM orders;
+-- # text into a number, in VALUES
+INSERT INTO out VALUES ('1', 'a', 2), (upper('2'), 'b', 3);
+-- # JSON into a number
+CREATE PIPELINE p AS INSERT INTO out SELECT payload ->> 'id', item, price FROM orders;
+-- # a table without columns and type
+CREATE TABLE t WITH (connector = 'kafka_connection', topic = 'orders');
+-- # text without quotes
+SELECT * FROM orders WHERE item = Ada;
+-- # text in double quotes
+SELECT * FROM orders WHERE "ada" = item;
+-- # a pattern in double quotes
+SELECT * FROM orders WHERE item LIKE "a%";
+-- # text without quotes in a list
+SELECT * FROM orders WHERE item IN ('a', b);
+-- # text without quotes in VALUES
+INSERT INTO out VALUES (1, ada, 2);
+-- # a SELECT without FROM
+SELECT id WHERE id > 1;
+-- # a SELECT without FROM in a pipeline
+CREATE PIPELINE p AS SELECT id WHERE id > 1;
+-- # an address without quotes
+CREATE CONNECTION c TO kafka (bootstrap_servers = 127.0.0.1:36211, topic = 't');
+-- # a host without quotes
+CREATE CONNECTION c TO kafka (bootstrap_servers = localhost:9092);
+-- # a path without quotes
+CREATE TABLE t (id INT) WITH (connector = 'memory', path = /tmp/x);
+-- # an unknown name inside an expression
+SELECT id, 'x' || nope FROM orders;
+-- # an unknown name inside a function
+SELECT id, upper(lower(nope)) FROM orders;
+-- # a column that is not grouped
+SELECT item, count(*) FROM orders;
+-- # a column that is not among those grouped
+SELECT item, id, count(*) FROM orders GROUP BY item;
+-- # a sum of text
+SELECT sum(item) FROM orders;
+-- # an average of text
+SELECT avg(item) FROM orders;
+-- # rows from the top
+SELECT TOP 5 id FROM orders;
+-- # a table that is like no other
+SELECT * FROM xyz;
+-- # a system table that does not exist
+SELECT * FROM system.pipeline;
+-- # rows from the top of a pipeline
+CREATE PIPELINE p AS SELECT TOP 5 id FROM orders;
+-- # a system table with too many names
+DESCRIBE system.a.b;

@@ -188,7 +188,7 @@ impl Catalog {
             let error = Error::new(Code::UnknownPipeline, format!("there is no pipeline {id_or_name}"));
             match laminar_core::options::nearest(id_or_name, self.pipelines.keys().map(String::as_str)) {
                 Some(name) => error.with_hint(format!("did you mean {name}?")),
-                None => error,
+                None => error.with_hint("SHOW PIPELINES lists them"),
             }
         })
     }
@@ -259,7 +259,7 @@ impl Catalog {
         let pipelines = self.pipelines.keys().filter(|_| kind == ObjectKind::Pipeline).map(String::as_str);
         match laminar_core::options::nearest(&name.value, names.chain(pipelines)) {
             Some(near) => error.with_hint(format!("did you mean {near}?")),
-            None => error,
+            None => error.with_hint(format!("SHOW {}S lists them", kind.as_str().to_uppercase())),
         }
     }
 }

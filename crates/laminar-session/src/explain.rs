@@ -10,6 +10,9 @@ use crate::define::Definition;
 use crate::outcome::Outcome;
 use crate::system::{ColumnType, batch};
 
+const ONLY_PIPELINES: &str =
+    "EXPLAIN shows what a pipeline would run, and this cannot be one; without EXPLAIN, the SELECT runs once";
+
 /// Errors: those of planning the statement; `not_supported` for one that has no plan.
 pub(crate) fn explain(system: &Arc<System>, explain: &Explain, parsed: &Parsed) -> Result<Outcome> {
     let catalog = system.catalog();
@@ -29,7 +32,11 @@ pub(crate) fn explain(system: &Arc<System>, explain: &Explain, parsed: &Parsed) 
             .at(parsed.start));
         }
     };
-    let plan = system.plan(&catalog, &PipelineId::from("explain"), &definition)?;
+    let planned = system.plan(&catalog, &PipelineId::from("explain"), &definition);
+    let plan = planned.map_err(|error| match (error.code(), explain.statement.as_ref()) {
+        (Code::NotSupported, Statement::Query(_)) => error.with_hint(ONLY_PIPELINES),
+        _ => error,
+    })?;
     let text = match explain.format {
         ExplainFormat::Text => plan.explain,
         ExplainFormat::Verbose => format!("{}\n\n{}", plan.explain, plan.logical.join("\n\n")),

@@ -52,7 +52,7 @@ impl Session {
                 Ok(Outcome::done("SET"))
             }
             Statement::ShowSetting(name) => {
-                let value = self.settings.get(name.as_str()).map_err(|e| e.at(name.location))?;
+                let value = self.settings.get(name.as_str()).map_err(|e| show::unknown(e, name))?;
                 let rows = batch(&[(name.as_str(), ColumnType::Text)], vec![vec![value.into()]])?;
                 Ok(Outcome::rows("SHOW", rows))
             }

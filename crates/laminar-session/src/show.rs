@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use laminar_core::Result;
+use laminar_core::options::nearest;
+use laminar_core::{Code, Error, Result};
 use laminar_planner::catalog::{ObjectRef, Relation};
 use laminar_planner::statement::{Name, ObjectKind, ObjectName, ShowKind};
 use laminar_planner::types::SqlType;
@@ -11,8 +12,8 @@ use crate::catalog::Catalog;
 use crate::render::{self, Secrets};
 use crate::resources::masked;
 use crate::settings::Settings;
-use crate::system::ColumnType::Text;
-use crate::system::{Row, Source, batch, table};
+use crate::system::ColumnType::{self, Text};
+use crate::system::{Row, Source, TABLES, batch, table};
 use crate::{Outcome, System};
 
 /// A few columns of the system table of the same name.
@@ -30,13 +31,32 @@ pub(crate) async fn show(system: &Arc<System>, settings: &Settings, kind: ShowKi
         ShowKind::Functions => ("functions", &["name", "kind"]),
     };
     let Some(table) = table(name) else {
-        return Err(laminar_core::Error::internal(format!("there is no system table {name}")));
+        return Err(Error::internal(format!("there is no system table {name}")));
     };
     let source = Source { system: Arc::clone(system), settings: settings.clone() };
     let all = batch(&table.shape(), (table.rows)(&source).await?)?;
     let indices: Vec<usize> =
         columns.iter().filter_map(|c| table.columns.iter().position(|(name, ..)| name == c)).collect();
     Ok(Outcome::rows("SHOW", all.project(&indices)?))
+}
+
+/// The error for a word behind SHOW that is no list, and no setting.
+pub(crate) fn unknown(error: Error, name: &Name) -> Error {
+    let error = error.at(name.location);
+    let lists = ShowKind::WORDS.map(|(word, _)| word);
+    if let Some(near) = nearest(name.as_str(), lists) {
+        return error.with_hint(format!("did you mean SHOW {near}?"));
+    }
+    if table(name.as_str()).is_some() {
+        return error.with_hint(format!("SELECT * FROM system.{}", name.value));
+    }
+    match error.hint() {
+        Some(near) if near.starts_with("did you mean") => error,
+        _ => error.with_hint(format!(
+            "SHOW {}, ALL (settings), or SHOW CREATE an object; the system tables are in system: SELECT * FROM system.metrics",
+            lists.join(", ")
+        )),
+    }
 }
 
 fn secrets(system: &System) -> Result<Outcome> {
@@ -47,6 +67,9 @@ fn secrets(system: &System) -> Result<Outcome> {
 /// Columns of a relation; options of a connection; what is known of a pipeline that writes to sinks.
 pub(crate) async fn describe(system: &System, object: &ObjectName) -> Result<Outcome> {
     let catalog = system.catalog();
+    if let Some(name) = object.name.value.strip_prefix("system.").filter(|_| object.kind.is_none()) {
+        return describe_system(name, &object.name);
+    }
     let (kind, name) = (resolve(&catalog, object)?, &object.name);
     match kind {
         ObjectKind::Table | ObjectKind::View => describe_relation(system, &catalog, name),
@@ -72,8 +95,7 @@ pub(crate) async fn describe(system: &System, object: &ObjectName) -> Result<Out
 }
 
 fn describe_relation(system: &System, catalog: &Catalog, name: &Name) -> Result<Outcome> {
-    const COLUMNS: [(&str, crate::system::ColumnType); 4] =
-        [("column", Text), ("type", Text), ("nullable", Text), ("extra", Text)];
+    const COLUMNS: [(&str, ColumnType); 4] = [("column", Text), ("type", Text), ("nullable", Text), ("extra", Text)];
     let schema = system.planner.relation_schema(&catalog.snapshot, name)?;
     let table = match catalog.snapshot.relation(name)? {
         Relation::Table(table) => Some(table),
@@ -105,6 +127,23 @@ fn describe_relation(system: &System, catalog: &Catalog, name: &Name) -> Result<
         ]);
     }
     Ok(Outcome::rows("DESCRIBE", batch(&COLUMNS, rows)?))
+}
+
+fn describe_system(name: &str, written: &Name) -> Result<Outcome> {
+    let Some(table) = table(name) else {
+        let names: Vec<&str> = TABLES.iter().map(|t| t.name).collect();
+        let hint = match nearest(name, names.iter().copied()) {
+            Some(near) => format!("did you mean system.{near}?"),
+            None => format!("system tables: {}", names.join(", ")),
+        };
+        let error = Error::new(Code::UnknownTable, format!("there is no table system.{name}"));
+        return Err(error.with_hint(hint).at(written.location));
+    };
+    let row = |(column, column_type, about): &(&str, ColumnType, &str)| -> Row {
+        vec![(*column).into(), column_type.sql().into(), (*about).into()]
+    };
+    let rows = table.columns.iter().map(row).collect();
+    Ok(Outcome::rows("DESCRIBE", batch(&[("column", Text), ("type", Text), ("meaning", Text)], rows)?))
 }
 
 async fn describe_pipeline(system: &System, name: &Name) -> Result<Outcome> {

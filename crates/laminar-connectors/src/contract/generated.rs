@@ -180,7 +180,7 @@ fn rules_that_make_no_sense_are_refused() {
     check(
         Int64,
         &[("fields.totl.min", "1")],
-        "unknown_column: table t has no column totl (hint: did you mean fields.total?)",
+        "unknown_column: table t has no column totl (hint: did you mean 'fields.total.min'?)",
     );
     check(
         Int64,

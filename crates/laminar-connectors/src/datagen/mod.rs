@@ -64,7 +64,7 @@ impl Connector for DatagenConnector {
             ));
         }
         let read = read(options)?;
-        read.check_columns(table)?;
+        read.check_columns(options, table)?;
         makers(&read, table, &(Arc::new(SystemClock) as SharedClock)).map(|_| ())
     }
 

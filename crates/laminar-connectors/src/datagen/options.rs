@@ -169,15 +169,17 @@ pub fn in_column(error: Error, column: &str) -> Error {
 
 impl Read {
     /// Are the columns that the options name those of the table? Errors: `unknown_column`.
-    pub fn check_columns(&self, table: &TableSpec) -> Result<()> {
+    pub fn check_columns(&self, options: &Options, table: &TableSpec) -> Result<()> {
         let columns = || table.columns.iter().map(|c| c.name.as_str());
         let Some(column) = self.fields.keys().find(|field| !columns().any(|c| c == field.as_str())) else {
             return Ok(());
         };
         let error = Error::new(Code::UnknownColumn, format!("table {} has no column {column}", table.name));
-        let error = error.with_field(format!("{PREFIX}{column}"));
+        let prefix = format!("{PREFIX}{column}.");
+        let option = options.iter().find_map(|entry| entry.key.strip_prefix(&prefix)).unwrap_or_default();
+        let error = error.with_field(format!("{prefix}{option}"));
         Err(match nearest(column, columns()) {
-            Some(near) => error.with_hint(format!("did you mean {PREFIX}{near}?")),
+            Some(near) => error.with_hint(format!("did you mean '{PREFIX}{near}.{option}'?")),
             None => error.with_hint(format!("columns: {}", columns().collect::<Vec<_>>().join(", "))),
         })
     }

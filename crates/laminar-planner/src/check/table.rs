@@ -88,11 +88,15 @@ pub(crate) fn table(
     let bound = bound(connector, connection, &statement.options, name, resolver)?;
     let role = bound.settings.table_type.map(Role::from);
     let mut roles = Planner::roles(bound.connector.as_ref());
+    let was_both = roles.len() > 1;
     if let Some(role) = role {
         refuse_role(role, &roles, bound.connector.name(), statement.options.entry("type")).map_err(|e| e.at(here))?;
         roles = vec![role];
     }
     let roles = narrow(roles, statement)?;
+    if statement.columns.is_empty() && statement.query.is_none() && role.is_none() && was_both {
+        return Err(no_columns(statement));
+    }
     let mut def = TableDef {
         name: name.clone(),
         connection: connection.map(|c| c.name.clone()),
@@ -167,6 +171,17 @@ fn no_connector(statement: &CreateTable) -> Error {
         Some(_) if statement.options.is_empty() => error.with_hint("for a named query, write CREATE VIEW"),
         _ => error.with_hint("WITH (connector = 'kafka', …), or the name of a connection"),
     }
+}
+
+/// Only a sink has no columns, and nothing says that the table is one.
+fn no_columns(statement: &CreateTable) -> Error {
+    Error::new(Code::MissingOption, format!("table {} has no columns, and no type", statement.name.value))
+        .with_hint(
+            "list its columns in brackets after its name: (id BIGINT, …); a sink that takes those of its INSERT says \
+             type = 'sink'",
+        )
+        .with_field("type")
+        .at(statement.name.location)
 }
 
 fn refuse_other_type(connection: &ConnectionDef, statement: &CreateTable) -> Result<()> {

@@ -56,6 +56,12 @@ impl<'a> Cursor<'a> {
         self.script.slice(start, self.here())
     }
 
+    /// The text from a place to the next blank, comma or closing bracket.
+    pub fn word_at(&self, start: Location) -> &'a str {
+        let rest = self.script.slice(start, self.script.end());
+        rest.split(|c: char| c.is_whitespace() || c == ',' || c == ')').next().unwrap_or_default()
+    }
+
     pub fn peek(&self) -> &Token {
         &self.sql.peek_token_ref().token
     }

@@ -4,7 +4,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 use laminar_core::options::OptionEntry;
-use laminar_core::{Options, Result};
+use laminar_core::{Error, Location, Options, Result};
 
 use super::Cursor;
 
@@ -18,12 +18,23 @@ pub fn parse(cursor: &mut Cursor<'_>) -> Result<Options> {
         if !cursor.take(&Token::Eq) && !cursor.take(&Token::DoubleEq) {
             return Err(cursor.unexpected(&format!("'=' after option {key}")));
         }
-        entries.push(OptionEntry { value: value(cursor, &key)?, key, location });
+        let start = cursor.here();
+        let value = value(cursor, &key).map_err(|error| quote_it(cursor, start, error))?;
+        entries.push(OptionEntry { value, key, location });
         if !cursor.take(&Token::Comma) && *cursor.peek() != Token::RParen {
-            return Err(cursor.unexpected("',' or ')'"));
+            return Err(quote_it(cursor, start, cursor.unexpected("',' or ')'")));
         }
     }
     Options::new(entries)
+}
+
+/// The error with a hint, if what begins at `start` is one word that would be a value in quotes: `127.0.0.1:9092`, `/tmp/x`.
+fn quote_it(cursor: &Cursor<'_>, start: Location, error: Error) -> Error {
+    let word = cursor.word_at(start);
+    match word.contains(['\'', '"', '=', '[', ';']) || word.chars().all(|c| c.is_alphanumeric() || c == '_') {
+        true => error,
+        false => error.with_hint(format!("quote it: '{word}'")).moved_to(Some(start)),
+    }
 }
 
 /// The list after `WITH`, if there is one.

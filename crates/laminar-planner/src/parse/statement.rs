@@ -75,7 +75,7 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
         return show(cursor);
     }
     if cursor.take_word("DESCRIBE") || cursor.take_word("DESC") {
-        return object(cursor).map(Statement::Describe);
+        return described(cursor).map(Statement::Describe);
     }
     if cursor.take_word("EXPLAIN") {
         return explain(cursor);
@@ -145,23 +145,25 @@ fn show(cursor: &mut Cursor<'_>) -> Result<Statement> {
     if cursor.take_word("CREATE") {
         return object(cursor).map(Statement::ShowCreate);
     }
-    let lists = [
-        ("SECRETS", ShowKind::Secrets),
-        ("CONNECTIONS", ShowKind::Connections),
-        ("TABLES", ShowKind::Tables),
-        ("VIEWS", ShowKind::Views),
-        ("PIPELINES", ShowKind::Pipelines),
-        ("JOBS", ShowKind::Jobs),
-        ("CONNECTORS", ShowKind::Connectors),
-        ("FUNCTIONS", ShowKind::Functions),
-    ];
-    if let Some((_, kind)) = lists.into_iter().find(|(word, _)| cursor.take_word(word)) {
+    if let Some((_, kind)) = ShowKind::WORDS.into_iter().find(|(word, _)| cursor.take_word(word)) {
         return Ok(Statement::Show(kind));
     }
     if cursor.take_word("ALL") {
         return Ok(Statement::ShowAll);
     }
     setting(cursor).map(Statement::ShowSetting)
+}
+
+/// As [`object`], or a table of the system: `system.jobs` is one name here.
+fn described(cursor: &mut Cursor<'_>) -> Result<ObjectName> {
+    let here = Some(cursor.here());
+    if cursor.is_word("SYSTEM") && cursor.sql.peek_nth_token_ref(1).token == Token::Period {
+        cursor.sql.advance_token();
+        cursor.sql.advance_token();
+        let name = cursor.object_name("system table")?;
+        return Ok(ObjectName { kind: None, name: Name { value: format!("system.{}", name.value), location: here } });
+    }
+    object(cursor)
 }
 
 /// `[TABLE] orders`. A kind without a name behind it is a name.

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr, Spanned};
+use datafusion::sql::sqlparser::ast::{self, SelectItem, SetExpr, Spanned};
 use datafusion_functions_json::udfs::json_union_to_text_udf;
 use laminar_core::table::{Column, TYPE_KEY, timestamp_type};
 use laminar_core::{Code, Error, Location, Result};
@@ -49,9 +49,8 @@ pub(crate) fn to_sink(
         let position = targets.iter().position(|target| target.name == column.name);
         let (expr, nullable) = match position.and_then(|i| given.get(i).map(|g| (i, g))) {
             Some((i, (from, field))) => {
-                let place = item_place(&insert.query, i);
-                let expr = fit(Expr::Column(from.clone()), field, column, table, i).map_err(|e| e.at(place))?;
-                (expr, field.is_nullable())
+                let given = Given { from, field, position: i, literal: is_literal(&plan, i), query: &insert.query };
+                (fit(given, column, table)?, field.is_nullable())
             }
             None => missing(planner, column, table, insert)?,
         };
@@ -154,43 +153,100 @@ fn missing(planner: &Planner, column: &ColumnDef, table: &TableDef, insert: &Ins
     Ok((cast(lit(ScalarValue::Null), data_type), true))
 }
 
-/// The query's column `index` as the sink's type.
-fn fit(expr: Expr, from: &Field, to: &ColumnDef, table: &TableDef, index: usize) -> Result<Expr> {
-    let (expr, data_type, _) = plain(expr, from);
+/// A column of the query.
+struct Given<'a> {
+    from: &'a datafusion::common::Column,
+    field: &'a Field,
+    position: usize,
+    /// Written as a literal, which takes the type that is wanted.
+    literal: bool,
+    query: &'a SqlQuery,
+}
+
+/// The query's column as the sink's type. Casts are PostgreSQL's of an assignment: none that fails for most values.
+fn fit(given: Given<'_>, to: &ColumnDef, table: &TableDef) -> Result<Expr> {
+    let (expr, data_type, _) = plain(Expr::Column(given.from.clone()), given.field);
     let wanted = &to.sql_type.data_type;
     if data_type == *wanted {
         return Ok(expr);
     }
-    if can_cast_types(&data_type, wanted) && is_kindred(&data_type, wanted) {
+    let free = given.literal || *given.field.data_type() == DataType::Null;
+    let castable = can_cast_types(&data_type, wanted) && is_kindred(&data_type, wanted);
+    if castable && (free || !is_parsed(&data_type, wanted)) {
         return Ok(cast(expr, wanted.clone()));
     }
-    Err(Error::new(
-        Code::TypeMismatch,
-        format!(
-            "column {} of the query ({}) is {}, column {} of table {} is {}",
-            index + 1,
-            from.name(),
-            sql_name(&data_type),
-            to.name,
-            table.name,
-            to.sql_type
-        ),
-    )
-    .with_hint(format!("write an expression of type {}, such as CAST(… AS {})", to.sql_type, to.sql_type)))
+    let (place, text) = item(given.query, given.position);
+    let text = text.filter(|text| text.chars().count() <= MAX_SHOWN);
+    let message = format!(
+        "column {} of the query ({}) is {}, column {} of table {} is {}",
+        given.position + 1,
+        text.as_ref().unwrap_or(given.field.name()),
+        sql_name(&data_type),
+        to.name,
+        table.name,
+        to.sql_type
+    );
+    let text = text.as_deref().unwrap_or("…");
+    let hint = match castable {
+        true => {
+            format!("CAST({text} AS {0}), or TRY_CAST({text} AS {0}), which gives NULL for what is none", to.sql_type)
+        }
+        false => format!("write an expression of type {0}, such as CAST(… AS {0})", to.sql_type),
+    };
+    Err(Error::new(Code::TypeMismatch, message).with_hint(hint).at(place))
 }
 
-/// Is the cast one that a person expects without writing it? A time is not a number, a number is not a truth value.
+/// Longest expression that an error repeats, in characters.
+const MAX_SHOWN: usize = 60;
+
+/// Is the cast one of values of a kind? A time is not a number, a number is not a truth value; all can be text.
 fn is_kindred(from: &DataType, to: &DataType) -> bool {
     let is_text = |t: &DataType| *t == DataType::Utf8;
     let is_time = |t: &DataType| t.is_temporal();
     let is_bytes = |t: &DataType| *t == DataType::Binary;
     let is_bool = |t: &DataType| *t == DataType::Boolean;
-    for kind in [is_time as fn(&DataType) -> bool, is_bytes, is_bool, DataType::is_numeric] {
+    for kind in [is_time as fn(&DataType) -> bool, is_bytes, is_bool, DataType::is_numeric, DataType::is_nested] {
         if kind(from) != kind(to) {
             return is_text(from) || is_text(to);
         }
     }
     true
+}
+
+/// Does the cast read text, so that a value may be none of the type?
+fn is_parsed(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Utf8, to) => !matches!(to, DataType::Utf8 | DataType::Binary),
+        (DataType::List(from), DataType::List(to)) | (DataType::Map(from, _), DataType::Map(to, _)) => {
+            is_parsed(from.data_type(), to.data_type())
+        }
+        (DataType::Struct(from), DataType::Struct(to)) => {
+            from.iter().zip(to).any(|(from, to)| is_parsed(from.data_type(), to.data_type()))
+        }
+        _ => false,
+    }
+}
+
+/// Is the column a literal in every row?
+fn is_literal(plan: &LogicalPlan, index: usize) -> bool {
+    fn literal(expr: &Expr) -> bool {
+        match expr {
+            Expr::Literal(..) => true,
+            Expr::Alias(alias) => literal(&alias.expr),
+            // what the planner adds to give the rows of VALUES one type
+            Expr::Cast(cast) => matches!(*cast.expr, Expr::Literal(..)),
+            _ => false,
+        }
+    }
+    match plan {
+        LogicalPlan::Projection(p) => match (p.expr.get(index), p.input.as_ref()) {
+            (Some(Expr::Column(_)), input @ LogicalPlan::Values(_)) => is_literal(input, index),
+            (expr, _) => expr.is_some_and(literal),
+        },
+        LogicalPlan::Values(values) => values.values.iter().all(|row| row.get(index).is_some_and(literal)),
+        LogicalPlan::Union(union) => union.inputs.iter().all(|input| is_literal(input, index)),
+        _ => false,
+    }
 }
 
 /// The expression in a type that SQL names: JSON of any kind as text, times in microseconds; and whether it is JSON.
@@ -221,19 +277,29 @@ fn sink_column(column: &ColumnDef) -> Column {
     }
 }
 
-/// Where the query's column stands, if its SELECT list says so item by item.
-fn item_place(query: &SqlQuery, index: usize) -> Option<Location> {
-    let span = match query.ast.body.as_ref() {
+/// Where the query's column stands and how it is written, if its SELECT list says so item by item.
+fn item(query: &SqlQuery, index: usize) -> (Option<Location>, Option<String>) {
+    let unknown = (Some(query.start), None);
+    let expr = match query.ast.body.as_ref() {
         SetExpr::Select(select) => {
             let wildcard =
                 |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
             if select.projection.iter().take(index + 1).any(wildcard) {
-                return Some(query.start);
+                return unknown;
             }
-            select.projection.get(index)?.span()
+            match select.projection.get(index) {
+                Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => expr,
+                _ => return unknown,
+            }
         }
-        SetExpr::Values(values) => values.rows.first()?.content.get(index)?.span(),
-        _ => return Some(query.start),
+        SetExpr::Values(values) => {
+            let column = || values.rows.iter().filter_map(|row| row.content.get(index));
+            match column().find(|expr| !matches!(expr, ast::Expr::Value(_))).or_else(|| column().next()) {
+                Some(expr) => expr,
+                None => return unknown,
+            }
+        }
+        _ => return unknown,
     };
-    crate::script::location(span.start).or(Some(query.start))
+    (crate::script::location(expr.span().start).or(Some(query.start)), Some(expr.to_string()))
 }

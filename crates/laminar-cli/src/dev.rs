@@ -13,7 +13,8 @@ use crate::{Exit, logging, serve, wire};
 pub struct Args {
     #[command(flatten)]
     settings: ServerSettings,
-    /// Start no broker: connections name one of your own
+    /// Start no broker: connections name one of your own. The broker's topics are in memory: with --data-dir too, it begins
+    /// empty and at another address each time
     #[arg(long)]
     no_kafka: bool,
 }
@@ -54,7 +55,13 @@ fn banner(address: SocketAddr, kafka: Option<&str>, kept: Option<&str>) -> Strin
         ));
     }
     match kept {
-        Some(folder) => out.push_str(&format!("  Kept in        {folder}\n")),
+        Some(folder) => {
+            out.push_str(&format!("  Kept in        {folder}"));
+            if kafka.is_some() {
+                out.push_str("   (but the broker's topics: it begins empty, at another address, each time)");
+            }
+            out.push('\n');
+        }
         None => out.push_str("  Kept           nothing; --data-dir FOLDER keeps tables, pipelines and checkpoints\n"),
     }
     let url =
@@ -81,3 +88,20 @@ const KAFKA_STEPS: &str = "  \
   CREATE TABLE evens_again (n BIGINT) WITH (connector = 'kafka', topic = 'evens', type = 'source', format = 'json');
   SELECT * FROM evens_again LIMIT 5;
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_banner_says_what_is_kept() {
+        let address = SocketAddr::from(([127, 0, 0, 1], laminar_api::DEFAULT_PORT));
+        let kept = |kafka, folder| {
+            let banner = banner(address, kafka, folder);
+            banner.lines().find(|line| line.contains("Kept")).map(|line| line.trim().to_string()).unwrap()
+        };
+        assert_eq!(kept(None, Some("/d")), "Kept in        /d");
+        assert!(kept(Some("127.0.0.1:1"), Some("/d")).contains("but the broker's topics"));
+        assert!(kept(Some("127.0.0.1:1"), None).starts_with("Kept           nothing"));
+    }
+}

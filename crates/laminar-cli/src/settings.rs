@@ -21,7 +21,7 @@ pub struct ServerSettings {
     /// Names by which clients call the server, comma separated, such as laminar.example.com behind a proxy; its addresses, localhost and the name in --bind need none
     #[arg(long, env = "LAMINAR_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',', value_parser = host)]
     pub allowed_hosts: Vec<String>,
-    /// Folder for what is not told to be elsewhere: metadata, checkpoints, the key [default: laminar in the user's data folder]
+    /// Folder for what is not told to be elsewhere: metadata, checkpoints, the key [default: `server`: laminar in the user's data folder; `dev`: a folder that is removed at the end]
     #[arg(long, env = "LAMINAR_DATA_DIR", value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
     /// Metadata database: postgres://… or sqlite:PATH [default: sqlite in the data folder]

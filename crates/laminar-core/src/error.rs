@@ -133,7 +133,7 @@ codes! {
     Cancelled = "cancelled", "57014", User;
     /// A limit of the server is reached.
     LimitExceeded = "limit_exceeded", "54000", User;
-    /// A fault in Laminar itself.
+    /// A fault in Laminar itself; also what a job is left with whose process was killed while it ran.
     Internal = "internal", "XX000", Internal;
 }
 

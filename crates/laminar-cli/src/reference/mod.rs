@@ -89,14 +89,14 @@ fn reference_pages_are_current() {
     assert!(wrong.is_empty(), "out of date; {COMMAND}\n{}", wrong.join("\n"));
 }
 
-/// The pages that are there, sorted.
+/// The made pages that are there, sorted.
 fn stored(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
             found.extend(stored(&path));
-        } else if path.extension().is_some_and(|e| e == "md") {
+        } else if path.extension().is_some_and(|e| e == "md") && !path.ends_with(pages::WRITTEN) {
             found.push(path);
         }
     }

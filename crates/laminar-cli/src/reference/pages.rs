@@ -27,12 +27,19 @@ pub fn all() -> Vec<Page> {
     pages
 }
 
+/// The page that is written by hand.
+pub const WRITTEN: &str = "sql.md";
+
 fn index(pages: &[Page]) -> Page {
+    let sql = vec![
+        format!("[SQL]({WRITTEN})"),
+        "Statements, types, literals, functions, and what a pipeline may contain.".to_string(),
+    ];
     let line = |page: &Page| vec![format!("[{}]({}.md)", page.title, page.path), page.about.clone()];
     let api =
         vec!["[REST API](openapi.json)".to_string(), "Every request and answer, as an OpenAPI document.".to_string()];
-    let body = table(&["page", "what is there"], pages.iter().map(line).chain([api]));
-    Page::new("README", "Reference", "Every option, setting, column and error code, as the code declares them.", body)
+    let body = table(&["page", "what is there"], [sql].into_iter().chain(pages.iter().map(line)).chain([api]));
+    Page::new("README", "Reference", "Every statement, option, setting, column and error code.", body)
 }
 
 const WRITING: &str = "\

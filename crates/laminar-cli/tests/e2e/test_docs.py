@@ -38,6 +38,10 @@ def test_every_statement_of_the_quickstart_runs(binary, tmp_path):
     assert run_page("docs/guide/quickstart.md", binary, tmp_path) > 5
 
 
+def test_every_statement_of_the_sql_page_runs(binary, tmp_path):
+    assert run_page("docs/reference/sql.md", binary, tmp_path) > 5
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/reference/connectors").glob("*.md")), ids=lambda page: page.stem)
 def test_the_example_of_the_reference_page_runs(page, binary, tmp_path):
     run_page(page, binary, tmp_path)

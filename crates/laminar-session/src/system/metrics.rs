@@ -1,4 +1,4 @@
-//! `system.metrics`: one row per operator of each pipeline's latest job in this process, sources first.
+//! `system.metrics`: one row per operator of each pipeline's latest job in this process, in the order of their ids.
 
 use laminar_core::Result;
 
@@ -7,7 +7,7 @@ use super::{Cell, Row, Source, SystemTable};
 
 pub(crate) const TABLE: SystemTable = SystemTable {
     name: "metrics",
-    about: "One row per operator of each pipeline's latest job in this process, sources first. Counters begin at zero with each start.",
+    about: "One row per operator of each pipeline's latest job in this process; those of a job in the order of their ids, as text. Counters begin at zero with each start.",
     columns: &[
         ("pipeline_name", Text, "Name of the pipeline."),
         ("job_id", Text, "Id of the job."),
@@ -15,7 +15,7 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("operator_name", Text, "What it does."),
         ("kind", Text, "`source`, `operator` or `sink`."),
         ("parallelism", BigInt, "Its parallel instances; the numbers are their sum."),
-        ("records_in", BigInt, "Rows that came in; of a source, records read."),
+        ("records_in", BigInt, "Rows that came in; of a source, records that became rows: bad ones are in `errors`."),
         ("records_out", BigInt, "Rows that went out."),
         ("bytes_in", BigInt, "Bytes read, of a source."),
         ("batches", BigInt, "Batches that came in."),

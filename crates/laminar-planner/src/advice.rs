@@ -28,6 +28,7 @@ pub(crate) fn on(error: Error, query: &SqlQuery) -> Error {
         return error.at(identifier_location(&ident));
     };
     let hint = match error.hint() {
+        Some(near) if near.starts_with("did you mean") => near.to_string(),
         Some(hint) => format!("{hint}; {advice}"),
         None => advice,
     };

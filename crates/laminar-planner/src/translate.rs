@@ -148,10 +148,9 @@ fn from_text(message: &str) -> Error {
         )
         .with_hint(format!("GROUP BY {column}, with the others if there are some; or take one value: min({column})"));
     }
-    if let Some(found) = between(message, "but received ", ",").or(between(message, "but received ", "."))
-        && let Some(function) = between(message, "Function '", "' ")
-    {
-        let found = between(&found, "(DataType: ", ")").unwrap_or(found);
+    let received =
+        between(message, ", but received ", ")").and_then(|r| Some(r.split_once("(DataType: ")?.1.to_string()));
+    if let (Some(found), Some(function)) = (received, between(message, "Function '", "' ")) {
         return Error::new(Code::WrongArguments, format!("{function}() does not take {}", sql_type_names(&found)))
             .with_hint(format!("cast the argument, as in {function}(CAST(… AS DOUBLE))"));
     }

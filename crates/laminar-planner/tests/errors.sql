@@ -261,3 +261,5 @@ SELECT * FROM system.pipeline;
 CREATE PIPELINE p AS SELECT TOP 5 id FROM orders;
 -- # a system table with too many names
 DESCRIBE system.a.b;
+-- # text without quotes that looks like a column
+SELECT * FROM orders WHERE item = itme;

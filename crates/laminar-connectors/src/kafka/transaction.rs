@@ -77,6 +77,7 @@ impl Transactions {
         let transaction = Arc::new(Transaction {
             identity: Arc::new(Identity { transactional_id, cluster: cluster.clone(), timeout }),
             producer: Mutex::new(None),
+            owner: Mutex::new(None),
             cluster_id: Mutex::new(None),
             taken: AtomicBool::new(false),
             all: Arc::clone(self),
@@ -111,6 +112,8 @@ impl Transactions {
 pub(super) struct Transaction {
     identity: Arc<Identity>,
     producer: Mutex<Option<Arc<Producer>>>,
+    /// The name under which we recovered last.
+    owner: Mutex<Option<String>>,
     cluster_id: Mutex<Option<String>>,
     /// A job runs with it.
     taken: AtomicBool,
@@ -157,7 +160,7 @@ impl Transaction {
         if error.code() != Code::Fenced {
             return error;
         }
-        let ours = self.all.owners().get(&self.key()).cloned();
+        let ours = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
         tokio::time::sleep(NEWCOMER).await;
         match marker::read(&self.identity.cluster, &self.identity.transactional_id).await {
             Ok(progress) if ours.is_some() && progress.owner == ours => {
@@ -167,7 +170,12 @@ impl Transaction {
                 Error::new(Code::CommitUnknown, what)
                     .with_detail(format!("it stayed open for longer than {limit} s, as when this process is paused"))
             }
-            Ok(_) => self.lost(error),
+            Ok(_) => {
+                if let Some(ours) = ours {
+                    self.lost(&ours);
+                }
+                error
+            }
             Err(unknown) => unknown,
         }
     }
@@ -182,18 +190,19 @@ impl Transaction {
         if there.as_ref().is_none_or(|there| *there == ours) {
             return Ok(());
         }
+        self.lost(&ours);
         let what = format!("kafka at {}: another instance runs this pipeline", self.identity.cluster.name());
-        Err(self.lost(
-            Error::new(Code::Fenced, what)
-                .with_detail("it took over while this one was paused or could not reach the broker")
-                .with_hint("stop one of the two; START PIPELINE takes the pipeline back"),
-        ))
+        Err(Error::new(Code::Fenced, what)
+            .with_detail("it took over while this one was paused or could not reach the broker")
+            .with_hint("stop one of the two; START PIPELINE takes the pipeline back"))
     }
 
-    /// Another instance is the owner: forgets that we were.
-    fn lost(&self, error: Error) -> Error {
-        self.all.owners().remove(&self.key());
-        error
+    /// Another instance is the owner: forgets that this process was, unless it is again.
+    fn lost(&self, ours: &str) {
+        let mut owners = self.all.owners();
+        if owners.get(&self.key()).is_some_and(|last| last == ours) {
+            owners.remove(&self.key());
+        }
     }
 
     fn key(&self) -> (String, String) {
@@ -320,7 +329,8 @@ impl Committer for Transaction {
         let (identity, used, name) = (Arc::clone(&self.identity), Arc::clone(&producer), owner.clone());
         blocking(move || identity.own(&used, &name)).await?;
         let last = marker::read(cluster, &self.identity.transactional_id).await?.marker;
-        self.all.owners().insert(self.key(), owner);
+        self.all.owners().insert(self.key(), owner.clone());
+        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner);
         self.replace(Some(producer));
         tracing::info!(
             cluster = cluster.name(),

@@ -1,7 +1,7 @@
 //! The API's description in the repository is the one that the code makes. `UPDATE_EXPECT=1 cargo test` rewrites it.
 
 // A test may fail by panicking; clippy excuses only the functions marked #[test].
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a failed test panics
 
 use std::collections::BTreeSet;
 use std::path::Path;

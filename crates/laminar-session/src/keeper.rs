@@ -15,7 +15,7 @@ use laminar_metastore::DesiredState;
 use crate::System;
 use crate::catalog::Pipeline;
 
-/// Between two looks.
+/// Between two looks, at what is in memory: a job may end, and the database come back, without telling anybody here.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Between two tries, at most, while they fail.
 const MAX_PAUSE: Duration = Duration::from_secs(15);

@@ -11,7 +11,7 @@
 //! Reading order: `pages` (what there is), `options` (a JSON schema as a table), `commands` (clap as tables).
 
 // Made for tests, which may fail by panicking.
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used)] // only tests are made of it
 
 mod commands;
 mod options;

@@ -4,7 +4,8 @@
 //! [`format`] traits. Nothing here does I/O, knows a runtime or names a connector.
 //!
 //! Reading order: `changes` (rows), `message` (all that travels between tasks), `source`, `sink`, `format` (the ports),
-//! `connector` (how a connector presents itself), `options` (SQL options to typed values), `error`, `time`, `ids`.
+//! `connector` (how a connector presents itself), `options` (SQL options to typed values), `error`, `sql_name`,
+//! `time`, `ids`.
 
 pub mod changes;
 pub mod connector;
@@ -15,6 +16,7 @@ pub mod message;
 pub mod options;
 pub mod sink;
 pub mod source;
+pub mod sql_name;
 pub mod table;
 pub mod time;
 

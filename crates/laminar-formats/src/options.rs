@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use arrow::datatypes::DataType;
 use laminar_core::connector::Role;
 use laminar_core::options::nearest;
+use laminar_core::sql_name::sql_name;
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::{Code, Error, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -149,7 +150,7 @@ impl FormatOptions {
         if !fits {
             let types = if format == Known::Raw { "TEXT or BYTEA" } else { "JSON or TEXT" };
             return Err(Error::new(Code::TypeMismatch, format!("{what} needs a column of type {types}"))
-                .with_detail(format!("column {} is {}", column.name, json::sql_type(&column.data_type)))
+                .with_detail(format!("column {} is {}", column.name, sql_name(&column.data_type)))
                 .with_field(&column.name));
         }
         Ok(())

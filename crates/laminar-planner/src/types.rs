@@ -12,6 +12,7 @@ use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{self, ArrayElemTypeDef, ExactNumberInfo};
 use datafusion::sql::sqlparser::parser::Parser;
 use laminar_core::options::nearest;
+pub use laminar_core::sql_name::sql_name;
 use laminar_core::table::{TYPE_KEY, timestamp_type};
 use laminar_core::{Code, Error, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -227,54 +228,6 @@ fn unknown(sql_type: &ast::DataType) -> Error {
     match nearest(&text, NAMES.iter().copied()).filter(|name| !name.eq_ignore_ascii_case(&text)) {
         Some(name) => error.with_hint(format!("did you mean {name}?")),
         None => error.with_hint(format!("types: {}, T[]", NAMES.join(", "))),
-    }
-}
-
-/// How SQL names an Arrow type, for messages, DESCRIBE and inferred columns.
-pub fn sql_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Boolean => "BOOLEAN".into(),
-        DataType::Int8 => "TINYINT".into(),
-        DataType::Int16 => "SMALLINT".into(),
-        DataType::Int32 => "INT".into(),
-        DataType::Int64 => "BIGINT".into(),
-        DataType::UInt8 => "TINYINT UNSIGNED".into(),
-        DataType::UInt16 => "SMALLINT UNSIGNED".into(),
-        DataType::UInt32 => "INT UNSIGNED".into(),
-        DataType::UInt64 => "BIGINT UNSIGNED".into(),
-        DataType::Float16 | DataType::Float32 => "REAL".into(),
-        DataType::Float64 => "DOUBLE".into(),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "TEXT".into(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-            "BYTEA".into()
-        }
-        DataType::Date32 | DataType::Date64 => "DATE".into(),
-        DataType::Time32(_) | DataType::Time64(_) => "TIME".into(),
-        DataType::Timestamp(..) => "TIMESTAMP".into(),
-        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".into(),
-        DataType::Decimal32(p, s)
-        | DataType::Decimal64(p, s)
-        | DataType::Decimal128(p, s)
-        | DataType::Decimal256(p, s) => {
-            format!("DECIMAL({p}, {s})")
-        }
-        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::ListView(f) => {
-            format!("{}[]", sql_name(f.data_type()))
-        }
-        DataType::Struct(fields) => {
-            let fields: Vec<_> = fields.iter().map(|f| format!("{} {}", f.name(), sql_name(f.data_type()))).collect();
-            format!("STRUCT<{}>", fields.join(", "))
-        }
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(fields) => {
-                let types: Vec<_> = fields.iter().map(|f| sql_name(f.data_type())).collect();
-                format!("MAP<{}>", types.join(", "))
-            }
-            _ => "MAP".into(),
-        },
-        DataType::Dictionary(_, value) => sql_name(value),
-        DataType::Null => "NULL".into(),
-        _ => "JSON".into(),
     }
 }
 

@@ -94,7 +94,7 @@ class Server(Process):
             except OSError:
                 return False
 
-        wait_until(ready, seconds, f"the server\n{self.tail()}")
+        wait_until(ready, seconds, "the server", self.tail)
         return self
 
     def sql(self, text):

@@ -249,12 +249,12 @@ def header(headers):
     return headers.get("n") if isinstance(headers, dict) else None
 
 
-def wait_until(condition, seconds, what):
-    """Waits for `condition` to become true; its answer. Fails after `seconds`."""
+def wait_until(condition, seconds, what, seen=lambda: ""):
+    """Waits for `condition` to become true; its answer. Fails after `seconds`, with what is `seen` then."""
     end = time.monotonic() + seconds
     while True:
         answer = condition()
         if answer:
             return answer
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        assert time.monotonic() < end, f"waited {seconds} s for {what}\n{seen()}"
         time.sleep(0.05)

@@ -53,7 +53,7 @@ def test_the_statements_of_the_docker_guide_run_on_what_its_generator_makes(brok
     script.write_text((folder / "generator.sql").read_text().replace("kafka:29092", broker.address))
     generator = Process([binary, "run", script], tmp_path)
     reader = broker.consumer({}, broker.create("test-input"))
-    assert wait_until(lambda: reader.consume(1, 0.1), 30, f"the generator\n{generator.tail()}")
+    assert wait_until(lambda: reader.consume(1, 0.1), 30, "the generator", generator.tail)
     run_page("docker-compose/kafka/README.md", binary, tmp_path / "dev", broker.address)
     assert generator.stop() == 0
 

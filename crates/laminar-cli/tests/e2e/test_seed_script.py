@@ -95,7 +95,7 @@ class Seed:
         return self.sql(f"SELECT count(*) FROM {relation}")["rows"][0][0]
 
     def wait_for(self, relation, count):
-        wait_until(lambda: self.count(relation) >= count, 30, f"{count} rows of {relation}\n{self.server.tail()}")
+        wait_until(lambda: self.count(relation) >= count, 30, f"{count} rows of {relation}", self.server.tail)
 
 
 def fill(broker, topic, records, partitions=2):

@@ -52,7 +52,7 @@ class Shell:
             at = self.text().find(text)
             return at >= 0 and self.text().find(then, at) >= 0
 
-        wait_until(there, seconds, f"{text!r} in the shell, which wrote {self.text()!r}")
+        wait_until(there, seconds, f"{text!r} in the shell", self.text)
         self.seen = b""
 
     def type(self, keys):
@@ -151,7 +151,7 @@ def test_a_run_that_is_stopped_goes_on_later(number, binary, tmp_path):
     for _ in range(2):
         before = lines()
         process = Process([binary, "run", script, "--state-dir", tmp_path / "state", "--checkpoint-interval", "100ms"], tmp_path)
-        wait_until(lambda: lines() > before, 30, f"rows\n{process.tail()}")
+        wait_until(lambda: lines() > before, 30, "rows", process.tail)
         process.signal(number)
         assert process.wait(30) == 0, process.tail()
         assert out.read_text() == "".join(f'{{"counter":{n}}}\n' for n in range(lines()))

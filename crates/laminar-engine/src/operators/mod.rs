@@ -8,6 +8,7 @@ pub use project::ProjectFactory;
 pub use union::UnionFactory;
 pub use unnest::UnnestFactory;
 
+use laminar_core::sql_name::sql_name;
 use laminar_core::{Code, Error};
 
 /// A value that cannot be computed (a failed cast, a division by zero) is the data's fault; anything else is ours.
@@ -47,26 +48,8 @@ fn in_sql(message: &str) -> String {
     }
 }
 
-fn sql_type(arrow: &str) -> &str {
-    match arrow {
-        "Int8" => "TINYINT",
-        "Int16" => "SMALLINT",
-        "Int32" => "INT",
-        "Int64" => "BIGINT",
-        "UInt8" => "TINYINT UNSIGNED",
-        "UInt16" => "SMALLINT UNSIGNED",
-        "UInt32" => "INT UNSIGNED",
-        "UInt64" => "BIGINT UNSIGNED",
-        "Float32" => "REAL",
-        "Float64" => "DOUBLE",
-        "Boolean" => "BOOLEAN",
-        "Date32" => "DATE",
-        "Utf8" => "TEXT",
-        _ if arrow.starts_with("Time64") => "TIME",
-        _ if arrow.starts_with("Timestamp") => "TIMESTAMP",
-        _ if arrow.starts_with("Decimal") => "DECIMAL",
-        _ => arrow,
-    }
+fn sql_type(arrow: &str) -> String {
+    arrow.parse().map_or_else(|_| arrow.to_string(), |data_type| sql_name(&data_type))
 }
 
 #[cfg(test)]

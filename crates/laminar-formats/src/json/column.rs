@@ -22,8 +22,8 @@ use crate::json::scalar::{Booleans, Decimals, Floats, Integers, Values};
 use crate::json::scan::literal;
 use crate::json::temporal::{Dates, Times, Timestamps};
 use crate::json::text::{Binaries, Bytes, JsonTexts, Texts};
-use crate::json::types::sql_type;
 use crate::options::TimestampFormat;
+use laminar_core::sql_name::sql_name;
 
 /// A column and what its table says about it.
 pub(crate) struct Slot {
@@ -141,7 +141,7 @@ impl Column {
             DataType::Struct(fields) => Self::Struct(Box::new(Structs::new(fields, format)?)),
             DataType::Map(entries, _) => Self::Map(Box::new(Maps::new(entries, format)?)),
             other => {
-                let text = format!("type {} has no JSON form", sql_type(other));
+                let text = format!("type {} has no JSON form", sql_name(other));
                 return Err(Error::new(Code::NotSupported, text));
             }
         })

@@ -12,9 +12,9 @@ use laminar_core::{ChangeKind, Changes, Code, Error, Result};
 use crate::internal;
 use crate::json::out::Out;
 use crate::json::pretty::write_indented;
-use crate::json::types::sql_type;
 use crate::json::write::{Style, write_fields, write_object};
 use crate::options::{FormatOptions, TimestampFormat};
+use laminar_core::sql_name::sql_name;
 
 /// Refuses rows that update or delete others: a plain record can only add.
 pub(crate) fn refuse_changes(changes: &Changes, format: &str) -> Result<()> {
@@ -44,7 +44,7 @@ impl JsonEncoder {
                 let message = format!(
                     "column {} of type {} cannot be written as JSON",
                     field.name(),
-                    sql_type(field.data_type())
+                    sql_name(field.data_type())
                 );
                 return Err(Error::new(Code::NotSupported, message).with_field(field.name()));
             }

@@ -31,4 +31,4 @@ mod write;
 
 pub(crate) use decode::{JsonDecoder, Unstructured};
 pub(crate) use encode::{JsonEncoder, can_write, refuse_changes};
-pub(crate) use types::{check_column, sql_type};
+pub(crate) use types::check_column;

@@ -10,7 +10,7 @@ use crate::json::number::{NotInteger, Number, Rounding, number};
 use crate::json::scan::unexpected;
 use crate::json::skip::skip_value;
 use crate::json::string;
-use crate::json::types::sql_type;
+use laminar_core::sql_name::sql_name;
 
 /// A string's content, and the index after the string.
 type Quoted<'a> = (Cow<'a, [u8]>, usize);
@@ -70,12 +70,12 @@ pub(crate) fn read_scaled(
 /// The fault for a value of another kind than the column's, or for what is not even a value.
 #[cold]
 pub(crate) fn mismatch(bytes: &[u8], at: usize, depth: usize, data_type: &DataType) -> Fault {
-    describe(bytes, at, depth, |found| format!("expected {}, found {found}", sql_type(data_type)))
+    describe(bytes, at, depth, |found| format!("expected {}, found {found}", sql_name(data_type)))
 }
 
 #[cold]
 pub(crate) fn out_of_range(bytes: &[u8], at: usize, depth: usize, data_type: &DataType) -> Fault {
-    describe(bytes, at, depth, |found| format!("{found} is out of range for {}", sql_type(data_type)))
+    describe(bytes, at, depth, |found| format!("{found} is out of range for {}", sql_name(data_type)))
 }
 
 fn describe(bytes: &[u8], at: usize, depth: usize, message: impl FnOnce(&str) -> String) -> Fault {

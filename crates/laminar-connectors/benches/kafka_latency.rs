@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -59,7 +59,8 @@ fn reading(config: &ClientConfig, topic: &str) -> BaseConsumer {
 
 fn produce(config: &ClientConfig, topic: &str, rate: u64, rows: u64) {
     // Without a linger each row is a request of its own, and the broker is what is measured.
-    let producer: BaseProducer = config.clone().set("linger.ms", "1").create().expect("producer");
+    let producer: ThreadedProducer<DefaultProducerContext> =
+        config.clone().set("linger.ms", "1").create().expect("producer");
     let (began, mut sent) = (Instant::now(), 0);
     while sent < rows {
         let due = rows.min((began.elapsed().as_secs_f64() * rate as f64) as u64);
@@ -73,7 +74,6 @@ fn produce(config: &ClientConfig, topic: &str, rate: u64, rows: u64) {
             sent += 1;
         }
         thread::sleep(Duration::from_millis(1));
-        producer.poll(Duration::ZERO);
     }
     producer.flush(PATIENCE).expect("flush");
 }

@@ -97,7 +97,7 @@ def latency(broker, rate, seconds):
 
 def probe(source, sink, rate, seconds):
     command = [os.environ["KAFKA_LATENCY"], source, sink, str(rate), str(seconds)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def one_row_topic(broker):

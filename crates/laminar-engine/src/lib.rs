@@ -21,9 +21,11 @@ pub mod metrics;
 pub mod operator;
 pub mod operators;
 pub mod relation;
+pub mod state_log;
 mod tasks;
 
 pub use graph::{BadDataPolicy, Edge, Exchange, Graph, Node, NodeKind, SinkNode, SourceNode};
 pub use job::{CheckpointSummary, Job, JobConfig, JobEvent, Restore, StopMode};
 pub use operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 pub use relation::RelationHandle;
+pub use state_log::StateLog;

@@ -35,6 +35,10 @@ pub trait Operator: Send {
     async fn on_end(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())
     }
+    /// A barrier is about to pass: push rows that are held back only to be combined, so that they need not be kept.
+    async fn on_barrier(&mut self, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
     /// What changed since the last snapshot. Does no I/O: files are written while the task goes on.
     fn snapshot(&mut self, _epoch: Epoch) -> Result<Snapshot> {
         Ok(Snapshot::default())

@@ -102,6 +102,11 @@ impl Chain {
         let mut snapshots = Vec::new();
         for at in 0..self.nodes.len() {
             let Some(node) = self.nodes.get_mut(at) else { continue };
+            if let Step::Operator(operator) = &mut node.step {
+                operator.on_barrier(&mut self.output).await?;
+                self.emit_from(at).await?;
+            }
+            let Some(node) = self.nodes.get_mut(at) else { continue };
             match &mut node.step {
                 Step::Source => {}
                 Step::Operator(operator) => {

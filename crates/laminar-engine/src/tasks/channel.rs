@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
-use datafusion::common::hash_utils::create_hashes;
 use datafusion::physical_expr::PhysicalExpr;
 use laminar_core::{Changes, Message, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::operators::evaluation_error;
+use crate::state_log::owners;
 
 /// Messages in one channel.
 const CHANNEL_MESSAGES: usize = 16;
@@ -87,19 +87,11 @@ fn route(keys: &[Arc<dyn PhysicalExpr>], changes: &Changes, receivers: usize) ->
     let rows = changes.num_rows();
     let evaluate = |key: &Arc<dyn PhysicalExpr>| key.evaluate(changes.rows())?.into_array(rows);
     let columns: Vec<ArrayRef> = keys.iter().map(evaluate).collect::<Result<_, _>>().map_err(evaluation_error)?;
-    let mut hashes = vec![0; rows];
-    create_hashes(&columns, &*HASH_STATE, &mut hashes).map_err(evaluation_error)?;
     let mut routed = vec![Vec::with_capacity(rows / receivers.max(1) + 1); receivers];
-    for (row, hash) in hashes.iter().enumerate() {
-        // The high half: grouping tables use the low one, and would see only a part of it otherwise.
-        let receiver = (hash >> 32) as usize % receivers.max(1);
-        if let Some(rows) = routed.get_mut(receiver) {
+    for (row, receiver) in owners(&columns, rows, receivers)?.into_iter().enumerate() {
+        if let Some(rows) = routed.get_mut(receiver as usize) {
             rows.push(u32::try_from(row).unwrap_or(u32::MAX));
         }
     }
     Ok(routed)
 }
-
-/// Fixed: rows of one key must go to the same instance in every task and after every restart.
-static HASH_STATE: std::sync::LazyLock<datafusion::common::hash_utils::RandomState> =
-    std::sync::LazyLock::new(|| datafusion::common::hash_utils::RandomState::with_seed(0x6c61_6d69));

@@ -31,7 +31,7 @@ use crate::tasks::operator::OperatorTask;
 use crate::tasks::plan::{ChainPlan, chains};
 use crate::tasks::sink::SinkEnd;
 use crate::tasks::source::SourceTask;
-use crate::tasks::watermark::SplitWatermarks;
+use crate::tasks::watermark::{MergedWatermark, SplitWatermarks};
 
 /// Life-cycle events that wait for their reader.
 const JOB_EVENTS: usize = 1024;
@@ -386,6 +386,7 @@ impl Builder<'_> {
             let ends = wires.get_mut(edge).and_then(|w| w.receivers.get_mut(index)).map(std::mem::take);
             inputs.extend(ends.into_iter().flatten().map(|end| (input, end)));
         }
+        let inputs_len = inputs.len();
         let task = OperatorTask {
             id: id.clone(),
             inputs,
@@ -393,6 +394,7 @@ impl Builder<'_> {
             events: self.events.clone(),
             released: self.released.clone(),
             crash: self.config.crash.clone(),
+            watermarks: MergedWatermark::restored(inputs_len, self.restored_watermark(&id.operator)),
             turn: 0,
         };
         self.ids.push(id);
@@ -416,7 +418,9 @@ impl Builder<'_> {
                     let mut operator = factory.create(&task)?;
                     let restored = self.recovered.state.get(&described.id).cloned().unwrap_or_default();
                     let parallelism = self.config.parallelism.max(1);
-                    operator.open(&mut OperatorContext { task: task.clone(), parallelism, restored }).await?;
+                    let watermark = self.restored_watermark(&described.id);
+                    let mut context = OperatorContext { task: task.clone(), parallelism, restored, watermark };
+                    operator.open(&mut context).await?;
                     Step::Operator(operator)
                 }
                 NodeKind::Sink(sink) => {
@@ -444,6 +448,10 @@ impl Builder<'_> {
             nodes.push(ChainNode { id: described.id.clone(), step, children, outlets, metrics });
         }
         Ok(Chain::new(nodes))
+    }
+
+    fn restored_watermark(&self, operator: &OperatorId) -> Option<i64> {
+        self.recovered.manifest.as_ref().and_then(|(m, _)| m.watermarks.get(operator)).copied()
     }
 
     fn committer_of(&self, sink: &dyn Sink) -> Option<usize> {

@@ -27,5 +27,5 @@ mod tasks;
 pub use graph::{BadDataPolicy, Edge, Exchange, Graph, Node, NodeKind, SinkNode, SourceNode};
 pub use job::{CheckpointSummary, Job, JobConfig, JobEvent, Restore, StopMode};
 pub use operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
-pub use relation::RelationHandle;
+pub use relation::{Keep, RelationHandle};
 pub use state_log::StateLog;

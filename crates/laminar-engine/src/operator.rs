@@ -52,6 +52,8 @@ pub struct OperatorContext {
     /// The files of the restored checkpoint, of *all* instances of the operator: one made at another parallelism has other
     /// files. Empty on a fresh start.
     pub restored: Vec<StateFile>,
+    /// The watermark at the restored checkpoint's barrier: what it closed was emitted before.
+    pub watermark: Option<i64>,
 }
 
 /// One immutable piece of an operator's state.

@@ -1,4 +1,5 @@
-//! The result of a pipeline without a sink: its last rows, readable by `SELECT` and followed by `SUBSCRIBE`.
+//! The result of a pipeline without a sink, readable by `SELECT` and followed by `SUBSCRIBE`: the last rows of one that only
+//! adds rows, the current rows of one that updates them ([`current`]).
 //!
 //! The rows are the state of the graph's last operator, so they are part of every checkpoint: each one writes the rows
 //! that came since the one before, and drops the files whose rows have all left.
@@ -10,6 +11,8 @@
 //!
 //! All instances of the operator append to one [`RelationHandle`].
 
+mod current;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +22,10 @@ use async_trait::async_trait;
 use laminar_core::{Changes, Epoch, Result, TaskId};
 use tokio::sync::broadcast;
 
+use current::{Current, KeepCurrent};
+
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot, StateFile};
+use crate::state_log::StateLog;
 
 /// Batches that a slow subscriber may lag behind before it misses some.
 const SUBSCRIBER_BATCHES: usize = 256;
@@ -28,13 +34,28 @@ const SUBSCRIBER_BATCHES: usize = 256;
 #[derive(Clone, Debug)]
 pub struct RelationHandle {
     schema: SchemaRef,
-    retain_rows: usize,
-    retained: Arc<Mutex<Retained>>,
+    kept: Kept,
     changes: broadcast::Sender<Changes>,
+}
+
+/// Which rows are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The last so many (to the batch: a batch leaves when all of it is older). For rows that are never taken back.
+    Last(usize),
+    /// All that are there now.
+    Current,
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    Last(Arc<Mutex<Retained>>),
+    Current(Arc<Mutex<Current>>),
 }
 
 #[derive(Debug, Default)]
 struct Retained {
+    limit: usize,
     batches: VecDeque<Batch>,
     rows: usize,
     /// Files of batches that have left, to be dropped by the next snapshot.
@@ -51,27 +72,43 @@ struct Batch {
 }
 
 impl RelationHandle {
-    /// Keeps the last `retain_rows` rows (to the batch: a batch leaves when all of it is older).
-    pub fn new(schema: SchemaRef, retain_rows: usize) -> Self {
+    /// Errors: `not_supported` if current rows are of a type that has no order.
+    pub fn new(schema: SchemaRef, keep: Keep) -> Result<Self> {
         let (changes, _) = broadcast::channel(SUBSCRIBER_BATCHES);
-        Self { schema, retain_rows, retained: Arc::default(), changes }
+        let kept = match keep {
+            Keep::Last(limit) => Kept::Last(Arc::new(Mutex::new(Retained { limit, ..Retained::default() }))),
+            Keep::Current => Kept::Current(Arc::new(Mutex::new(Current::new(&schema)?))),
+        };
+        Ok(Self { schema, kept, changes })
+    }
+
+    /// Is it kept like this?
+    pub fn keeps(&self, keep: Keep) -> bool {
+        match (&self.kept, keep) {
+            (Kept::Last(retained), Keep::Last(limit)) => lock(retained).limit == limit,
+            (Kept::Current(_), Keep::Current) => true,
+            _ => false,
+        }
     }
 
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// The retained rows, oldest first, at most `retain_rows`.
-    pub fn snapshot(&self) -> Vec<RecordBatch> {
-        let retained = self.lock();
-        let mut surplus = retained.rows.saturating_sub(self.retain_rows);
+    /// The last rows, oldest first, at most as many as are kept; or the current ones.
+    pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
+        let retained = match &self.kept {
+            Kept::Last(retained) => lock(retained),
+            Kept::Current(current) => return Ok(vec![lock(current).rows()?]),
+        };
+        let mut surplus = retained.rows.saturating_sub(retained.limit);
         let mut rows = Vec::with_capacity(retained.batches.len());
         for batch in &retained.batches {
             let skip = surplus.min(batch.rows.num_rows());
             surplus -= skip;
             rows.push(batch.rows.slice(skip, batch.rows.num_rows() - skip));
         }
-        rows
+        Ok(rows)
     }
 
     /// Rows from now on. A receiver that falls behind gets `Lagged` and loses the oldest batches.
@@ -83,25 +120,26 @@ impl RelationHandle {
     pub fn operator(&self) -> Arc<dyn OperatorFactory> {
         Arc::new(RetainFactory(self.clone()))
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Retained> {
-        self.retained.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    fn append(&self, batch: Batch) {
-        let mut retained = self.lock();
-        retained.rows += batch.rows.num_rows();
-        retained.batches.push_back(batch);
-        while let Some(oldest) = retained.batches.front() {
-            let without = retained.rows - oldest.rows.num_rows();
-            if without < self.retain_rows {
+impl Retained {
+    fn append(&mut self, batch: Batch) {
+        self.rows += batch.rows.num_rows();
+        self.batches.push_back(batch);
+        while let Some(oldest) = self.batches.front() {
+            let without = self.rows - oldest.rows.num_rows();
+            if without < self.limit {
                 break;
             }
-            retained.rows = without;
-            let left = retained.batches.pop_front().and_then(|b| b.file);
+            self.rows = without;
+            let left = self.batches.pop_front().and_then(|b| b.file);
             let Some(file) = left else { continue };
-            if !retained.batches.iter().any(|b| b.file.as_ref() == Some(&file)) {
-                retained.left.push(file);
+            if !self.batches.iter().any(|b| b.file.as_ref() == Some(&file)) {
+                self.left.push(file);
             }
         }
     }
@@ -112,44 +150,59 @@ struct RetainFactory(RelationHandle);
 
 impl OperatorFactory for RetainFactory {
     fn create(&self, task: &TaskId) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Retain { handle: self.0.clone(), task: task.index }))
+        let (task, followers) = (task.index, self.0.changes.clone());
+        Ok(match &self.0.kept {
+            Kept::Last(retained) => Box::new(KeepLast { retained: Arc::clone(retained), followers, task }),
+            Kept::Current(current) => Box::new(KeepCurrent {
+                current: Arc::clone(current),
+                followers,
+                task,
+                log: StateLog::empty(task, 1),
+                fresh: Default::default(),
+            }),
+        })
     }
     fn fingerprint(&self) -> String {
-        "retain".to_string()
+        match &self.0.kept {
+            Kept::Last(_) => "retain".to_string(),
+            Kept::Current(_) => "keep current".to_string(),
+        }
     }
 }
 
-struct Retain {
-    handle: RelationHandle,
+struct KeepLast {
+    retained: Arc<Mutex<Retained>>,
+    followers: broadcast::Sender<Changes>,
     task: u32,
 }
 
 #[async_trait]
-impl Operator for Retain {
+impl Operator for KeepLast {
     /// The first instance takes over all rows, whatever the parallelism was; a restart begins from the checkpoint's rows.
     async fn open(&mut self, ctx: &mut OperatorContext) -> Result<()> {
         if self.task != 0 {
             return Ok(());
         }
-        *self.handle.lock() = Retained::default();
+        let mut retained = lock(&self.retained);
+        *retained = Retained { limit: retained.limit, ..Retained::default() };
         for file in ctx.restored.drain(..) {
             for rows in file.rows {
-                self.handle.append(Batch { rows, task: 0, file: Some(file.name.clone()) });
+                retained.append(Batch { rows, task: 0, file: Some(file.name.clone()) });
             }
         }
         Ok(())
     }
 
     async fn on_changes(&mut self, _input: usize, changes: Changes, _out: &mut Output) -> Result<()> {
-        self.handle.append(Batch { rows: changes.rows().clone(), task: self.task, file: None });
+        lock(&self.retained).append(Batch { rows: changes.rows().clone(), task: self.task, file: None });
         // Nobody listening is the usual case, and not an error.
-        let _ = self.handle.changes.send(changes);
+        let _ = self.followers.send(changes);
         Ok(())
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {
         let name = format!("{}-{epoch}", self.task);
-        let mut retained = self.handle.lock();
+        let mut retained = lock(&self.retained);
         let fresh = retained.batches.iter_mut().filter(|b| b.file.is_none() && b.task == self.task);
         let rows: Vec<_> = fresh
             .map(|batch| {
@@ -175,7 +228,7 @@ mod tests {
     }
 
     fn context(restored: Vec<StateFile>) -> OperatorContext {
-        OperatorContext { task: task(), parallelism: 1, restored }
+        OperatorContext { task: task(), parallelism: 1, restored, watermark: None }
     }
 
     fn task() -> TaskId {
@@ -184,13 +237,13 @@ mod tests {
 
     fn values(handle: &RelationHandle) -> Vec<i64> {
         let column = |b: &RecordBatch| b.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
-        handle.snapshot().iter().flat_map(column).collect()
+        handle.snapshot().unwrap().iter().flat_map(column).collect()
     }
 
     #[tokio::test]
     async fn files_leave_with_their_last_row_and_restore_what_is_left() {
         let schema = changes(0..1).rows().schema();
-        let handle = RelationHandle::new(schema.clone(), 3);
+        let handle = RelationHandle::new(schema.clone(), Keep::Last(3)).unwrap();
         let mut retain = handle.operator().create(&task()).unwrap();
         let mut files: Vec<StateFile> = vec![];
         for epoch in 1..=3 {
@@ -203,7 +256,7 @@ mod tests {
         assert_eq!(values(&handle), [3, 4, 5]);
         assert_eq!(files.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["0-2", "0-3"]);
 
-        let restored = RelationHandle::new(schema, 3);
+        let restored = RelationHandle::new(schema, Keep::Last(3)).unwrap();
         restored.operator().create(&task()).unwrap().open(&mut context(files)).await.unwrap();
         assert_eq!(values(&restored), [3, 4, 5]);
     }

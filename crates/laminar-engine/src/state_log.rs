@@ -133,7 +133,12 @@ mod tests {
     }
 
     fn context(index: u32, parallelism: usize, restored: &[StateFile]) -> OperatorContext {
-        OperatorContext { task: TaskId { operator: "a-1".into(), index }, parallelism, restored: restored.to_vec() }
+        OperatorContext {
+            task: TaskId { operator: "a-1".into(), index },
+            parallelism,
+            restored: restored.to_vec(),
+            watermark: None,
+        }
     }
 
     fn names(files: &[StateFile]) -> Vec<&str> {

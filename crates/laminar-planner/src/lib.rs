@@ -40,7 +40,7 @@ pub use catalog::CatalogSnapshot;
 pub use memory::DEFAULT_QUERY_MEMORY;
 pub use parse::{mask, parse};
 pub use plan::PlannedPipeline;
-pub use planner::{PipelineContext, Planner, RelationProviders};
+pub use planner::{Changing, PipelineContext, Planner, RelationProviders, Retain};
 pub use resolver::Resolver;
 pub use statement::{Name, Parsed, Statement};
 pub use types::SqlType;

@@ -30,6 +30,18 @@ pub struct Planner {
     query_runtime: QueryRuntime,
 }
 
+/// Makes the operator that keeps a result with these columns.
+pub type Retain<'a> = dyn Fn(SchemaRef, Changing) -> Result<Arc<dyn OperatorFactory>> + Sync + 'a;
+
+/// What becomes of rows that were emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changing {
+    /// They stay.
+    Never,
+    /// They may be updated and deleted.
+    Updating,
+}
+
 /// What a plan needs to know of the pipeline that it is for.
 pub struct PipelineContext<'a> {
     pub pipeline: PipelineId,
@@ -42,7 +54,7 @@ pub struct PipelineContext<'a> {
     pub clock: SharedClock,
     pub resolver: &'a dyn Resolver,
     /// Makes the operator that keeps the result of a pipeline without a sink.
-    pub retain: &'a (dyn Fn(SchemaRef) -> Arc<dyn OperatorFactory> + Sync),
+    pub retain: &'a Retain<'a>,
 }
 
 /// Relations that are read by a one-off query.

@@ -15,15 +15,14 @@ use crate::script::location;
 use crate::sql::SqlContext;
 use crate::statement::{SqlExpr, SqlQuery};
 
-const WHAT_WORKS: &str =
-    "a pipeline can filter, compute columns, UNION ALL and unnest; a SELECT of its own can do all of SQL";
+const WHAT_WORKS: &str = "a pipeline can filter, compute columns, aggregate by windows, UNION ALL and unnest; a SELECT of its own can do all of SQL";
 
 const NO_LIMIT: &str =
     "a pipeline goes on for ever; the first rows are for a SELECT of its own, or a preview with its field `limit`";
 
 /// Refuses a query that is not a stream of this version. Errors: `not_supported`, at the construct.
 pub(crate) fn query(sql: &SqlContext, query: &SqlQuery) -> Result<()> {
-    let mut refuse = Refuse { sql, fallback: query.start };
+    let mut refuse = Refuse { sql, groups: true, fallback: query.start };
     match query.ast.visit(&mut refuse) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
@@ -32,7 +31,7 @@ pub(crate) fn query(sql: &SqlContext, query: &SqlQuery) -> Result<()> {
 
 /// Refuses aggregates, windows and subqueries in a column's expression.
 pub(crate) fn expression(sql: &SqlContext, expr: &SqlExpr) -> Result<()> {
-    let mut refuse = Refuse { sql, fallback: expr.start };
+    let mut refuse = Refuse { sql, groups: false, fallback: expr.start };
     match expr.ast.visit(&mut refuse) {
         ControlFlow::Break(error) => Err(error.with_hint("a column is computed from the columns of its row")),
         ControlFlow::Continue(()) => Ok(()),
@@ -41,6 +40,8 @@ pub(crate) fn expression(sql: &SqlContext, expr: &SqlExpr) -> Result<()> {
 
 struct Refuse<'a> {
     sql: &'a SqlContext,
+    /// Rows may be grouped: in a query, not in a column's expression.
+    groups: bool,
     fallback: Location,
 }
 
@@ -82,10 +83,8 @@ impl Refuse<'_> {
         if function.over.is_some() {
             return self.refuse("OVER", at);
         }
-        if matches!(name.as_str(), "tumble" | "hop" | "session") {
-            return self.refuse(&format!("window {name}()"), at);
-        }
-        if function.filter.is_some() || self.sql.is_aggregate(&name) {
+        let aggregate = function.filter.is_some() || self.sql.is_aggregate(&name);
+        if aggregate && !self.groups {
             return self.refuse(&format!("aggregate {name}()"), at);
         }
         if matches!(function.args, FunctionArguments::Subquery(_)) {
@@ -129,15 +128,8 @@ impl Visitor for Refuse<'_> {
             None | Some(Distinct::All) => {}
             Some(_) => return self.refuse("DISTINCT", token),
         }
-        match &select.group_by {
-            GroupByExpr::Expressions(exprs, _) if exprs.is_empty() => {}
-            GroupByExpr::Expressions(exprs, _) => {
-                return self.refuse("GROUP BY", exprs.first().map_or(token, Spanned::span));
-            }
-            GroupByExpr::All(_) => return self.refuse("GROUP BY", token),
-        }
-        if let Some(having) = &select.having {
-            return self.refuse("HAVING", having.span());
+        if matches!(select.group_by, GroupByExpr::All(_)) {
+            return self.refuse("GROUP BY ALL", token);
         }
         if let Some(qualify) = &select.qualify {
             return self.refuse("QUALIFY", qualify.span());

@@ -9,10 +9,10 @@ use arrow::datatypes::SchemaRef;
 use datafusion::dataframe::DataFrame;
 use laminar_core::sink::Delivery;
 use laminar_core::{Changes, Epoch, Error, PipelineId, Result, TaskId};
-use laminar_engine::RelationHandle;
-use laminar_planner::PipelineContext;
+use laminar_engine::{Keep, RelationHandle};
 use laminar_planner::settings::PipelineOptions;
 use laminar_planner::statement::Insert;
+use laminar_planner::{Changing, PipelineContext};
 
 use crate::{Outcome, System, query};
 
@@ -23,7 +23,7 @@ pub(crate) async fn insert_values(system: &Arc<System>, insert: &Insert) -> Resu
     let catalog = system.catalog();
     // A transactional id would stay in the cluster for days; one statement's rows need none.
     let options = PipelineOptions { delivery: Some(Delivery::AtLeastOnce), ..PipelineOptions::default() };
-    let retain = |schema| RelationHandle::new(schema, 1).operator();
+    let retain = |schema, _: Changing| Ok(RelationHandle::new(schema, Keep::Last(1))?.operator());
     let ctx = PipelineContext {
         // One for all: file connectors keep a note for each pipeline that wrote to a place. Statements at once share
         // what is not published yet; without a committer nobody fences them.

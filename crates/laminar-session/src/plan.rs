@@ -6,12 +6,12 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use laminar_core::source::ConsumerGroup;
 use laminar_core::{PipelineId, Result};
-use laminar_engine::RelationHandle;
 use laminar_engine::graph::{Exchange, Graph, NodeKind};
 use laminar_engine::operator::OperatorFactory;
-use laminar_planner::PipelineContext;
+use laminar_engine::{Keep, RelationHandle};
 use laminar_planner::plan::PlannedPipeline;
 use laminar_planner::settings::PipelineOptions;
+use laminar_planner::{Changing, PipelineContext, Retain};
 
 use crate::catalog::{Catalog, Pipeline, Planned};
 use crate::define::{Definition, define};
@@ -46,7 +46,7 @@ impl System {
             .map(Duration::from_micros)
             .or(options.checkpoint_interval.map(|d| d.0));
         let interval = given.unwrap_or(self.config.defaults.checkpoint_interval);
-        let throwaway = |schema: SchemaRef| RelationHandle::new(schema, 1).operator();
+        let throwaway = |schema: SchemaRef, _: Changing| Ok(RelationHandle::new(schema, Keep::Last(1))?.operator());
         let request = Request { id, definition, options: &options, parallelism, interval, retain: &throwaway };
         let planned = self.plan_with(catalog, &request)?;
         let mut stored = Planned {
@@ -77,7 +77,13 @@ impl System {
         let definition = define(&self.planner, &catalog.snapshot, &pipeline.sql, &self.values(&catalog))?;
         let options = &pipeline.planned.options;
         let retain_rows = options.retain_rows.unwrap_or(RETAIN_ROWS);
-        let retain = |schema: SchemaRef| self.retain(&pipeline.id, schema, retain_rows);
+        let retain = |schema: SchemaRef, changing: Changing| {
+            let keep = match changing {
+                Changing::Never => Keep::Last(retain_rows),
+                Changing::Updating => Keep::Current,
+            };
+            self.retain(&pipeline.id, schema, keep)
+        };
         let request = Request {
             id: &pipeline.id,
             definition: &definition,
@@ -107,15 +113,15 @@ impl System {
 
     /// The operator that keeps a pipeline's result. A job that starts again goes on filling the same relation, so its
     /// followers stay connected.
-    fn retain(&self, id: &PipelineId, schema: SchemaRef, retain_rows: usize) -> Arc<dyn OperatorFactory> {
+    fn retain(&self, id: &PipelineId, schema: SchemaRef, keep: Keep) -> Result<Arc<dyn OperatorFactory>> {
         let mut results = self.results();
-        match results.get(id).filter(|r| *r.schema() == schema) {
-            Some(relation) => relation.operator(),
+        match results.get(id).filter(|r| *r.schema() == schema && r.keeps(keep)) {
+            Some(relation) => Ok(relation.operator()),
             None => {
-                let relation = RelationHandle::new(schema, retain_rows);
+                let relation = RelationHandle::new(schema, keep)?;
                 let operator = relation.operator();
                 results.insert(id.clone(), relation);
-                operator
+                Ok(operator)
             }
         }
     }
@@ -163,7 +169,7 @@ struct Request<'a> {
     options: &'a PipelineOptions,
     parallelism: u32,
     interval: Duration,
-    retain: &'a (dyn Fn(SchemaRef) -> Arc<dyn OperatorFactory> + Sync),
+    retain: &'a Retain<'a>,
 }
 
 fn groups(graph: &Graph) -> Vec<ConsumerGroup> {

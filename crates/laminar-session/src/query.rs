@@ -101,7 +101,7 @@ impl RelationProviders for Providers<'_> {
         let relation = self.system.results().get(id).cloned();
         // A pipeline that has not run since the server started has no rows yet.
         let (schema, batches) = match relation {
-            Some(relation) => (Arc::clone(relation.schema()), relation.snapshot()),
+            Some(relation) => (Arc::clone(relation.schema()), relation.snapshot()?),
             None => (schema, Vec::new()),
         };
         Ok(Arc::new(MemTable::try_new(schema, vec![batches]).map_err(error)?))

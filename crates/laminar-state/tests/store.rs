@@ -27,6 +27,7 @@ fn manifest(epoch: u64, files: &[(&str, &StateFileRef)]) -> Manifest {
         sources: [("source-0".into(), SourcePositions { splits, watermarks: BTreeMap::new() })].into(),
         state: [("retain-1".into(), OperatorState { files })].into(),
         watermark: None,
+        watermarks: Default::default(),
         previous_digest: None,
     }
 }

@@ -76,7 +76,10 @@ struct Current {
     /// Positions by task, to acknowledge to each reader.
     by_task: BTreeMap<TaskId, Vec<(SplitId, Position)>>,
     snapshots: Vec<(OperatorId, Snapshot)>,
+    /// Of each task.
     watermarks: Vec<Option<i64>>,
+    /// The smallest of each operator's tasks; `None` while one has none.
+    operator_watermarks: BTreeMap<OperatorId, Option<i64>>,
     manifest: Option<(Manifest, String)>,
     files: usize,
     bytes: u64,
@@ -260,6 +263,7 @@ impl Coordinator {
             sources: current.sources.clone(),
             state: BTreeMap::new(),
             watermark: current.watermark(),
+            watermarks: current.operator_watermarks.iter().filter_map(|(id, w)| Some((id.clone(), (*w)?))).collect(),
             previous_digest: self.previous.as_ref().map(|(_, digest)| digest.clone()),
         };
         let (store, crash) = (self.store.clone(), self.crash.clone());
@@ -381,6 +385,10 @@ impl Current {
         }
         self.snapshots.extend(frozen.snapshots);
         self.watermarks.push(frozen.watermark);
+        for operator in frozen.operators {
+            let smallest = self.operator_watermarks.entry(operator).or_insert(frozen.watermark);
+            *smallest = (*smallest).min(frozen.watermark);
+        }
     }
 
     /// The smallest, of the tasks that have one.

@@ -1,5 +1,6 @@
 //! The operators. Each file holds a factory, built by the planner, and the operator it makes.
 
+pub mod aggregate;
 mod project;
 mod union;
 mod unnest;

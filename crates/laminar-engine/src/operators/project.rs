@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -22,6 +22,8 @@ use crate::operator::{Operator, OperatorFactory, Output};
 pub struct ProjectFactory {
     pub predicate: Option<Arc<dyn PhysicalExpr>>,
     pub exprs: Vec<Arc<dyn PhysicalExpr>>,
+    /// The event time is one more column of the input, behind the others.
+    pub timed: bool,
     pub schema: SchemaRef,
 }
 
@@ -47,6 +49,7 @@ struct Project {
 #[async_trait]
 impl Operator for Project {
     async fn on_changes(&mut self, _input: usize, changes: Changes, out: &mut Output) -> Result<()> {
+        let changes = if self.plan.timed { with_time(changes)? } else { changes };
         let mask = match &self.plan.predicate {
             None => None,
             Some(predicate) => {
@@ -90,6 +93,15 @@ impl Project {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.plan.schema), arrays, &options)?)
     }
+}
+
+fn with_time(changes: Changes) -> Result<Changes> {
+    let mut fields = changes.rows().schema().fields().to_vec();
+    fields.push(Arc::new(Field::new("__event_time", changes.times().data_type().clone(), false)));
+    let mut columns = changes.rows().columns().to_vec();
+    columns.push(Arc::new(changes.times().clone()));
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    changes.with_rows(rows)
 }
 
 fn evaluate(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {

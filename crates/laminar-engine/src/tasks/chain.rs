@@ -122,6 +122,11 @@ impl Chain {
         Ok(snapshots)
     }
 
+    pub(crate) fn operators(&self) -> Vec<OperatorId> {
+        let operators = self.nodes.iter().filter(|n| matches!(n.step, Step::Operator(_)));
+        operators.map(|n| n.id.clone()).collect()
+    }
+
     pub(crate) fn holds_rows(&self) -> bool {
         self.nodes.iter().any(|n| matches!(&n.step, Step::Sink(sink) if sink.holds_rows()))
     }

@@ -42,6 +42,8 @@ pub(crate) struct Frozen {
     pub epoch: Epoch,
     pub source: Option<(OperatorId, SourcePositions)>,
     pub snapshots: Vec<(OperatorId, Snapshot)>,
+    /// All of the chain, those without a snapshot too.
+    pub operators: Vec<OperatorId>,
     /// µs since 1970 UTC.
     pub watermark: Option<i64>,
 }

@@ -25,6 +25,7 @@ pub(crate) struct OperatorTask {
     pub events: mpsc::Sender<TaskEvent>,
     pub released: watch::Receiver<Epoch>,
     pub crash: CrashPoints,
+    pub watermarks: MergedWatermark,
     /// Counts the messages taken; start with 0.
     pub turn: usize,
 }
@@ -47,8 +48,6 @@ impl OperatorTask {
     /// Runs until a barrier stops the job.
     pub(crate) async fn run(mut self) -> Result<()> {
         let mut states = vec![InputState::default(); self.inputs.len()];
-        let mut watermarks = MergedWatermark::new(self.inputs.len());
-        let mut last_watermark = None;
         let mut waiting_since: Option<Instant> = None;
         loop {
             let envelope = match self.next(&states).await {
@@ -71,8 +70,7 @@ impl OperatorTask {
                     tokio::task::yield_now().await;
                 }
                 Some(Message::Watermark(watermark)) => {
-                    if let Some(watermark) = watermarks.update(index, watermark) {
-                        last_watermark = at(watermark).or(last_watermark);
+                    if let Some(watermark) = self.watermarks.update(index, watermark) {
                         self.chain.watermark(watermark).await?;
                     }
                 }
@@ -80,8 +78,7 @@ impl OperatorTask {
                     state.ended = true;
                     if states.iter().all(|s| s.ended) {
                         self.chain.end().await?;
-                    } else if let Some(watermark) = watermarks.update(index, Watermark::Idle) {
-                        last_watermark = at(watermark).or(last_watermark);
+                    } else if let Some(watermark) = self.watermarks.update(index, Watermark::Idle) {
                         self.chain.watermark(watermark).await?;
                     }
                 }
@@ -93,7 +90,7 @@ impl OperatorTask {
                             add(&metrics.alignment_micros, since.elapsed().as_micros() as usize);
                         }
                         waiting_since = None;
-                        self.freeze(barrier, last_watermark).await?;
+                        self.freeze(barrier).await?;
                         if barrier.stop {
                             return self.chain.settle().await;
                         }
@@ -124,17 +121,12 @@ impl OperatorTask {
         }
     }
 
-    async fn freeze(&mut self, barrier: Barrier, watermark: Option<i64>) -> Result<()> {
+    async fn freeze(&mut self, barrier: Barrier) -> Result<()> {
         let snapshots = self.chain.barrier(barrier).await?;
         self.crash.hit("task-frozen")?;
-        let frozen = Frozen { task: self.id.clone(), epoch: barrier.epoch, source: None, snapshots, watermark };
+        let (operators, watermark) = (self.chain.operators(), self.watermarks.last());
+        let frozen =
+            Frozen { task: self.id.clone(), epoch: barrier.epoch, source: None, snapshots, operators, watermark };
         self.events.send(TaskEvent::Frozen(frozen)).await.map_err(|_| coordinator_gone())
-    }
-}
-
-fn at(watermark: Watermark) -> Option<i64> {
-    match watermark {
-        Watermark::At(time) => Some(time),
-        Watermark::Idle => None,
     }
 }

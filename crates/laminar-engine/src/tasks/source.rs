@@ -73,6 +73,10 @@ impl SourceTask {
         if self.replay.is_some() {
             self.check_replayed().await?;
         }
+        if self.reader.is_none() {
+            // No rows will ever come from here, and what waits for all inputs must not wait for this one.
+            self.chain.end().await?;
+        }
         loop {
             let may_read = !batch.ended && !self.wait_for_barrier;
             let flush_at = batch.since.map(|since| since + self.node.batch_timeout);
@@ -257,7 +261,8 @@ impl SourceTask {
         self.crash.hit("task-frozen")?;
         let positions = SourcePositions { splits: self.positions.clone(), watermarks: self.watermarks.by_split() };
         let source = Some((self.operator.clone(), positions));
-        let frozen = Frozen { task: self.id.clone(), epoch: barrier.epoch, source, snapshots, watermark };
+        let operators = self.chain.operators();
+        let frozen = Frozen { task: self.id.clone(), epoch: barrier.epoch, source, snapshots, operators, watermark };
         self.events.send(TaskEvent::Frozen(frozen)).await.map_err(|_| coordinator_gone())
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct SplitWatermarks {
     idle_timeout: Duration,
     splits: BTreeMap<SplitId, SplitTime>,
     emitted: Option<Watermark>,
+    /// The last one that was a time.
+    last: Option<i64>,
 }
 
 struct SplitTime {
@@ -34,7 +36,7 @@ impl SplitWatermarks {
         let time =
             |split: SplitId| (split.clone(), SplitTime { watermark: restored.get(&split).copied(), last_row: now });
         let delay_micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
-        Self { delay_micros, idle_timeout, splits: splits.into_iter().map(time).collect(), emitted: None }
+        Self { delay_micros, idle_timeout, splits: splits.into_iter().map(time).collect(), emitted: None, last: None }
     }
 
     /// The split had rows; `max_time` is their largest event time, µs.
@@ -57,14 +59,15 @@ impl SplitWatermarks {
             // A split without a row yet holds the others back: nobody knows what will come.
             Some(_) => Watermark::At(active.map(|t| t.watermark).min().flatten()?),
         };
-        match (self.emitted, next) {
-            (Some(last), next) if last == next => None,
-            (Some(Watermark::At(last)), Watermark::At(next)) if next < last => None,
-            _ => {
-                self.emitted = Some(next);
-                Some(next)
-            }
+        match next {
+            _ if self.emitted == Some(next) => return None,
+            // After a time when all were idle, too.
+            Watermark::At(time) if self.last.is_some_and(|last| time < last) => return None,
+            Watermark::At(time) => self.last = Some(time),
+            Watermark::Idle => {}
         }
+        self.emitted = Some(next);
+        Some(next)
     }
 
     /// For the manifest.
@@ -77,11 +80,19 @@ impl SplitWatermarks {
 pub(crate) struct MergedWatermark {
     inputs: Vec<Option<Watermark>>,
     emitted: Option<Watermark>,
+    /// The last one that was a time.
+    last: Option<i64>,
 }
 
 impl MergedWatermark {
-    pub(crate) fn new(inputs: usize) -> Self {
-        Self { inputs: vec![None; inputs], emitted: None }
+    /// `last` is that of the restored checkpoint: what follows does not go back behind it.
+    pub(crate) fn restored(inputs: usize, last: Option<i64>) -> Self {
+        Self { inputs: vec![None; inputs], emitted: last.map(Watermark::At), last }
+    }
+
+    /// The last that was sent on and is a time.
+    pub(crate) fn last(&self) -> Option<i64> {
+        self.last
     }
 
     /// The watermark to send on, if it changed. An input that has ended is as good as idle.
@@ -96,14 +107,15 @@ impl MergedWatermark {
             }
         }
         let next = times.into_iter().min().map_or(Watermark::Idle, Watermark::At);
-        match (self.emitted, next) {
-            (Some(last), next) if last == next => None,
-            (Some(Watermark::At(last)), Watermark::At(next)) if next < last => None,
-            _ => {
-                self.emitted = Some(next);
-                Some(next)
-            }
+        match next {
+            _ if self.emitted == Some(next) => return None,
+            // After a time when all were idle, too.
+            Watermark::At(time) if self.last.is_some_and(|last| time < last) => return None,
+            Watermark::At(time) => self.last = Some(time),
+            Watermark::Idle => {}
         }
+        self.emitted = Some(next);
+        Some(next)
     }
 }
 
@@ -131,7 +143,7 @@ mod tests {
 
     #[test]
     fn an_idle_input_holds_nobody_back() {
-        let mut merged = MergedWatermark::new(2);
+        let mut merged = MergedWatermark::restored(2, None);
         assert_eq!(merged.update(0, Watermark::At(10)), None);
         assert_eq!(merged.update(1, Watermark::Idle), Some(Watermark::At(10)));
         assert_eq!(merged.update(1, Watermark::At(4)), None);

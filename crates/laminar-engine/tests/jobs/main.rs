@@ -160,7 +160,7 @@ fn project(graph: &mut Graph, from: usize) -> usize {
     let remainder = expr(&schema, "v", BinaryOperator::Modulo, 3);
     let predicate = binary(remainder, BinaryOperator::NotEq, lit(ScalarValue::Int64(Some(1))), &schema).unwrap();
     let exprs = vec![col("k", &schema).unwrap(), expr(&schema, "v", BinaryOperator::Multiply, 2)];
-    let factory = ProjectFactory { predicate: Some(predicate), exprs, schema: schema.clone() };
+    let factory = ProjectFactory { predicate: Some(predicate), exprs, timed: false, schema: schema.clone() };
     add(graph, "project", NodeKind::Operator(Arc::new(factory)), schema, &[(from, Exchange::Forward)])
 }
 

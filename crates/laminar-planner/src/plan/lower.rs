@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -18,13 +18,16 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::unnest::ListUnnest;
+use laminar_core::table::timestamp_type;
 use laminar_core::{Code, Error, Result};
 use laminar_engine::graph::{Edge, Exchange, Graph, Node, NodeKind, SinkNode};
 use laminar_engine::operators::{ProjectFactory, UnionFactory, UnnestFactory};
 
+use super::facts::{Facts, TimeFact};
 use super::{Step, UsedColumns, explain, operator_id, source, source_context};
 use crate::catalog::CatalogSnapshot;
-use crate::planner::{PipelineContext, Planner};
+use crate::functions::windows::{WindowCall, WindowKind};
+use crate::planner::{Changing, PipelineContext, Planner};
 use crate::tables::StreamSource;
 use crate::translate::translate;
 
@@ -58,25 +61,28 @@ pub(crate) fn columns_of(plan: &LogicalPlan) -> Result<UsedColumns> {
 }
 
 pub(crate) struct Lowering<'a> {
-    planner: &'a Planner,
+    pub(super) planner: &'a Planner,
     catalog: &'a CatalogSnapshot,
     ctx: &'a PipelineContext<'a>,
     used: UsedColumns,
-    /// Source nodes by table.
-    sources: BTreeMap<String, usize>,
+    /// Source nodes by table, with the column that is their event time.
+    sources: BTreeMap<String, (usize, Option<String>)>,
     pub graph: Graph,
 }
 
 /// Rows of a node, and what is still to be done with them.
 pub(crate) struct Stage {
-    node: usize,
+    pub(super) node: usize,
     predicate: Option<Arc<dyn PhysicalExpr>>,
     /// Over the node's columns.
     exprs: Vec<Arc<dyn PhysicalExpr>>,
     /// Of the stage's output, as the plan's expressions refer to it.
-    schema: DFSchemaRef,
+    pub(super) schema: DFSchemaRef,
     /// Do all `exprs` only pick columns? Then expressions over the stage can be put over the node.
     picks: bool,
+    /// `exprs` and the predicate may name one column more than the node has: the event time.
+    timed: bool,
+    pub(super) facts: Facts,
     /// For EXPLAIN.
     shown: Shown,
 }
@@ -97,10 +103,11 @@ impl<'a> Lowering<'a> {
         Self { planner, catalog, ctx, used, sources: BTreeMap::new(), graph: Graph::default() }
     }
 
-    /// The plan's nodes; returns the index of the one that emits its rows.
-    pub fn plan(&mut self, plan: &LogicalPlan) -> Result<usize> {
+    /// The plan's nodes; returns the index of the one that emits its rows, and what becomes of them.
+    pub fn plan(&mut self, plan: &LogicalPlan) -> Result<(usize, Changing)> {
         let stage = self.stage(plan)?;
-        self.finish(stage)
+        let changing = if stage.facts.updating { Changing::Updating } else { Changing::Never };
+        Ok((self.finish(stage)?, changing))
     }
 
     pub fn sink(&mut self, input: usize, sink: SinkNode, connector: &str) {
@@ -111,15 +118,15 @@ impl<'a> Lowering<'a> {
     }
 
     /// Ends in the operator that keeps the rows; returns its columns.
-    pub fn result(&mut self, input: usize) -> SchemaRef {
+    pub fn result(&mut self, input: usize, changing: Changing) -> Result<SchemaRef> {
         let schema = self.schema_of(input);
-        let keep = (self.ctx.retain)(Arc::clone(&schema));
+        let keep = (self.ctx.retain)(Arc::clone(&schema), changing)?;
         let node = self.add("result", "keep the result".to_string(), NodeKind::Operator(keep), Arc::clone(&schema));
         self.connect(input, node, 0);
-        schema
+        Ok(schema)
     }
 
-    fn stage(&mut self, plan: &LogicalPlan) -> Result<Stage> {
+    pub(super) fn stage(&mut self, plan: &LogicalPlan) -> Result<Stage> {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let Some(stream) = scan.source.downcast_ref::<StreamSource>() else {
@@ -139,9 +146,13 @@ impl<'a> Lowering<'a> {
                 let input = self.stage(&projection.input)?;
                 self.project(input, &projection.expr, &projection.schema)
             }
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Union(union) => self.union(&union.inputs, &union.schema),
             LogicalPlan::Unnest(unnest) => {
-                let input = self.plan(&unnest.input)?;
+                let input = self.stage(&unnest.input)?;
+                let mut facts = Facts::inserts(unnest.schema.fields().len());
+                facts.updating = input.facts.updating;
+                let input = self.finish(input)?;
                 let schema = Arc::new(unnest.schema.as_arrow().clone());
                 let list = |(index, list): &(usize, datafusion::logical_expr::ColumnUnnestList)| ListUnnest {
                     index_in_input_schema: *index,
@@ -158,7 +169,7 @@ impl<'a> Lowering<'a> {
                 let name = columns.join(", ");
                 let node = self.add("unnest", name, NodeKind::Operator(Arc::new(factory)), schema);
                 self.connect(input, node, 0);
-                Ok(self.all_of(node, Arc::clone(&unnest.schema)))
+                Ok(self.all_of(node, Arc::clone(&unnest.schema), facts))
             }
             other => Err(unsupported(other)),
         }
@@ -166,8 +177,8 @@ impl<'a> Lowering<'a> {
 
     /// The table's source node, made on first use with all columns that any step reads; of them, this scan's.
     fn scan(&mut self, table: &str, schema: &DFSchemaRef) -> Result<Stage> {
-        let node = match self.sources.get(table) {
-            Some(node) => *node,
+        let (node, event_time) = match self.sources.get(table) {
+            Some(found) => found.clone(),
             None => self.source(table)?,
         };
         let emitted = self.schema_of(node);
@@ -177,64 +188,83 @@ impl<'a> Lowering<'a> {
         };
         let exprs = schema.fields().iter().map(|f| pick(f.name())).collect::<Result<Vec<_>>>()?;
         let shown = Shown { predicate: None, exprs: schema.fields().iter().map(|f| f.name().clone()).collect() };
-        Ok(Stage { node, predicate: None, exprs, schema: Arc::clone(schema), picks: true, shown })
+        let mut facts = Facts::inserts(schema.fields().len());
+        for (fact, field) in facts.columns.iter_mut().zip(schema.fields()) {
+            if Some(field.name()) == event_time.as_ref() {
+                *fact = TimeFact::Event;
+            }
+        }
+        Ok(Stage { node, predicate: None, exprs, schema: Arc::clone(schema), picks: true, timed: false, facts, shown })
     }
 
-    fn source(&mut self, table: &str) -> Result<usize> {
+    fn source(&mut self, table: &str) -> Result<(usize, Option<String>)> {
         let name = crate::statement::Name::new(table);
         let Some(def) = self.catalog.tables.get(table) else { return Err(self.catalog.unknown_relation(&name)) };
         let used = self.used.get(table).cloned().unwrap_or_default();
         let ctx = source_context(self.ctx);
-        let (node, schema) = source::source_node(self.planner, self.catalog, def, &used, &ctx, self.ctx.resolver)?;
+        let (node, schema, event_time) =
+            source::source_node(self.planner, self.catalog, def, &used, &ctx, self.ctx.resolver)?;
         let line = explain::source_line(def, &schema);
         let index = self.add("source", line, NodeKind::Source(node), schema);
-        self.sources.insert(table.to_string(), index);
-        Ok(index)
+        self.sources.insert(table.to_string(), (index, event_time.clone()));
+        Ok((index, event_time))
     }
 
     fn filter(&mut self, input: Stage, predicate: &Expr) -> Result<Stage> {
         let input = if input.picks && input.predicate.is_none() { input } else { self.sealed(input)? };
-        let compiled = compile(self.planner, predicate, &input.schema)?;
-        let compiled = over_node(compiled, &input.exprs)?;
+        let (compiled, timed) = self.over_node(predicate, &input)?;
+        let input = Stage { timed: input.timed || timed, ..input };
         let shown = Shown { predicate: Some(explain::expression(predicate)), ..input.shown };
         Ok(Stage { predicate: Some(compiled), shown, ..input })
     }
 
     fn project(&mut self, input: Stage, exprs: &[Expr], schema: &DFSchemaRef) -> Result<Stage> {
         let input = if input.picks { input } else { self.sealed(input)? };
-        let compile = |e: &Expr| compile(self.planner, e, &input.schema).and_then(|e| over_node(e, &input.exprs));
-        let compiled = exprs.iter().map(compile).collect::<Result<Vec<_>>>()?;
+        let facts = input.facts.project(exprs, &input.schema)?;
+        let compiled = exprs.iter().map(|e| self.over_node(e, &input)).collect::<Result<Vec<_>>>()?;
+        let timed = input.timed || compiled.iter().any(|(_, timed)| *timed);
+        let compiled: Vec<_> = compiled.into_iter().map(|(expr, _)| expr).collect();
         let picks = compiled.iter().all(|e| e.is::<Column>());
         let shown = Shown { exprs: exprs.iter().map(explain::expression).collect(), ..input.shown };
-        Ok(Stage { exprs: compiled, schema: Arc::clone(schema), picks, shown, ..input })
+        Ok(Stage { exprs: compiled, schema: Arc::clone(schema), picks, timed, facts, shown, ..input })
     }
 
     fn union(&mut self, inputs: &[Arc<LogicalPlan>], schema: &DFSchemaRef) -> Result<Stage> {
-        let inputs = inputs.iter().map(|input| self.plan(input)).collect::<Result<Vec<_>>>()?;
+        let mut facts: Option<Facts> = None;
+        let mut nodes = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let stage = self.stage(input)?;
+            facts = Some(match facts {
+                None => stage.facts.clone(),
+                Some(facts) => facts.union(&stage.facts),
+            });
+            nodes.push(self.finish(stage)?);
+        }
+        let facts = facts.unwrap_or_else(|| Facts::inserts(schema.fields().len()));
         let arrow = Arc::new(schema.as_arrow().clone());
         let factory = UnionFactory { schema: Arc::clone(&arrow) };
         let node = self.add("union", "union all".to_string(), NodeKind::Operator(Arc::new(factory)), arrow);
-        for (i, input) in inputs.into_iter().enumerate() {
+        for (i, input) in nodes.into_iter().enumerate() {
             self.connect(input, node, i);
         }
-        Ok(self.all_of(node, Arc::clone(schema)))
+        Ok(self.all_of(node, Arc::clone(schema), facts))
     }
 
     /// The stage as a node of its own, and a stage over that.
-    fn sealed(&mut self, stage: Stage) -> Result<Stage> {
-        let schema = Arc::clone(&stage.schema);
+    pub(super) fn sealed(&mut self, stage: Stage) -> Result<Stage> {
+        let (schema, facts) = (Arc::clone(&stage.schema), stage.facts.clone());
         let node = self.finish(stage)?;
-        Ok(self.all_of(node, schema))
+        Ok(self.all_of(node, schema, facts))
     }
 
     /// A stage that passes all columns of a node on.
-    fn all_of(&self, node: usize, schema: DFSchemaRef) -> Stage {
+    pub(super) fn all_of(&self, node: usize, schema: DFSchemaRef, facts: Facts) -> Stage {
         let column = |(i, f): (usize, &Arc<arrow::datatypes::Field>)| -> Arc<dyn PhysicalExpr> {
             Arc::new(Column::new(f.name(), i))
         };
         let exprs = schema.fields().iter().enumerate().map(column).collect();
         let shown = Shown { predicate: None, exprs: schema.fields().iter().map(|f| f.name().clone()).collect() };
-        Stage { node, predicate: None, exprs, schema, picks: true, shown }
+        Stage { node, predicate: None, exprs, schema, picks: true, timed: false, facts, shown }
     }
 
     /// The node that emits the stage's rows: its own if there is nothing to do.
@@ -244,20 +274,42 @@ impl<'a> Lowering<'a> {
             return Ok(stage.node);
         }
         let name = explain::project_line(&stage.shown, &schema);
-        let factory = ProjectFactory { predicate: stage.predicate, exprs: stage.exprs, schema: Arc::clone(&schema) };
+        let factory = ProjectFactory {
+            predicate: stage.predicate,
+            exprs: stage.exprs,
+            timed: stage.timed,
+            schema: Arc::clone(&schema),
+        };
         let node = self.add("project", name, NodeKind::Operator(Arc::new(factory)), schema);
         self.connect(stage.node, node, 0);
         Ok(node)
     }
 
-    fn add(&mut self, kind: &str, name: String, node: NodeKind, schema: SchemaRef) -> usize {
+    pub(super) fn add(&mut self, kind: &str, name: String, node: NodeKind, schema: SchemaRef) -> usize {
         let index = self.graph.nodes.len();
         self.graph.nodes.push(Node { id: operator_id(kind, index), name, kind: node, schema });
         index
     }
 
-    fn connect(&mut self, from: usize, to: usize, input: usize) {
+    pub(super) fn connect(&mut self, from: usize, to: usize, input: usize) {
         self.graph.edges.push(Edge { from, to, input, exchange: Exchange::Forward });
+    }
+
+    /// To the only input.
+    pub(super) fn connect_by(&mut self, from: usize, to: usize, exchange: Exchange) {
+        self.graph.edges.push(Edge { from, to, input: 0, exchange });
+    }
+
+    /// The expression over the stage as one over its node's columns; does it name the event time, behind them?
+    fn over_node(&self, expr: &Expr, stage: &Stage) -> Result<(Arc<dyn PhysicalExpr>, bool)> {
+        let (expr, timed) = with_event_time(expr)?;
+        let compiled = match timed {
+            false => compile(self.planner, &expr, &stage.schema)?,
+            true => compile(self.planner, &expr, &with_time_column(&stage.schema)?)?,
+        };
+        let mut picks = stage.exprs.clone();
+        picks.push(Arc::new(Column::new(EVENT_TIME, self.schema_of(stage.node).fields().len())));
+        Ok((put_over(compiled, &picks)?, timed))
     }
 
     fn schema_of(&self, node: usize) -> SchemaRef {
@@ -277,13 +329,47 @@ fn passes_all(exprs: &[Arc<dyn PhysicalExpr>], from: &Schema, to: &Schema) -> bo
         && from.fields().iter().zip(to.fields()).all(same)
 }
 
-fn compile(planner: &Planner, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+pub(super) fn compile(planner: &Planner, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     let props = planner.sql.state().execution_props();
     create_physical_expr(expr, schema, props, &PhysicalPlanningContext::default()).map_err(translate)
 }
 
+/// Behind the columns of a batch whose expressions name it. No SQL name is like it.
+const EVENT_TIME: &str = "__event_time";
+
+/// `tumble(size)` as `tumble(event time, size)`; is there one?
+fn with_event_time(expr: &Expr) -> Result<(Expr, bool)> {
+    let mut refused = None;
+    let replaced = expr.clone().transform(|part| match WindowCall::of(&part) {
+        Ok(Some(WindowCall { kind: WindowKind::Tumble, time: None, .. })) => match part {
+            Expr::ScalarFunction(mut call) => {
+                call.args.insert(0, Expr::Column(datafusion::common::Column::new_unqualified(EVENT_TIME)));
+                Ok(Transformed::yes(Expr::ScalarFunction(call)))
+            }
+            other => Ok(Transformed::no(other)),
+        },
+        Ok(Some(call)) if call.kind != WindowKind::Tumble && matches!(part, Expr::ScalarFunction(_)) => {
+            refused = Some(call.kind.name());
+            Ok(Transformed::no(part))
+        }
+        _ => Ok(Transformed::no(part)),
+    });
+    let replaced = replaced.map_err(translate)?;
+    match refused {
+        Some(name) => Err(Error::new(Code::NotSupported, format!("{name}(…) outside of GROUP BY is not supported"))
+            .with_hint(format!("aggregate first: SELECT {name}(…) AS window, … GROUP BY window"))),
+        None => Ok((replaced.data, replaced.transformed)),
+    }
+}
+
+fn with_time_column(schema: &DFSchema) -> Result<DFSchema> {
+    let field = Field::new(EVENT_TIME, timestamp_type(), false);
+    let time = DFSchema::from_unqualified_fields(vec![field].into(), Default::default()).map_err(translate)?;
+    schema.join(&time).map_err(translate)
+}
+
 /// The expression over the stage's columns as one over the node's: each column replaced by the column it picks.
-fn over_node(expr: Arc<dyn PhysicalExpr>, picks: &[Arc<dyn PhysicalExpr>]) -> Result<Arc<dyn PhysicalExpr>> {
+fn put_over(expr: Arc<dyn PhysicalExpr>, picks: &[Arc<dyn PhysicalExpr>]) -> Result<Arc<dyn PhysicalExpr>> {
     let replaced = expr.transform(|e| match e.downcast_ref::<Column>() {
         Some(column) => match picks.get(column.index()) {
             Some(pick) => Ok(Transformed::yes(Arc::clone(pick))),
@@ -305,7 +391,7 @@ pub(crate) fn single_projection(
     if passes_all(&exprs, source, output) {
         return Ok(None);
     }
-    Ok(Some(ProjectFactory { predicate: None, exprs, schema: Arc::clone(output) }))
+    Ok(Some(ProjectFactory { predicate: None, exprs, timed: false, schema: Arc::clone(output) }))
 }
 
 fn projected(planner: &Planner, plan: &LogicalPlan, source: &SchemaRef) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
@@ -320,7 +406,7 @@ fn projected(planner: &Planner, plan: &LogicalPlan, source: &SchemaRef) -> Resul
         LogicalPlan::Projection(projection) => {
             let below = projected(planner, &projection.input, source)?;
             let schema = projection.input.schema();
-            projection.expr.iter().map(|e| compile(planner, e, schema).and_then(|e| over_node(e, &below))).collect()
+            projection.expr.iter().map(|e| compile(planner, e, schema).and_then(|e| put_over(e, &below))).collect()
         }
         other => Err(unsupported(other)),
     }

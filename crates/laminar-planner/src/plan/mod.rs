@@ -3,12 +3,14 @@
 //! ```text
 //! step:  INSERT INTO sink SELECT … FROM orders       refuse ─► logical plan ─► + projection to the sink's columns ─► optimise
 //! all:   which columns of each table all steps read  ─► one source node per table
-//! step:  lower: scan, filter, project, union, unnest ─► nodes; then the sink's node, or the one that keeps the result
+//! step:  lower: scan, filter, project, aggregate, … ─► nodes; then the sink's node, or the one that keeps the result
 //! ```
 //!
 //! Node ids are their kind and index (`source-0`, `project-1`, `sink-2`): the same SQL gives the same ids.
 
+mod aggregate;
 mod explain;
+mod facts;
 mod insert;
 mod lower;
 mod source;
@@ -29,7 +31,7 @@ pub use self::source::OpenedTable;
 pub(crate) use self::source::open_source;
 use crate::catalog::{CatalogSnapshot, ObjectRef, TableDef};
 use crate::check;
-use crate::planner::{PipelineContext, Planner};
+use crate::planner::{Changing, PipelineContext, Planner};
 use crate::sql::NoTables;
 use crate::statement::{Insert, Name, ObjectKind, PipelineBody, PipelineStep, SqlQuery};
 use crate::tables::{CatalogTables, Reads};
@@ -88,10 +90,13 @@ pub(crate) fn pipeline(
     let (mut sinks, mut result, mut notices) = (Vec::new(), None, Vec::new());
     for (step, syntax) in steps.iter().zip(&body.steps) {
         let place = syntax.query().start;
-        let output = lowering.plan(&step.plan).map_err(|e| e.at(place))?;
+        let (output, changing) = lowering.plan(&step.plan).map_err(|e| e.at(place))?;
         match &step.target {
             Some(target) => {
                 let sink = open_sink(planner, catalog, target, ctx).map_err(|e| e.at(place))?;
+                if changing == Changing::Updating {
+                    return Err(updates_into(&sink.table).at(place));
+                }
                 if ctx.options.delivery.is_none() && sink.sink.delivery() == Delivery::AtLeastOnce {
                     notices.push(format!(
                         "table {} is written at least once: rows may repeat after a failure",
@@ -101,7 +106,7 @@ pub(crate) fn pipeline(
                 sinks.push(sink.table.clone());
                 lowering.sink(output, sink, &target.table.connector);
             }
-            None => result = Some(lowering.result(output)),
+            None => result = Some(lowering.result(output, changing).map_err(|e| e.at(place))?),
         }
     }
     let graph = lowering.graph;
@@ -146,6 +151,13 @@ fn step<'a>(
         None => (insert::to_result(plan, query)?, None),
     };
     Ok(Step { plan: planner.sql.optimize(plan, Some((query, tables)))?, target })
+}
+
+fn updates_into(table: &str) -> Error {
+    Error::new(Code::NotSupported, format!("this query updates its rows, and table {table} can only be added to"))
+        .with_hint(
+            "GROUP BY a window, whose rows are final; or leave INSERT INTO out: the pipeline keeps the current rows",
+        )
 }
 
 /// The table that an INSERT names. Errors: `unknown_table`, `wrong_object_kind`.

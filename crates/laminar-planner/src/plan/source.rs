@@ -28,7 +28,7 @@ pub struct OpenedTable {
     pub schema: SchemaRef,
 }
 
-/// The source node that yields the given stored columns, and their schema.
+/// The source node that yields the given stored columns, their schema, and the column that is the event time.
 pub(crate) fn source_node(
     planner: &Planner,
     catalog: &CatalogSnapshot,
@@ -36,7 +36,7 @@ pub(crate) fn source_node(
     columns: &BTreeSet<usize>,
     ctx: &SourceContext,
     resolver: &dyn Resolver,
-) -> Result<(SourceNode, SchemaRef)> {
+) -> Result<(SourceNode, SchemaRef, Option<String>)> {
     let bound = check::bind(planner, catalog, table, resolver)?;
     let mut spec = check::spec(table, &bound.settings, Role::Source);
     spec.projection = columns.iter().copied().collect();
@@ -60,7 +60,7 @@ pub(crate) fn source_node(
             }
         },
     };
-    Ok((node, schema))
+    Ok((node, schema, spec.event_time.map(|e| e.column)))
 }
 
 /// A source that yields the given columns of the table, computed ones too.
@@ -78,7 +78,7 @@ pub(crate) fn open_source(
     let plan = scan.and_then(|scan| scan.project(exprs)).and_then(|p| p.build()).map_err(translate)?;
     let plan = planner.sql.optimize(plan, None)?;
     let used = lower::columns_of(&plan)?.remove(&table.name).unwrap_or_default();
-    let (node, source_schema) = source_node(planner, catalog, table, &used, ctx, resolver)?;
+    let (node, source_schema, _) = source_node(planner, catalog, table, &used, ctx, resolver)?;
     let fields = columns.iter().filter_map(|i| table.columns.get(*i)).map(|c| c.sql_type.field(&c.name, c.nullable));
     let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let project = lower::single_projection(planner, &plan, &source_schema, &schema)?;

@@ -14,13 +14,15 @@ use laminar_connectors::memory::MemoryConnector;
 use laminar_core::connector::{Connector, Role};
 use laminar_core::time::ManualClock;
 use laminar_core::{Error, PipelineId, Result};
-use laminar_engine::relation::RelationHandle;
+use laminar_engine::relation::{Keep, RelationHandle};
 use laminar_planner::catalog::{CatalogSnapshot, PipelineEntry, TableDef};
 use laminar_planner::diagnostic::render;
 use laminar_planner::plan::OneShot;
 use laminar_planner::settings::PipelineOptions;
 use laminar_planner::statement::{ExplainFormat, Insert, PipelineBody, PipelineStep};
-use laminar_planner::{Parsed, PipelineContext, PlannedPipeline, Planner, RelationProviders, Resolver, Statement};
+use laminar_planner::{
+    Changing, Parsed, PipelineContext, PlannedPipeline, Planner, RelationProviders, Resolver, Retain, Statement,
+};
 
 /// 2024-01-02 03:04:05 UTC.
 pub const NOW_MICROS: i64 = 1_704_164_645_000_000;
@@ -171,13 +173,18 @@ impl Fixture {
     }
 }
 
-fn retain(schema: SchemaRef) -> Arc<dyn laminar_engine::operator::OperatorFactory> {
-    RelationHandle::new(schema, 100).operator()
+fn retain(
+    schema: SchemaRef,
+    changing: Changing,
+) -> laminar_core::Result<Arc<dyn laminar_engine::operator::OperatorFactory>> {
+    let keep = match changing {
+        Changing::Never => Keep::Last(100),
+        Changing::Updating => Keep::Current,
+    };
+    Ok(RelationHandle::new(schema, keep)?.operator())
 }
 
-type Retain = dyn Fn(SchemaRef) -> Arc<dyn laminar_engine::operator::OperatorFactory> + Sync;
-
-fn context<'a>(options: &'a PipelineOptions, retain: &'a Retain) -> PipelineContext<'a> {
+fn context<'a>(options: &'a PipelineOptions, retain: &'a Retain<'a>) -> PipelineContext<'a> {
     PipelineContext {
         pipeline: PipelineId::new("p1"),
         instance: "i1".into(),

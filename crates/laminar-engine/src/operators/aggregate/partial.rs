@@ -1,0 +1,164 @@
+//! Combines the rows of one task by pane and key before they are exchanged.
+//!
+//! Accepts insert-only rows. Emits partial states, one row a group: the pane (its start; for given windows the window's
+//! end), the keys, the states. They are pushed before the watermark leaves their pane, at a barrier, and when there are many:
+//! so nothing is kept over a barrier, and the operator behind sees every row of a window before it closes.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::is_not_null;
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use laminar_core::{Changes, Result, TaskId, Watermark};
+
+use super::span::{Span, WindowTime, floor, window_ends};
+use super::table::{GroupBy, GroupTable};
+use crate::operator::{Operator, OperatorFactory, Output};
+use crate::operators::evaluation_error;
+
+/// Groups that are combined before they are pushed.
+const MAX_GROUPS: usize = 32_768;
+
+#[derive(Clone, Debug)]
+pub struct PartialAggregateFactory {
+    pub span: Span,
+    /// For [`Span::Given`] the column of windows.
+    pub time: WindowTime,
+    pub group_by: GroupBy,
+    /// [`PartialAggregateFactory::schema_of`] the group-by.
+    pub schema: SchemaRef,
+}
+
+impl PartialAggregateFactory {
+    /// Columns of the states that are emitted: the pane, the keys, the states.
+    pub fn schema_of(group_by: &GroupBy) -> Result<SchemaRef> {
+        group_by.state_schema(&[pane_field()])
+    }
+}
+
+pub(super) fn pane_field() -> FieldRef {
+    Arc::new(Field::new("pane", DataType::Timestamp(TimeUnit::Microsecond, None), true))
+}
+
+impl OperatorFactory for PartialAggregateFactory {
+    fn create(&self, _task: &TaskId) -> Result<Box<dyn Operator>> {
+        let table = self.table()?;
+        Ok(Box::new(PartialAggregate { plan: self.clone(), table, first_pane: i64::MAX, last_time: i64::MIN }))
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("partial {:?} {:?} {}", self.span, self.time, self.group_by.fingerprint())
+    }
+}
+
+impl PartialAggregateFactory {
+    fn table(&self) -> Result<GroupTable> {
+        let fields = std::iter::once(pane_field()).chain(self.group_by.key_fields.iter().cloned());
+        GroupTable::new(&fields.collect::<Vec<_>>(), &self.group_by.calls)
+    }
+}
+
+struct PartialAggregate {
+    plan: PartialAggregateFactory,
+    table: GroupTable,
+    /// Smallest pane in the table.
+    first_pane: i64,
+    /// Of the last batch, without windows.
+    last_time: i64,
+}
+
+impl PartialAggregate {
+    /// The pane of each row, and the rows without those that have none.
+    fn panes(&self, changes: &Changes) -> Result<(TimestampMicrosecondArray, Option<RecordBatch>)> {
+        let (span, rows) = (self.plan.span, changes.rows());
+        if span == Span::Unbounded {
+            return Ok((TimestampMicrosecondArray::from_value(0, rows.num_rows()), None));
+        }
+        if span == Span::Given {
+            let WindowTime::Column(expr) = &self.plan.time else {
+                return Err(laminar_core::Error::internal("given windows without their column"));
+            };
+            let windows = expr.evaluate(rows).and_then(|v| v.into_array(rows.num_rows())).map_err(evaluation_error)?;
+            return Ok((window_ends(&windows)?, None));
+        }
+        let times = self.plan.time.of(changes)?;
+        if times.null_count() == 0 {
+            return Ok((panes_of(&times, span.pane()), None));
+        }
+        let present = is_not_null(&times)?;
+        let kept = arrow::compute::filter_record_batch(rows, &present)?;
+        let times: TimestampMicrosecondArray = times.iter().flatten().collect::<Vec<i64>>().into();
+        Ok((panes_of(&times, span.pane()), Some(kept)))
+    }
+
+    fn push_states(&mut self, out: &mut Output) -> Result<()> {
+        if self.table.is_empty() {
+            return Ok(());
+        }
+        let columns = self.table.take_states()?;
+        self.table = self.plan.table()?;
+        self.first_pane = i64::MAX;
+        let rows = RecordBatch::try_new(Arc::clone(&self.plan.schema), columns)?;
+        let times = match rows.column(0).as_any().downcast_ref::<TimestampMicrosecondArray>() {
+            Some(panes) if self.plan.span == Span::Unbounded => panes.unary(|_| self.last_time),
+            // The last moment of the pane: never behind the watermark.
+            Some(panes) if self.plan.span == Span::Given => panes.unary(|end| end.saturating_sub(1)),
+            Some(panes) => panes.unary(|start| start.saturating_add(self.plan.span.pane() - 1)),
+            None => return Err(laminar_core::Error::internal("a pane is no timestamp")),
+        };
+        out.push(Changes::inserts(rows, times)?);
+        Ok(())
+    }
+}
+
+fn panes_of(times: &TimestampMicrosecondArray, pane: i64) -> TimestampMicrosecondArray {
+    // Most rows are in the pane of the row before: a division for each would cost more than the grouping.
+    let mut start = i64::MAX;
+    let starts = times.values().iter().map(|time| {
+        if *time < start || time.wrapping_sub(start) >= pane {
+            start = floor(*time, pane);
+        }
+        start
+    });
+    TimestampMicrosecondArray::from_iter_values(starts)
+}
+
+#[async_trait]
+impl Operator for PartialAggregate {
+    async fn on_changes(&mut self, _input: usize, changes: Changes, out: &mut Output) -> Result<()> {
+        let (panes, kept) = self.panes(&changes)?;
+        let rows = kept.as_ref().unwrap_or(changes.rows());
+        self.first_pane = panes.values().iter().copied().fold(self.first_pane, i64::min);
+        let mut keys: Vec<ArrayRef> = vec![Arc::new(panes)];
+        keys.extend(self.plan.group_by.evaluate_keys(rows)?);
+        self.table.update(&keys, rows)?;
+        if self.plan.span == Span::Unbounded {
+            // Nothing closes such a group: what is combined is one batch.
+            self.last_time = changes.times().values().iter().copied().max().unwrap_or(i64::MIN);
+            return self.push_states(out);
+        }
+        if self.table.len() >= MAX_GROUPS { self.push_states(out) } else { Ok(()) }
+    }
+
+    async fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        let closes_at = match self.plan.span {
+            Span::Given => self.first_pane,
+            span => self.first_pane.saturating_add(span.pane()),
+        };
+        match watermark {
+            Watermark::At(time) if time >= closes_at => self.push_states(out),
+            // The others no longer wait for this task: their windows may close at once.
+            Watermark::Idle => self.push_states(out),
+            Watermark::At(_) => Ok(()),
+        }
+    }
+
+    async fn on_barrier(&mut self, out: &mut Output) -> Result<()> {
+        self.push_states(out)
+    }
+
+    async fn on_end(&mut self, out: &mut Output) -> Result<()> {
+        self.push_states(out)
+    }
+}

@@ -1,0 +1,172 @@
+//! Windows over time: which ones a row is in, and which panes they are made of.
+//!
+//! ```text
+//!  hop(2 s, 6 s)      panes of gcd(2 s, 6 s) = 2 s   │ a │ b │ c │ d │
+//!                     windows                        [ a   b   c ]
+//!                                                        [ b   c   d ]
+//! ```
+//!
+//! A row is put into one pane, whatever the number of windows that it is in. Windows are aligned to 1970-01-01 UTC and
+//! half-open: a row at a window's end is in the next.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StructArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit, TimestampMicrosecondType};
+use datafusion::physical_expr::PhysicalExpr;
+use laminar_core::{Changes, Code, Error, Result};
+
+use crate::operators::evaluation_error;
+
+/// A kind of window; sizes in µs, at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    Tumble {
+        size: i64,
+    },
+    /// A window of `size` starts every `slide`.
+    Hop {
+        slide: i64,
+        size: i64,
+    },
+    /// Windows that start every `size` and grow by `step`: [0, step), [0, 2 step) … [0, size).
+    Cumulate {
+        step: i64,
+        size: i64,
+    },
+    /// The row has its window: a column of the window that an aggregate below made.
+    Given,
+    /// No window: a group goes on for ever.
+    Unbounded,
+}
+
+/// Where a row's place in time comes from.
+#[derive(Clone, Debug)]
+pub enum WindowTime {
+    /// The event time beside the row.
+    Event,
+    /// A timestamp (µs). A row without one is in no window, and left out.
+    Column(Arc<dyn PhysicalExpr>),
+}
+
+impl Span {
+    /// The panes that windows are made of, µs.
+    pub fn pane(self) -> i64 {
+        match self {
+            Self::Tumble { size } => size.max(1),
+            Self::Hop { slide, size } => gcd(slide, size).max(1),
+            Self::Cumulate { step, size } => gcd(step, size).max(1),
+            Self::Given | Self::Unbounded => 1,
+        }
+    }
+
+    /// Windows that end with the pane which ends at `end`, as (start, end).
+    pub fn ending_at(self, end: i64) -> Vec<(i64, i64)> {
+        match self {
+            Self::Tumble { size } => vec![(end.saturating_sub(size), end)],
+            Self::Hop { slide, size } => {
+                let start = end.saturating_sub(size);
+                if start.rem_euclid(slide) == 0 { vec![(start, end)] } else { vec![] }
+            }
+            Self::Cumulate { step, size } => {
+                let start = floor(end.saturating_sub(1), size);
+                let grown = end.saturating_sub(start);
+                if grown.rem_euclid(step) == 0 || grown == size { vec![(start, end)] } else { vec![] }
+            }
+            Self::Given | Self::Unbounded => vec![],
+        }
+    }
+
+    /// The last moment (exclusive) at which a window with the pane that starts at `pane` is open.
+    pub fn last_end(self, pane: i64) -> i64 {
+        match self {
+            Self::Tumble { size } => pane.saturating_add(size),
+            Self::Hop { slide, size } => floor(pane, slide).saturating_add(size),
+            Self::Cumulate { size, .. } => floor(pane, size).saturating_add(size),
+            Self::Given => pane,
+            Self::Unbounded => i64::MAX,
+        }
+    }
+}
+
+impl WindowTime {
+    /// The time of each row; null where it has none.
+    pub(super) fn of(&self, changes: &Changes) -> Result<TimestampMicrosecondArray> {
+        match self {
+            Self::Event => Ok(changes.times().clone()),
+            Self::Column(expr) => {
+                let rows = changes.rows();
+                let array =
+                    expr.evaluate(rows).and_then(|v| v.into_array(rows.num_rows())).map_err(evaluation_error)?;
+                let typed = array.as_primitive_opt::<TimestampMicrosecondType>().cloned();
+                typed.ok_or_else(|| Error::internal(format!("a window over {}", array.data_type())))
+            }
+        }
+    }
+}
+
+/// The struct that a window is in SQL: `start` and `end`.
+pub fn window_fields() -> Fields {
+    let time = || DataType::Timestamp(TimeUnit::Microsecond, None);
+    Fields::from(vec![Field::new("start", time(), false), Field::new("end", time(), false)])
+}
+
+/// One window, `rows` times.
+pub(super) fn window_column(start: i64, end: i64, rows: usize) -> ArrayRef {
+    let repeated = |time: i64| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from_value(time, rows)) };
+    Arc::new(StructArray::new(window_fields(), vec![repeated(start), repeated(end)], None))
+}
+
+/// The ends in a column of windows, or the column itself if it is of timestamps.
+pub(super) fn window_ends(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
+    let ends = match column.as_struct_opt() {
+        Some(windows) => windows.column_by_name("end").cloned(),
+        None => Some(Arc::clone(column)),
+    };
+    let typed = ends.as_ref().and_then(|e| e.as_primitive_opt::<TimestampMicrosecondType>()).cloned();
+    let typed = typed.ok_or_else(|| Error::internal(format!("a window column of {}", column.data_type())))?;
+    if column.nulls().is_some_and(|n| n.null_count() > 0) {
+        return Err(Error::new(Code::InvalidValue, "a window is NULL"));
+    }
+    Ok(typed)
+}
+
+/// The largest multiple of `step` that is not above `time`.
+pub(super) fn floor(time: i64, step: i64) -> i64 {
+    time.div_euclid(step.max(1)).saturating_mul(step.max(1))
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a.abs() } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Windows that end at each pane from 0 on.
+    #[track_caller]
+    fn check(span: Span, expected: &str) {
+        let pane = span.pane();
+        let windows = (1..=6).flat_map(|i| span.ending_at(i * pane));
+        let text: Vec<_> = windows.map(|(start, end)| format!("{start}..{end}")).collect();
+        assert_eq!(text.join(" "), expected);
+    }
+
+    #[test]
+    fn windows_are_made_of_panes() {
+        check(Span::Tumble { size: 10 }, "0..10 10..20 20..30 30..40 40..50 50..60");
+        check(Span::Hop { slide: 2, size: 6 }, "-4..2 -2..4 0..6 2..8 4..10 6..12");
+        check(Span::Hop { slide: 4, size: 6 }, "-4..2 0..6 4..10");
+        check(Span::Hop { slide: 6, size: 4 }, "0..4 6..10");
+        check(Span::Cumulate { step: 2, size: 6 }, "0..2 0..4 0..6 6..8 6..10 6..12");
+    }
+
+    #[test]
+    fn a_pane_is_needed_until_its_last_window_ends() {
+        assert_eq!(Span::Hop { slide: 2, size: 6 }.last_end(4), 10);
+        assert_eq!(Span::Hop { slide: 4, size: 6 }.last_end(6), 10);
+        assert_eq!(Span::Cumulate { step: 2, size: 6 }.last_end(8), 12);
+        assert_eq!(Span::Tumble { size: 10 }.last_end(-10), 0);
+    }
+}

@@ -1,0 +1,213 @@
+//! Windows as functions of a time: `tumble(ts, size)` is the window that `ts` is in, a struct of `start` and `end`.
+//!
+//! As a real function it gives the same in a stream and in a one-off query. `tumble(size)`, of the event time, has no
+//! argument that says so: lowering puts the event time in. `hop`, `cumulate` and `session` put a row into several windows or
+//! into one that depends on other rows: they are only understood in GROUP BY, where lowering finds them.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StructArray, TimestampMicrosecondArray};
+use arrow::datatypes::ArrowPrimitiveType;
+use arrow::datatypes::{DataType, Fields, IntervalMonthDayNanoType, TimestampMicrosecondType};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use laminar_core::table::timestamp_type;
+use laminar_core::{Code, Error};
+use laminar_engine::operators::aggregate::{Span, window_fields};
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum WindowKind {
+    Tumble,
+    Hop,
+    Cumulate,
+    Session,
+}
+
+/// Volatile: a constant `tumble(INTERVAL '1 hour')` must not be folded, its time comes with each row.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct WindowFunction {
+    kind: WindowKind,
+    signature: Signature,
+}
+
+pub(crate) fn functions() -> Vec<ScalarUDF> {
+    let kinds = [WindowKind::Tumble, WindowKind::Hop, WindowKind::Cumulate, WindowKind::Session];
+    kinds
+        .map(|kind| ScalarUDF::from(WindowFunction { kind, signature: Signature::user_defined(Volatility::Volatile) }))
+        .into()
+}
+
+/// A window function as it stands in a query.
+#[derive(Clone, Debug)]
+pub(crate) struct WindowCall {
+    pub kind: WindowKind,
+    /// `None`: of the event time.
+    pub time: Option<Expr>,
+    /// µs, in the order of the arguments.
+    intervals: Vec<i64>,
+}
+
+impl WindowKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tumble => "tumble",
+            Self::Hop => "hop",
+            Self::Cumulate => "cumulate",
+            Self::Session => "session",
+        }
+    }
+
+    fn intervals(self) -> usize {
+        match self {
+            Self::Tumble | Self::Session => 1,
+            Self::Hop | Self::Cumulate => 2,
+        }
+    }
+
+    fn usage(self) -> &'static str {
+        match self {
+            Self::Tumble => "tumble(size), or tumble(time, size): tumble(INTERVAL '1 hour')",
+            Self::Hop => "hop(slide, size), or hop(time, slide, size): hop(INTERVAL '1 minute', INTERVAL '1 hour')",
+            Self::Cumulate => "cumulate(step, size): cumulate(INTERVAL '1 hour', INTERVAL '1 day')",
+            Self::Session => "session(gap), or session(time, gap): session(INTERVAL '5 minutes')",
+        }
+    }
+}
+
+impl WindowCall {
+    /// The expression, if it is a window function. Errors: `invalid_value` for sizes that make no window.
+    pub fn of(expr: &Expr) -> laminar_core::Result<Option<Self>> {
+        let Expr::ScalarFunction(call) = expr else {
+            return match expr {
+                Expr::Alias(alias) => Self::of(&alias.expr),
+                _ => Ok(None),
+            };
+        };
+        let Some(function) = call.func.inner().downcast_ref::<WindowFunction>() else { return Ok(None) };
+        let kind = function.kind;
+        let (time, sizes) = match call.args.len() > kind.intervals() {
+            true => (call.args.first().cloned(), call.args.get(1..).unwrap_or_default()),
+            false => (None, call.args.as_slice()),
+        };
+        let intervals = sizes.iter().map(|size| micros(kind, size)).collect::<laminar_core::Result<_>>()?;
+        let call = Self { kind, time, intervals };
+        call.check()?;
+        Ok(Some(call))
+    }
+
+    /// `None` for sessions.
+    pub fn span(&self) -> Option<Span> {
+        match (self.kind, self.intervals.as_slice()) {
+            (WindowKind::Tumble, [size]) => Some(Span::Tumble { size: *size }),
+            (WindowKind::Hop, [slide, size]) => Some(Span::Hop { slide: *slide, size: *size }),
+            (WindowKind::Cumulate, [step, size]) => Some(Span::Cumulate { step: *step, size: *size }),
+            _ => None,
+        }
+    }
+
+    /// Of windows that all have one.
+    pub fn size(&self) -> Option<i64> {
+        match self.kind {
+            WindowKind::Tumble | WindowKind::Hop => self.intervals.last().copied(),
+            WindowKind::Cumulate | WindowKind::Session => None,
+        }
+    }
+
+    fn check(&self) -> laminar_core::Result<()> {
+        let invalid = |what: &str| Err(Error::new(Code::InvalidValue, what.to_string()).with_hint(self.kind.usage()));
+        if self.intervals.iter().any(|micros| *micros <= 0) {
+            return invalid("a window's size is more than nothing");
+        }
+        match (self.kind, self.intervals.as_slice()) {
+            (WindowKind::Cumulate, [step, size]) if size % step != 0 => {
+                invalid("the size of cumulate is a multiple of its step")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A constant interval in µs.
+fn micros(kind: WindowKind, expr: &Expr) -> laminar_core::Result<i64> {
+    let interval = match expr {
+        Expr::Literal(value, _) => of_scalar(value),
+        Expr::Alias(alias) => return micros(kind, &alias.expr),
+        _ => None,
+    };
+    interval.ok_or_else(|| {
+        let message = format!("{} takes constant intervals of days or less", kind.name());
+        Error::new(Code::InvalidValue, message).with_hint(kind.usage())
+    })
+}
+
+fn of_scalar(value: &ScalarValue) -> Option<i64> {
+    let ScalarValue::IntervalMonthDayNano(Some(interval)) = value else { return None };
+    of_interval(*interval)
+}
+
+/// Months have no fixed length, and nothing is finer than a microsecond.
+fn of_interval(interval: <IntervalMonthDayNanoType as ArrowPrimitiveType>::Native) -> Option<i64> {
+    if interval.months != 0 || interval.nanoseconds % 1000 != 0 {
+        return None;
+    }
+    i64::from(interval.days).checked_mul(MICROS_PER_DAY)?.checked_add(interval.nanoseconds / 1000)
+}
+
+impl ScalarUDFImpl for WindowFunction {
+    fn name(&self) -> &str {
+        self.kind.name()
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Struct(window_fields()))
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let interval = || DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
+        let sizes = self.kind.intervals();
+        let is_time = |t: &DataType| matches!(t, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+        let is_interval = |t: &DataType| matches!(t, DataType::Interval(_) | DataType::Null);
+        let (time, rest) = match types.first() {
+            Some(first) if types.len() == sizes + 1 && is_time(first) => (true, types.get(1..).unwrap_or_default()),
+            _ => (false, types),
+        };
+        if rest.len() != sizes || !rest.iter().all(is_interval) {
+            return plan_err!("{} takes a time and intervals: {}", self.kind.name(), self.kind.usage());
+        }
+        Ok(time.then(timestamp_type).into_iter().chain(std::iter::repeat_with(interval).take(sizes)).collect())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let (WindowKind::Tumble, [time, size]) = (self.kind, args.args.as_slice()) else {
+            let name = self.kind.name();
+            return match self.kind {
+                WindowKind::Tumble => exec_err!("tumble(size) is known in a pipeline only: write tumble(time, size)"),
+                _ => exec_err!("{name} is known in the GROUP BY of a pipeline only"),
+            };
+        };
+        let ColumnarValue::Scalar(size) = size else { return exec_err!("the size of tumble is constant") };
+        let Some(size) = of_scalar(size).filter(|size| *size > 0) else {
+            return exec_err!("tumble takes a constant interval of days or less");
+        };
+        let times = time.to_array(args.number_rows)?;
+        Ok(ColumnarValue::Array(tumble(times.as_primitive::<TimestampMicrosecondType>(), size)))
+    }
+}
+
+fn tumble(times: &TimestampMicrosecondArray, size: i64) -> ArrayRef {
+    let starts: TimestampMicrosecondArray = times.unary(|time| time.div_euclid(size).saturating_mul(size));
+    let ends: TimestampMicrosecondArray = starts.unary(|start: i64| start.saturating_add(size));
+    let nulls = times.nulls().cloned();
+    let fields: Fields = window_fields();
+    // The struct says which rows have no window; its fields have none that is NULL.
+    let bare = |a: TimestampMicrosecondArray| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::new(a.values().clone(), None))
+    };
+    Arc::new(StructArray::new(fields, vec![bare(starts), bare(ends)], nulls))
+}

@@ -1,0 +1,180 @@
+//! GROUP BY to operators.
+//!
+//! ```text
+//!  GROUP BY k, tumble(…)      partial ─ by hash of k ─► window      one row a group, when its window closes
+//!  GROUP BY k, w              the same, where w is a window that a step below made
+//!  GROUP BY k                 partial ─ by hash of k ─► updating    a group's row changes with each of its rows
+//! ```
+
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Aggregate, Expr};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion::physical_expr::expressions::Column;
+use laminar_core::{Code, Error, Result};
+use laminar_engine::graph::{Exchange, NodeKind};
+use laminar_engine::operator::OperatorFactory;
+use laminar_engine::operators::aggregate::{
+    AggregateCall, GroupBy, PartialAggregateFactory, Span, UpdatingAggregateFactory, WindowAggregateFactory, WindowTime,
+};
+
+use super::explain;
+use super::facts::{Facts, TimeFact};
+use super::lower::{Lowering, Stage, compile};
+use crate::functions::windows::{WindowCall, WindowKind};
+use crate::translate::translate;
+
+/// The window among the expressions of a GROUP BY.
+struct GroupWindow {
+    span: Span,
+    time: WindowTime,
+    /// Its place among the expressions, if it is computed here; a given one is a key like others.
+    computed_at: Option<usize>,
+}
+
+impl Lowering<'_> {
+    pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Stage> {
+        let input = self.stage(&aggregate.input)?;
+        let input = self.sealed(input)?;
+        if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+            return Err(Error::new(
+                Code::NotSupported,
+                "GROUPING SETS, ROLLUP and CUBE in a pipeline are not supported",
+            )
+            .with_hint("write one INSERT for each set of keys"));
+        }
+        if input.facts.updating {
+            return Err(Error::new(
+                Code::NotSupported,
+                "an aggregate of rows that change is not supported in this version",
+            ));
+        }
+        let window = self.window_of(aggregate, &input)?;
+        let keys: Vec<(usize, &Expr)> =
+            aggregate.group_expr.iter().enumerate().filter(|(i, _)| Some(*i) != window.computed_at).collect();
+        let schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
+        let group_by = self.group_by(aggregate, &keys, &input)?;
+        let shown = shown(aggregate);
+
+        let state_schema = PartialAggregateFactory::schema_of(&group_by)?;
+        let partial = PartialAggregateFactory {
+            span: window.span,
+            time: window.time,
+            group_by: group_by.clone(),
+            schema: Arc::clone(&state_schema),
+        };
+        let partial =
+            self.add("partial", shown.clone(), NodeKind::Operator(Arc::new(partial)), Arc::clone(&state_schema));
+        self.connect(input.node, partial, 0);
+
+        let routed = WindowAggregateFactory::routed_by(window.span, keys.len());
+        let (kind, factory): (_, Arc<dyn OperatorFactory>) = match window.span {
+            Span::Unbounded => {
+                let (state_schema, schema) = (Arc::clone(&state_schema), Arc::clone(&schema));
+                ("updating", Arc::new(UpdatingAggregateFactory { group_by, state_schema, schema, ttl_micros: None }))
+            }
+            span => {
+                let (state_schema, schema) = (Arc::clone(&state_schema), Arc::clone(&schema));
+                let window_at = window.computed_at;
+                ("window", Arc::new(WindowAggregateFactory { span, group_by, window_at, state_schema, schema }))
+            }
+        };
+        let node = self.add(kind, shown, NodeKind::Operator(factory), schema);
+        let pick = |i: usize| -> Arc<dyn PhysicalExpr> {
+            Arc::new(Column::new(state_schema.fields().get(i).map_or("", |f| f.name()), i))
+        };
+        self.connect_by(partial, node, Exchange::Hash(routed.into_iter().map(pick).collect()));
+
+        let mut facts = Facts::inserts(aggregate.schema.fields().len());
+        facts.updating = window.span == Span::Unbounded;
+        for (fact, expr) in facts.columns.iter_mut().zip(&aggregate.group_expr) {
+            *fact = match input.facts.of(expr, &input.schema)? {
+                // The event time of a row is now that of its window.
+                TimeFact::Event => TimeFact::Nothing,
+                other => other,
+            };
+        }
+        Ok(self.all_of(node, Arc::clone(&aggregate.schema), facts))
+    }
+
+    fn window_of(&self, aggregate: &Aggregate, input: &Stage) -> Result<GroupWindow> {
+        let mut computed = None;
+        for (at, expr) in aggregate.group_expr.iter().enumerate() {
+            let Some(call) = WindowCall::of(expr)? else { continue };
+            if computed.is_some() {
+                return Err(Error::new(Code::NotSupported, "a GROUP BY has one window")
+                    .with_hint("aggregate by the smaller window first, then its result by the larger one"));
+            }
+            computed = Some((at, call));
+        }
+        if let Some((at, call)) = computed {
+            let time = self.time_of(&call, input)?;
+            let Some(span) = call.span() else {
+                return Err(Error::new(Code::NotSupported, "session windows are not supported in this version"));
+            };
+            return Ok(GroupWindow { span, time, computed_at: Some(at) });
+        }
+        // One of the columns that say when the window ends is enough.
+        let mut given = None;
+        for expr in &aggregate.group_expr {
+            let fact = input.facts.of(expr, &input.schema)?;
+            if matches!(fact, TimeFact::Window { .. } | TimeFact::WindowEnd) {
+                given = Some(expr);
+                break;
+            }
+        }
+        let Some(expr) = given else {
+            return Ok(GroupWindow { span: Span::Unbounded, time: WindowTime::Event, computed_at: None });
+        };
+        let time = WindowTime::Column(compile(self.planner, expr, &input.schema)?);
+        Ok(GroupWindow { span: Span::Given, time, computed_at: None })
+    }
+
+    /// What the window is of: the event time only, as only that tells when a window is complete.
+    fn time_of(&self, call: &WindowCall, input: &Stage) -> Result<WindowTime> {
+        let Some(time) = &call.time else { return Ok(WindowTime::Event) };
+        if input.facts.of(time, &input.schema)? == TimeFact::Event {
+            return Ok(WindowTime::Event);
+        }
+        let (name, time) = (call.kind.name(), explain::expression(time));
+        let error =
+            Error::new(Code::NotSupported, format!("{name} of {time}, which is not the event time of the rows"));
+        Err(error.with_hint(match call.kind {
+            WindowKind::Tumble | WindowKind::Session => {
+                format!("declare WATERMARK FOR {time} in CREATE TABLE, or write {name}(size)")
+            }
+            _ => format!("declare WATERMARK FOR the column in CREATE TABLE, or leave the time out of {name}"),
+        }))
+    }
+
+    fn group_by(&self, aggregate: &Aggregate, keys: &[(usize, &Expr)], input: &Stage) -> Result<GroupBy> {
+        let field = |at: usize| -> Result<FieldRef> {
+            let field = aggregate.schema.as_arrow().fields().get(at).cloned();
+            field.ok_or_else(|| Error::internal("an aggregate with more keys than columns"))
+        };
+        let props = self.planner.sql.state().execution_props();
+        let context = PhysicalPlanningContext::default();
+        let call = |expr: &Expr| {
+            let lowered =
+                LoweredAggregateBuilder::new(expr, &input.schema, input.schema.as_arrow(), props, &context).build();
+            lowered.map(|l| AggregateCall { function: l.aggregate, filter: l.filter }).map_err(translate)
+        };
+        Ok(GroupBy {
+            keys: keys.iter().map(|(_, e)| compile(self.planner, e, &input.schema)).collect::<Result<_>>()?,
+            key_fields: keys.iter().map(|(at, _)| field(*at)).collect::<Result<_>>()?,
+            calls: aggregate.aggr_expr.iter().map(call).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// `count(*), sum(price) by item, tumble(INTERVAL '1 hour')`
+fn shown(aggregate: &Aggregate) -> String {
+    let list = |exprs: &[Expr]| exprs.iter().map(explain::expression).collect::<Vec<_>>().join(", ");
+    match aggregate.group_expr.as_slice() {
+        [] => list(&aggregate.aggr_expr),
+        keys => format!("{} by {}", list(&aggregate.aggr_expr), list(keys)),
+    }
+}

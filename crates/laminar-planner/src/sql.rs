@@ -1,8 +1,7 @@
 //! DataFusion as we use it: our functions, types and operators, our tables, its optimiser.
 //!
 //! Names resolve through [`Tables`], which the caller gives: definitions for a stream, providers for a one-off query. The
-//! optimiser for streams is a choice of rules that only move, merge and simplify filters and projections: none of them
-//! introduces a join, an aggregate or an empty relation.
+//! optimiser for streams is a choice of rules: none of them introduces an empty relation, or counts on rows being all there.
 
 use std::sync::Arc;
 
@@ -16,9 +15,15 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanne
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Analyzer, Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
@@ -161,11 +166,17 @@ impl SqlContext {
     }
 }
 
-/// Rules that keep a plan of scans, filters, projections, unions and unnests one of the same.
+/// Rules that turn subqueries and DISTINCT into joins and aggregates, then move, merge and simplify what there is.
 fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EliminateCrossJoin::new()),
         Arc::new(PushDownFilter::new()),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(CommonSubexprEliminate::new()),

@@ -2,10 +2,12 @@
 
 pub mod aggregate;
 mod project;
+mod recompute;
 mod union;
 mod unnest;
 
 pub use project::ProjectFactory;
+pub use recompute::{Emit, RecomputeFactory};
 pub use union::UnionFactory;
 pub use unnest::UnnestFactory;
 

@@ -134,7 +134,7 @@ impl WindowCall {
 /// A constant interval in µs.
 fn micros(kind: WindowKind, expr: &Expr) -> laminar_core::Result<i64> {
     let interval = match expr {
-        Expr::Literal(value, _) => of_scalar(value),
+        Expr::Literal(value, _) => micros_of(value),
         Expr::Alias(alias) => return micros(kind, &alias.expr),
         _ => None,
     };
@@ -144,7 +144,8 @@ fn micros(kind: WindowKind, expr: &Expr) -> laminar_core::Result<i64> {
     })
 }
 
-fn of_scalar(value: &ScalarValue) -> Option<i64> {
+/// µs of a constant interval of days or less.
+pub(crate) fn micros_of(value: &ScalarValue) -> Option<i64> {
     let ScalarValue::IntervalMonthDayNano(Some(interval)) = value else { return None };
     of_interval(*interval)
 }
@@ -192,7 +193,7 @@ impl ScalarUDFImpl for WindowFunction {
             };
         };
         let ColumnarValue::Scalar(size) = size else { return exec_err!("the size of tumble is constant") };
-        let Some(size) = of_scalar(size).filter(|size| *size > 0) else {
+        let Some(size) = micros_of(size).filter(|size| *size > 0) else {
             return exec_err!("tumble takes a constant interval of days or less");
         };
         let times = time.to_array(args.number_rows)?;

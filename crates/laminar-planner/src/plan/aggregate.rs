@@ -47,10 +47,7 @@ impl Lowering<'_> {
             .with_hint("write one INSERT for each set of keys"));
         }
         if input.facts.updating {
-            return Err(Error::new(
-                Code::NotSupported,
-                "an aggregate of rows that change is not supported in this version",
-            ));
+            return self.aggregate_of_changes(aggregate, &input, shown(aggregate));
         }
         let window = self.window_of(aggregate, &input)?;
         let keys: Vec<(usize, &Expr)> =
@@ -86,7 +83,7 @@ impl Lowering<'_> {
         let pick = |i: usize| -> Arc<dyn PhysicalExpr> {
             Arc::new(Column::new(state_schema.fields().get(i).map_or("", |f| f.name()), i))
         };
-        self.connect_by(partial, node, Exchange::Hash(routed.into_iter().map(pick).collect()));
+        self.connect_by(partial, node, 0, Exchange::Hash(routed.into_iter().map(pick).collect()));
 
         let mut facts = Facts::inserts(aggregate.schema.fields().len());
         facts.updating = window.span == Span::Unbounded;

@@ -139,6 +139,9 @@ impl<'a> Lowering<'a> {
                 Ok(Stage { schema: Arc::clone(&alias.schema), ..stage })
             }
             LogicalPlan::Filter(filter) => {
+                if let LogicalPlan::Window(window) = filter.input.as_ref() {
+                    return self.over(window, Some(&filter.predicate));
+                }
                 let input = self.stage(&filter.input)?;
                 self.filter(input, &filter.predicate)
             }
@@ -147,6 +150,9 @@ impl<'a> Lowering<'a> {
                 self.project(input, &projection.expr, &projection.schema)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Window(window) => self.over(window, None),
+            LogicalPlan::Limit(limit) => self.top(limit),
+            LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Union(union) => self.union(&union.inputs, &union.schema),
             LogicalPlan::Unnest(unnest) => {
                 let input = self.stage(&unnest.input)?;
@@ -218,7 +224,7 @@ impl<'a> Lowering<'a> {
         Ok(Stage { predicate: Some(compiled), shown, ..input })
     }
 
-    fn project(&mut self, input: Stage, exprs: &[Expr], schema: &DFSchemaRef) -> Result<Stage> {
+    pub(super) fn project(&mut self, input: Stage, exprs: &[Expr], schema: &DFSchemaRef) -> Result<Stage> {
         let input = if input.picks { input } else { self.sealed(input)? };
         let facts = input.facts.project(exprs, &input.schema)?;
         let compiled = exprs.iter().map(|e| self.over_node(e, &input)).collect::<Result<Vec<_>>>()?;
@@ -295,9 +301,8 @@ impl<'a> Lowering<'a> {
         self.graph.edges.push(Edge { from, to, input, exchange: Exchange::Forward });
     }
 
-    /// To the only input.
-    pub(super) fn connect_by(&mut self, from: usize, to: usize, exchange: Exchange) {
-        self.graph.edges.push(Edge { from, to, input: 0, exchange });
+    pub(super) fn connect_by(&mut self, from: usize, to: usize, input: usize, exchange: Exchange) {
+        self.graph.edges.push(Edge { from, to, input, exchange });
     }
 
     /// The expression over the stage as one over its node's columns; does it name the event time, behind them?
@@ -312,7 +317,7 @@ impl<'a> Lowering<'a> {
         Ok((put_over(compiled, &picks)?, timed))
     }
 
-    fn schema_of(&self, node: usize) -> SchemaRef {
+    pub(super) fn schema_of(&self, node: usize) -> SchemaRef {
         self.graph.nodes.get(node).map_or_else(|| Arc::new(Schema::empty()), |n| Arc::clone(&n.schema))
     }
 }

@@ -12,7 +12,9 @@ mod aggregate;
 mod explain;
 mod facts;
 mod insert;
+mod join;
 mod lower;
+mod recompute;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};

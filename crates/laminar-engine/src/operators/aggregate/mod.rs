@@ -19,6 +19,7 @@ mod updating;
 mod window;
 
 pub use partial::PartialAggregateFactory;
+pub(super) use span::window_ends;
 pub use span::{Span, WindowTime, window_fields};
 pub use table::{AggregateCall, GroupBy};
 pub use updating::UpdatingAggregateFactory;

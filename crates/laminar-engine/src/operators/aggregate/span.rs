@@ -118,7 +118,7 @@ pub(super) fn window_column(start: i64, end: i64, rows: usize) -> ArrayRef {
 }
 
 /// The ends in a column of windows, or the column itself if it is of timestamps.
-pub(super) fn window_ends(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
+pub(in crate::operators) fn window_ends(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     let ends = match column.as_struct_opt() {
         Some(windows) => windows.column_by_name("end").cloned(),
         None => Some(Arc::clone(column)),

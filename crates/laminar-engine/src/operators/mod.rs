@@ -1,11 +1,13 @@
 //! The operators. Each file holds a factory, built by the planner, and the operator it makes.
 
 pub mod aggregate;
+mod join;
 mod project;
 mod recompute;
 mod union;
 mod unnest;
 
+pub use join::{JoinFactory, JoinKind, OuterRows, TimeBounds};
 pub use project::ProjectFactory;
 pub use recompute::{Emit, RecomputeFactory};
 pub use union::UnionFactory;

@@ -5,8 +5,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Distinct, Expr, Function, FunctionArguments, GroupByExpr, LimitClause, Query, Select, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableFactor, Visit, Visitor,
+    Expr, Function, FunctionArguments, GroupByExpr, LimitClause, Query, Select, SetExpr, SetOperator, SetQuantifier,
+    Spanned, TableFactor, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use laminar_core::{Code, Error, Location, Result};
@@ -15,12 +15,10 @@ use crate::script::location;
 use crate::sql::SqlContext;
 use crate::statement::{SqlExpr, SqlQuery};
 
-const WHAT_WORKS: &str = "a pipeline can filter, compute columns, aggregate by windows, UNION ALL and unnest; a SELECT of its own can do all of SQL";
+const NO_LIMIT: &str = "a pipeline goes on for ever, and has no first rows: say which by ORDER BY … LIMIT n";
 
-const NO_LIMIT: &str =
-    "a pipeline goes on for ever; the first rows are for a SELECT of its own, or a preview with its field `limit`";
-
-/// Refuses a query that is not a stream of this version. Errors: `not_supported`, at the construct.
+/// Refuses what no stream can answer. What depends on the meaning of columns is refused by the lowering. Errors:
+/// `not_supported`, at the construct.
 pub(crate) fn query(sql: &SqlContext, query: &SqlQuery) -> Result<()> {
     let mut refuse = Refuse { sql, groups: true, fallback: query.start };
     match query.ast.visit(&mut refuse) {
@@ -51,7 +49,7 @@ impl Refuse<'_> {
     fn refuse(&self, what: &str, at: Span) -> Flow {
         let at = location(at.start).unwrap_or(self.fallback);
         let message = format!("{what} in a pipeline is not supported in this version");
-        ControlFlow::Break(Error::new(Code::NotSupported, message).with_hint(WHAT_WORKS).at(at))
+        ControlFlow::Break(Error::new(Code::NotSupported, message).at(at))
     }
 
     fn body(&self, body: &SetExpr) -> Flow {
@@ -60,12 +58,13 @@ impl Refuse<'_> {
                 self.body(left)?;
                 self.body(right)?;
                 match (op, set_quantifier) {
-                    (SetOperator::Union, SetQuantifier::All) => ControlFlow::Continue(()),
-                    (SetOperator::Union, SetQuantifier::AllByName) => self.refuse("UNION ALL BY NAME", right.span()),
-                    (SetOperator::Union, _) => self
-                        .refuse("UNION (which removes duplicates)", right.span())
-                        .map_break(|error| error.with_hint("write UNION ALL")),
-                    (other, _) => self.refuse(&other.to_string(), right.span()),
+                    (SetOperator::Minus, _) => {
+                        self.refuse("MINUS", right.span()).map_break(|e| e.with_hint("write EXCEPT"))
+                    }
+                    (_, SetQuantifier::AllByName | SetQuantifier::ByName | SetQuantifier::DistinctByName) => {
+                        self.refuse(&format!("{op} BY NAME"), right.span())
+                    }
+                    _ => ControlFlow::Continue(()),
                 }
             }
             SetExpr::Values(values) => {
@@ -80,7 +79,7 @@ impl Refuse<'_> {
     fn function(&self, function: &Function) -> Flow {
         let name = function.name.to_string().to_lowercase();
         let at = function.name.span();
-        if function.over.is_some() {
+        if function.over.is_some() && !self.groups {
             return self.refuse("OVER", at);
         }
         let aggregate = function.filter.is_some() || self.sql.is_aggregate(&name);
@@ -102,20 +101,23 @@ impl Visitor for Refuse<'_> {
             return self.refuse("WITH RECURSIVE", with.span());
         }
         self.body(&query.body)?;
-        if let Some(order_by) = &query.order_by {
-            return self.refuse("ORDER BY", order_by.span());
-        }
-        if let Some(limit) = &query.limit_clause {
-            let span = match limit {
-                LimitClause::LimitOffset { limit, offset, .. } => limit
-                    .as_ref()
-                    .map(Spanned::span)
-                    .or(offset.as_ref().map(|o| o.value.span()))
-                    .unwrap_or(Span::empty()),
-                LimitClause::OffsetCommaLimit { offset, .. } => offset.span(),
-            };
-            return self.refuse("LIMIT", span).map_break(|error| error.with_hint(NO_LIMIT));
-        }
+        match (&query.order_by, &query.limit_clause) {
+            (Some(order_by), None) => self.refuse("ORDER BY without LIMIT", order_by.span()).map_break(|error| {
+                error.with_hint("rows come out as they come; ORDER BY … LIMIT n keeps the first n of all")
+            }),
+            (None, Some(limit)) => {
+                let span = match limit {
+                    LimitClause::LimitOffset { limit, offset, .. } => limit
+                        .as_ref()
+                        .map(Spanned::span)
+                        .or(offset.as_ref().map(|o| o.value.span()))
+                        .unwrap_or(Span::empty()),
+                    LimitClause::OffsetCommaLimit { offset, .. } => offset.span(),
+                };
+                self.refuse("LIMIT without ORDER BY", span).map_break(|error| error.with_hint(NO_LIMIT))
+            }
+            _ => ControlFlow::Continue(()),
+        }?;
         if query.fetch.is_some() {
             return self.refuse("FETCH", query.body.span()).map_break(|error| error.with_hint(NO_LIMIT));
         }
@@ -124,41 +126,30 @@ impl Visitor for Refuse<'_> {
 
     fn pre_visit_select(&mut self, select: &Select) -> Flow {
         let token = select.select_token.0.span;
-        match &select.distinct {
-            None | Some(Distinct::All) => {}
-            Some(_) => return self.refuse("DISTINCT", token),
-        }
         if matches!(select.group_by, GroupByExpr::All(_)) {
             return self.refuse("GROUP BY ALL", token);
         }
-        if let Some(qualify) = &select.qualify {
-            return self.refuse("QUALIFY", qualify.span());
+        if select.from.is_empty() {
+            return self
+                .refuse("a SELECT without FROM", token)
+                .map_break(|e| e.with_hint("say what it reads: FROM table"));
         }
-        match select.from.as_slice() {
-            [] => {
-                self.refuse("a SELECT without FROM", token).map_break(|e| e.with_hint("say what it reads: FROM table"))
-            }
-            [only] => match only.joins.first() {
-                Some(join) => self.refuse("a join", join.relation.span()),
-                None => ControlFlow::Continue(()),
-            },
-            [_, second, ..] => self.refuse("a join", second.span()),
-        }
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
         match factor {
             TableFactor::Table { args: None, sample: None, version: None, .. } => ControlFlow::Continue(()),
-            TableFactor::Derived { lateral: false, .. } => ControlFlow::Continue(()),
+            TableFactor::Derived { lateral: false, .. } | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
             other => self.refuse("this kind of table expression", other.span()),
         }
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
         match expr {
-            Expr::Subquery(query) => self.refuse("a subquery in an expression", query.span()),
-            Expr::Exists { subquery, .. } => self.refuse("EXISTS", subquery.span()),
-            Expr::InSubquery { subquery, .. } => self.refuse("IN (SELECT …)", subquery.span()),
+            Expr::Subquery(query) if !self.groups => self.refuse("a subquery in an expression", query.span()),
+            Expr::Exists { subquery, .. } if !self.groups => self.refuse("EXISTS", subquery.span()),
+            Expr::InSubquery { subquery, .. } if !self.groups => self.refuse("IN (SELECT …)", subquery.span()),
             Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } if matches!(**right, Expr::Subquery(_)) => {
                 self.refuse("a subquery in an expression", right.span())
             }

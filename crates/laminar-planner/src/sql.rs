@@ -71,6 +71,8 @@ impl SqlContext {
         let parser = &mut config.options_mut().sql_parser;
         parser.map_string_types_to_utf8view = false;
         parser.collect_spans = true;
+        // As joins, which a stream can keep up to date.
+        config.options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_default_features()

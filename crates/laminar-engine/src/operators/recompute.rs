@@ -38,7 +38,7 @@ use crate::state_log::StateLog;
 
 #[derive(Clone)]
 pub struct RecomputeFactory {
-    /// Its only leaf is a scan of rows of `input`; it is replaced by the rows at hand.
+    /// Its only leaf is a scan of the input's columns under the names `c0`, `c1`, …: the rows at hand take its place.
     pub query: LogicalPlan,
     pub state: Arc<SessionState>,
     /// Over the input's columns, at least one. Rows are routed by them.
@@ -218,7 +218,7 @@ impl Recompute {
 
     async fn run(&self, rows: RecordBatch) -> Result<RecordBatch> {
         let plan = self.physical.as_ref().ok_or_else(|| Error::internal("the operator was not opened"))?;
-        let plan = with_rows(plan, rows).map_err(evaluation_error)?;
+        let plan = with_rows(plan, &rows).map_err(evaluation_error)?;
         let answer = collect(plan, self.plan.state.task_ctx()).await.map_err(evaluation_error)?;
         let schema = answer.first().map_or_else(|| Arc::clone(&self.plan.schema), RecordBatch::schema);
         let answer = concat_batches(&schema, &answer)?;
@@ -326,13 +326,21 @@ impl Recompute {
     }
 }
 
-/// The plan with these rows in the place of its leaf.
-fn with_rows(plan: &Arc<dyn ExecutionPlan>, rows: RecordBatch) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    let schema = rows.schema();
-    let leaf: Arc<dyn ExecutionPlan> = MemorySourceConfig::try_new_exec(&[vec![rows]], schema, None)?;
-    let replaced = Arc::clone(plan).transform_up(|node| match node.children().is_empty() {
-        true => Ok(Transformed::yes(Arc::clone(&leaf))),
-        false => Ok(Transformed::no(node)),
+/// The plan with these rows in the place of its leaf, which reads some of the columns `c0`, `c1`, ….
+fn with_rows(plan: &Arc<dyn ExecutionPlan>, rows: &RecordBatch) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    let replaced = Arc::clone(plan).transform_up(|node| {
+        if !node.children().is_empty() {
+            return Ok(Transformed::no(node));
+        }
+        let schema = node.schema();
+        let columns = schema.fields().iter().filter_map(|field| {
+            let index = field.name().strip_prefix('c').and_then(|i| i.parse::<usize>().ok())?;
+            rows.columns().get(index).cloned()
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let read = RecordBatch::try_new_with_options(Arc::clone(&schema), columns.collect(), &options)?;
+        let leaf: Arc<dyn ExecutionPlan> = MemorySourceConfig::try_new_exec(&[vec![read]], schema, None)?;
+        Ok(Transformed::yes(leaf))
     })?;
     Ok(replaced.data)
 }

@@ -154,26 +154,40 @@ CREATE PIPELINE p AS INSERT INTO out
 SELECT id, item, at FROM orders;
 -- # two columns of one name
 CREATE PIPELINE p AS SELECT id, price AS id FROM orders;
--- # GROUP BY
-CREATE PIPELINE p AS
-SELECT item, count(*) FROM orders
+-- # rows that change into a sink that only adds
+CREATE PIPELINE p AS INSERT INTO out
+SELECT count(*), item, 1 FROM orders
 GROUP BY item;
--- # an aggregate
-CREATE PIPELINE p AS SELECT max(price) AS m FROM orders;
--- # a window
-CREATE PIPELINE p AS SELECT tumble(interval '1 minute') AS w FROM orders;
--- # a join
-CREATE PIPELINE p AS SELECT * FROM orders a JOIN orders b ON a.id = b.id;
--- # a subquery
-CREATE PIPELINE p AS SELECT id FROM orders WHERE id IN (SELECT id FROM orders);
+-- # sets of keys
+CREATE PIPELINE p AS SELECT item, count(*) AS n FROM orders GROUP BY ROLLUP (item);
+-- # two windows
+CREATE PIPELINE p AS SELECT count(*) AS n FROM orders GROUP BY tumble(interval '1 minute'), hop(interval '1 minute', interval '5 minutes');
+-- # a window of what is no event time
+CREATE PIPELINE p AS SELECT tumble(at, interval '1 minute') AS w, count(*) AS n FROM orders GROUP BY w;
+-- # a window that a row has several of, outside of GROUP BY
+CREATE PIPELINE p AS SELECT hop(interval '1 minute', interval '5 minutes') AS w FROM orders;
+-- # a window of months
+CREATE PIPELINE p AS SELECT count(*) AS n FROM orders GROUP BY tumble(interval '1 month');
+-- # a window of nothing
+CREATE PIPELINE p AS SELECT count(*) AS n FROM orders GROUP BY tumble(interval '0 seconds');
+-- # steps that do not fill the window
+CREATE PIPELINE p AS SELECT count(*) AS n FROM orders GROUP BY cumulate(interval '2 minutes', interval '5 minutes');
+-- # a window of numbers
+CREATE PIPELINE p AS SELECT count(*) AS n FROM orders GROUP BY tumble(5);
+-- # NOT IN with a subquery
+CREATE PIPELINE p AS SELECT id FROM orders WHERE id NOT IN (SELECT id FROM orders);
+-- # EXISTS inside OR
+CREATE PIPELINE p AS SELECT id FROM orders o WHERE id = 1 OR EXISTS (SELECT 1 FROM orders i WHERE i.id = o.id);
+-- # recursion
+CREATE PIPELINE p AS WITH RECURSIVE r AS (SELECT id FROM orders UNION ALL SELECT id + 1 FROM r) SELECT id FROM r;
 -- # ORDER BY
 CREATE PIPELINE p AS SELECT id FROM orders ORDER BY id;
 -- # LIMIT
 CREATE PIPELINE p AS SELECT id FROM orders LIMIT 10;
--- # DISTINCT
-CREATE PIPELINE p AS SELECT DISTINCT id FROM orders;
--- # UNION without ALL
-CREATE PIPELINE p AS SELECT id FROM orders UNION SELECT id FROM orders;
+-- # VALUES in a union
+CREATE PIPELINE p AS SELECT id FROM orders UNION ALL VALUES (1);
+-- # GROUP BY ALL
+CREATE PIPELINE p AS SELECT item, count(*) AS n FROM orders GROUP BY ALL;
 -- # no table
 CREATE PIPELINE p AS SELECT 1 AS one;
 -- # a system table in a pipeline
@@ -189,7 +203,7 @@ CREATE VIEW v AS SELECT * FROM v;
 -- # a view of itself through another
 CREATE OR REPLACE VIEW cheap AS SELECT * FROM cheaper;
 -- # an error inside a view
-CREATE VIEW totals AS SELECT item, sum(price) AS total FROM orders GROUP BY item;
+CREATE VIEW totals AS SELECT item, sum(price) AS total FROM orders GROUP BY item ORDER BY item;
 CREATE PIPELINE p AS SELECT * FROM totals;
 -- # a view with the wrong number of names
 CREATE VIEW v (a, b) AS SELECT id FROM orders;

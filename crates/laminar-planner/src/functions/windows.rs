@@ -99,11 +99,11 @@ impl WindowCall {
         Ok(Some(call))
     }
 
-    /// `None` for sessions.
     pub fn span(&self) -> Option<Span> {
         match (self.kind, self.intervals.as_slice()) {
             (WindowKind::Tumble, [size]) => Some(Span::Tumble { size: *size }),
             (WindowKind::Hop, [slide, size]) => Some(Span::Hop { slide: *slide, size: *size }),
+            (WindowKind::Session, [gap]) => Some(Span::Session { gap: *gap }),
             (WindowKind::Cumulate, [step, size]) => Some(Span::Cumulate { step: *step, size: *size }),
             _ => None,
         }

@@ -18,7 +18,8 @@ use laminar_core::{Code, Error, Result};
 use laminar_engine::graph::{Exchange, NodeKind};
 use laminar_engine::operator::OperatorFactory;
 use laminar_engine::operators::aggregate::{
-    AggregateCall, GroupBy, PartialAggregateFactory, Span, UpdatingAggregateFactory, WindowAggregateFactory, WindowTime,
+    AggregateCall, GroupBy, PartialAggregateFactory, SessionAggregateFactory, Span, UpdatingAggregateFactory,
+    WindowAggregateFactory, WindowTime,
 };
 
 use super::explain;
@@ -56,7 +57,10 @@ impl Lowering<'_> {
         let group_by = self.group_by(aggregate, &keys, &input)?;
         let shown = shown(aggregate);
 
-        let state_schema = PartialAggregateFactory::schema_of(&group_by)?;
+        let state_schema = match window.span {
+            Span::Session { .. } => PartialAggregateFactory::session_schema_of(&group_by)?,
+            _ => PartialAggregateFactory::schema_of(&group_by)?,
+        };
         let partial = PartialAggregateFactory {
             span: window.span,
             time: window.time,
@@ -67,11 +71,19 @@ impl Lowering<'_> {
             self.add("partial", shown.clone(), NodeKind::Operator(Arc::new(partial)), Arc::clone(&state_schema));
         self.connect(input.node, partial, 0);
 
-        let routed = WindowAggregateFactory::routed_by(window.span, keys.len());
+        let routed = match window.span {
+            Span::Session { .. } => (2..2 + keys.len()).collect(),
+            span => WindowAggregateFactory::routed_by(span, keys.len()),
+        };
         let (kind, factory): (_, Arc<dyn OperatorFactory>) = match window.span {
             Span::Unbounded => {
                 let (state_schema, schema) = (Arc::clone(&state_schema), Arc::clone(&schema));
                 ("updating", Arc::new(UpdatingAggregateFactory { group_by, state_schema, schema, ttl_micros: None }))
+            }
+            Span::Session { gap } => {
+                let (state_schema, schema) = (Arc::clone(&state_schema), Arc::clone(&schema));
+                let window_at = window.computed_at.unwrap_or_default();
+                ("session", Arc::new(SessionAggregateFactory { gap, group_by, window_at, state_schema, schema }))
             }
             span => {
                 let (state_schema, schema) = (Arc::clone(&state_schema), Arc::clone(&schema));
@@ -109,9 +121,7 @@ impl Lowering<'_> {
         }
         if let Some((at, call)) = computed {
             let time = self.time_of(&call, input)?;
-            let Some(span) = call.span() else {
-                return Err(Error::new(Code::NotSupported, "session windows are not supported in this version"));
-            };
+            let span = call.span().ok_or_else(|| Error::internal("a window without its sizes"))?;
             return Ok(GroupWindow { span, time, computed_at: Some(at) });
         }
         // One of the columns that say when the window ends is enough.

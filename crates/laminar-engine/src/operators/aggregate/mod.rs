@@ -10,15 +10,17 @@
 //! aggregate function that DataFusion has works in all of them.
 //!
 //! Reading order: `table` (groups and their accumulators), `span` (which window a row is in), `partial`, `window`,
-//! `updating`.
+//! `session`, `updating`.
 
 mod partial;
+mod session;
 mod span;
 mod table;
 mod updating;
 mod window;
 
 pub use partial::PartialAggregateFactory;
+pub use session::SessionAggregateFactory;
 pub(super) use span::window_ends;
 pub use span::{Span, WindowTime, window_fields};
 pub use table::{AggregateCall, GroupBy};

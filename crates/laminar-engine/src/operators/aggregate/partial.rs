@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use laminar_core::{Changes, Result, TaskId, Watermark};
 
+use super::session;
 use super::span::{Span, WindowTime, floor, window_ends};
 use super::table::{GroupBy, GroupTable};
 use crate::operator::{Operator, OperatorFactory, Output};
@@ -34,6 +35,11 @@ impl PartialAggregateFactory {
     /// Columns of the states that are emitted: the pane, the keys, the states.
     pub fn schema_of(group_by: &GroupBy) -> Result<SchemaRef> {
         group_by.state_schema(&[pane_field()])
+    }
+
+    /// The same for [`Span::Session`]: first and last time instead of the pane.
+    pub fn session_schema_of(group_by: &GroupBy) -> Result<SchemaRef> {
+        session::state_schema(group_by)
     }
 }
 
@@ -92,6 +98,24 @@ impl PartialAggregate {
         Ok((panes_of(&times, span.pane()), Some(kept)))
     }
 
+    /// The sessions of one batch. They may go on in the next one, so nothing is held back.
+    fn push_sessions(&self, changes: &Changes, gap: i64, out: &mut Output) -> Result<()> {
+        let times = self.plan.time.of(changes)?;
+        let present = is_not_null(&times)?;
+        let rows = arrow::compute::filter_record_batch(changes.rows(), &present)?;
+        let times: TimestampMicrosecondArray = times.iter().flatten().collect::<Vec<i64>>().into();
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let keys = self.plan.group_by.evaluate_keys(&rows)?;
+        let states = session::combine(&self.plan.group_by, &keys, &times, &rows, gap, &self.plan.schema)?;
+        let lasts =
+            states.columns().get(1).and_then(|c| c.as_any().downcast_ref::<TimestampMicrosecondArray>()).cloned();
+        let lasts = lasts.ok_or_else(|| laminar_core::Error::internal("session states without times"))?;
+        out.push(Changes::inserts(states, lasts)?);
+        Ok(())
+    }
+
     fn push_states(&mut self, out: &mut Output) -> Result<()> {
         if self.table.is_empty() {
             return Ok(());
@@ -127,6 +151,9 @@ fn panes_of(times: &TimestampMicrosecondArray, pane: i64) -> TimestampMicrosecon
 #[async_trait]
 impl Operator for PartialAggregate {
     async fn on_changes(&mut self, _input: usize, changes: Changes, out: &mut Output) -> Result<()> {
+        if let Span::Session { gap } = self.plan.span {
+            return self.push_sessions(&changes, gap, out);
+        }
         let (panes, kept) = self.panes(&changes)?;
         let rows = kept.as_ref().unwrap_or(changes.rows());
         self.first_pane = panes.values().iter().copied().fold(self.first_pane, i64::min);

@@ -36,6 +36,10 @@ pub enum Span {
     },
     /// The row has its window: a column of the window that an aggregate below made.
     Given,
+    /// Rows of a key that follow each other within `gap`.
+    Session {
+        gap: i64,
+    },
     /// No window: a group goes on for ever.
     Unbounded,
 }
@@ -56,7 +60,7 @@ impl Span {
             Self::Tumble { size } => size.max(1),
             Self::Hop { slide, size } => gcd(slide, size).max(1),
             Self::Cumulate { step, size } => gcd(step, size).max(1),
-            Self::Given | Self::Unbounded => 1,
+            Self::Given | Self::Session { .. } | Self::Unbounded => 1,
         }
     }
 
@@ -73,7 +77,7 @@ impl Span {
                 let grown = end.saturating_sub(start);
                 if grown.rem_euclid(step) == 0 || grown == size { vec![(start, end)] } else { vec![] }
             }
-            Self::Given | Self::Unbounded => vec![],
+            Self::Given | Self::Session { .. } | Self::Unbounded => vec![],
         }
     }
 
@@ -84,7 +88,7 @@ impl Span {
             Self::Hop { slide, size } => floor(pane, slide).saturating_add(size),
             Self::Cumulate { size, .. } => floor(pane, size).saturating_add(size),
             Self::Given => pane,
-            Self::Unbounded => i64::MAX,
+            Self::Session { .. } | Self::Unbounded => i64::MAX,
         }
     }
 }

@@ -151,7 +151,7 @@ impl WindowAggregate {
     fn close(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
         match self.plan.span {
             Span::Tumble { .. } | Span::Given => self.close_panes(watermark, out)?,
-            Span::Unbounded => {}
+            Span::Session { .. } | Span::Unbounded => {}
             Span::Hop { .. } | Span::Cumulate { .. } => self.close_windows(watermark, out)?,
         }
         self.closed = self.closed.max(watermark);

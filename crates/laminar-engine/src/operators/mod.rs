@@ -1,9 +1,11 @@
 //! The operators. Each file holds a factory, built by the planner, and the operator it makes.
 
+mod join;
 mod project;
 mod union;
 mod unnest;
 
+pub use join::{JoinFactory, JoinKind, OuterRows, TimeBounds};
 pub use project::ProjectFactory;
 pub use union::UnionFactory;
 pub use unnest::UnnestFactory;

@@ -92,11 +92,11 @@ impl Project {
     }
 }
 
-fn evaluate(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
+pub(super) fn evaluate(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
     expr.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(evaluation_error)
 }
 
-fn as_mask(array: ArrayRef) -> Result<BooleanArray> {
+pub(super) fn as_mask(array: ArrayRef) -> Result<BooleanArray> {
     let mask = array.as_any().downcast_ref::<BooleanArray>();
     let mask = mask.ok_or_else(|| Error::internal(format!("a filter is of type {}", array.data_type())))?;
     Ok(if mask.null_count() > 0 { arrow::compute::prep_null_mask_filter(mask) } else { mask.clone() })

@@ -8,10 +8,14 @@
 //!  pieces  [0 1 2 3 4 5][6 7][8]     each at most half as long as the one before
 //! ```
 
-use arrow::array::{AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute;
+use arrow::datatypes::DataType;
 use laminar_core::Result;
 
+use super::chains::LinkOf;
 use super::groups::NO_GROUP;
 
 /// The group of a row that was removed.
@@ -248,12 +252,7 @@ impl Chunks {
     }
 
     /// Changes one link of the row, if there is such a row.
-    pub(super) fn link(
-        &mut self,
-        link: fn(&mut Chunk, usize) -> Option<&mut Link>,
-        at: RowId,
-        change: impl FnOnce(&mut Link),
-    ) {
+    pub(super) fn link(&mut self, link: LinkOf, at: RowId, change: impl FnOnce(&mut Link)) {
         if let Some(link) = self.get_mut(at.chunk).and_then(|chunk| link(chunk, at.row as usize)) {
             change(link);
         }
@@ -279,4 +278,20 @@ impl Chunks {
             self.free.push(number);
         }
     }
+}
+
+/// The rows without the string buffers of the batch they were taken from.
+pub(super) fn detached(rows: RecordBatch) -> Result<RecordBatch> {
+    let is_view = |column: &ArrayRef| matches!(column.data_type(), DataType::Utf8View | DataType::BinaryView);
+    if !rows.columns().iter().any(is_view) {
+        return Ok(rows);
+    }
+    let columns = rows.columns().iter().map(|column| -> ArrayRef {
+        match column.data_type() {
+            DataType::Utf8View => Arc::new(column.as_string_view().gc()),
+            DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+            _ => column.clone(),
+        }
+    });
+    Ok(RecordBatch::try_new(rows.schema(), columns.collect())?)
 }

@@ -13,9 +13,10 @@
 //! Rows are dropped when none that the other side can still send matches them: see [`TimeBounds`]. Nothing else is bounded:
 //! without bounds and without `ttl_micros`, the state is all rows of both sides.
 //!
-//! Reading order: `shape` (what each kind emits), `store` and `chunk` (the rows of a side), `probe` (the join itself),
+//! Reading order: `shape` (what each kind emits), `store`, `chunk` and `chains` (the rows of a side), `probe` (the join itself),
 //! `filter`, `output`, `groups` (keys), `log` (checkpoints).
 
+mod chains;
 mod chunk;
 mod filter;
 mod groups;
@@ -334,7 +335,7 @@ impl Join {
                 matches.retain(|_| is_mine.next().unwrap_or(false));
                 ids.clear();
             }
-            // No row that the log has is without a purpose, so none is dropped here.
+            // Rows that match nothing were stored only if they need to be, so none is dropped here.
             let (changes, groups) = self.with_keys(side, changes, &mut Output::default())?;
             // Ids of other instances could be given again by this one.
             let ids = ids.into_iter().map(Some).chain(std::iter::repeat(None));

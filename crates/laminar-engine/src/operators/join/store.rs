@@ -17,13 +17,14 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use laminar_core::{ChangeKind, Changes, Error, Result};
 
-use super::chunk::{Chunk, Chunks, Link, REMOVED, RowId, Slot};
-use super::groups::{Groups, NO_GROUP};
+use super::chains::Chains;
+use super::chunk::{Chunk, Chunks, Link, RowId, Slot, detached};
+use super::groups::Groups;
 
 /// Rows of a chunk that is filled from small batches; a bigger batch is a chunk of its own. Few in tests, as all such
 /// constants of the join, so that these meet the borders.
@@ -78,14 +79,6 @@ struct Bucket {
     chunks: Vec<u32>,
 }
 
-/// The first row of each group's chain.
-#[derive(Default)]
-struct Chains {
-    heads: Vec<RowId>,
-    /// Groups that have a row.
-    occupied: usize,
-}
-
 impl Store {
     /// `instance`: the task's index, for ids that no other instance gives.
     pub(super) fn new(schema: SchemaRef, retention: Option<Retention>, instance: u32) -> Self {
@@ -124,7 +117,7 @@ impl Store {
         self.keys.heads.get(group).copied().unwrap_or(RowId::NONE)
     }
 
-    /// Adds and removes rows as `changes` says; says what became of each. `groups`: of the key, [`NO_GROUP`] for a row that
+    /// Adds and removes rows as `changes` says; says what became of each. `groups`: of the key, `NO_GROUP` for a row that
     /// cannot match; `group_count`: the key table's length.
     pub(super) fn apply(&mut self, changes: &Changes, groups: &[usize], group_count: usize) -> Result<Vec<Effect>> {
         self.keys.heads.resize(group_count.max(self.keys.heads.len()), RowId::NONE);
@@ -486,85 +479,6 @@ impl Store {
             chains.relocate(&mut self.chunks, Chunk::twin, from, to);
         }
     }
-}
-
-impl Chains {
-    fn push(&mut self, chunks: &mut Chunks, link: LinkOf, at: RowId, group: usize) {
-        let Some(head) = self.heads.get_mut(group) else {
-            // No chain: the row matches nothing.
-            chunks.link(link, at, |link| *link = Link { prev: RowId::NONE, next: RowId::NONE, group: NO_GROUP });
-            return;
-        };
-        let next = std::mem::replace(head, at);
-        chunks.link(link, at, |link| *link = Link { prev: RowId::NONE, next, group: group as u32 });
-        if next == RowId::NONE {
-            self.occupied += 1;
-        } else {
-            chunks.link(link, next, |link| link.prev = at);
-        }
-    }
-
-    fn remove(&mut self, chunks: &mut Chunks, link: LinkOf, at: RowId) {
-        let mut old = Link::default();
-        chunks.link(link, at, |link| {
-            old = *link;
-            link.group = REMOVED;
-        });
-        if old.next != RowId::NONE {
-            chunks.link(link, old.next, |link| link.prev = old.prev);
-        }
-        if old.prev != RowId::NONE {
-            chunks.link(link, old.prev, |link| link.next = old.next);
-        } else if let Some(head) = self.heads.get_mut(old.group as usize) {
-            *head = old.next;
-            if old.next == RowId::NONE {
-                self.occupied -= 1;
-            }
-        }
-    }
-
-    fn relocate(&mut self, chunks: &mut Chunks, link: LinkOf, from: RowId, to: RowId) {
-        let mut old = Link::default();
-        chunks.link(link, from, |link| old = *link);
-        chunks.link(link, to, |link| *link = old);
-        if old.next != RowId::NONE {
-            chunks.link(link, old.next, |link| link.prev = to);
-        }
-        if old.prev != RowId::NONE {
-            chunks.link(link, old.prev, |link| link.next = to);
-        } else if let Some(head) = self.heads.get_mut(old.group as usize) {
-            *head = to;
-        }
-    }
-
-    fn renumber(&mut self, numbers: &[u32], group_count: usize) {
-        let mut heads = vec![RowId::NONE; group_count];
-        for (head, number) in self.heads.iter().zip(numbers) {
-            if let Some(place) = heads.get_mut(*number as usize) {
-                *place = *head;
-            }
-        }
-        self.heads = heads;
-    }
-}
-
-/// Which of a row's links.
-type LinkOf = fn(&mut Chunk, usize) -> Option<&mut Link>;
-
-/// The rows without the string buffers of the batch they were taken from.
-fn detached(rows: RecordBatch) -> Result<RecordBatch> {
-    let is_view = |column: &ArrayRef| matches!(column.data_type(), DataType::Utf8View | DataType::BinaryView);
-    if !rows.columns().iter().any(is_view) {
-        return Ok(rows);
-    }
-    let columns = rows.columns().iter().map(|column| -> ArrayRef {
-        match column.data_type() {
-            DataType::Utf8View => std::sync::Arc::new(column.as_string_view().gc()),
-            DataType::BinaryView => std::sync::Arc::new(column.as_binary_view().gc()),
-            _ => column.clone(),
-        }
-    });
-    Ok(RecordBatch::try_new(rows.schema(), columns.collect())?)
 }
 
 fn lost() -> Error {

@@ -4,10 +4,13 @@
 //! so that they are often equal. The join runs as one or two instances that are now and then restored from a checkpoint.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
 use datafusion::logical_expr::Operator as Compare;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, lit};
@@ -192,10 +195,8 @@ impl Running {
         for snapshot in &snapshots {
             self.files.retain(|file| !snapshot.remove.contains(&file.name));
         }
-        for file in snapshots.into_iter().flat_map(|snapshot| snapshot.add) {
-            assert!(file.rows.windows(2).all(|pair| pair[0].schema() == pair[1].schema()));
-            self.files.push(file);
-        }
+        let files = snapshots.into_iter().flat_map(|snapshot| snapshot.add);
+        self.files.extend(files.map(|file| StateFile { rows: written_and_read(&file.rows), ..file }));
     }
 
     fn feed(&mut self, input: usize, batch: &[Change]) {
@@ -245,6 +246,14 @@ impl Running {
             }
         }
     }
+}
+
+/// As a state file is on disk: one stream, so one schema.
+fn written_and_read(rows: &[RecordBatch]) -> Vec<RecordBatch> {
+    let mut writer = StreamWriter::try_new(Vec::new(), &rows[0].schema()).unwrap();
+    rows.iter().for_each(|batch| writer.write(batch).unwrap());
+    let read = StreamReader::try_new(Cursor::new(writer.into_inner().unwrap()), None).unwrap();
+    read.collect::<Result<_, _>>().unwrap()
 }
 
 #[derive(Clone, Debug)]
@@ -414,6 +423,23 @@ fn rows_older_than_the_ttl_are_dropped_and_what_was_emitted_stays() {
     let before = running.emitted.clone();
     running.feed(1, &[row(2, 11)]);
     assert_eq!(running.emitted, before);
+}
+
+#[test]
+fn a_row_whose_match_expired_is_not_unmatched() {
+    let plan = JoinFactory { ttl_micros: Some(10 * TENTH_MICROS), ..join(JoinKind::Left) };
+    let mut running = Running::new(plan);
+    let row = |t: i64| [Some(1), None, Some(t)];
+    running.feed(0, &[(true, row(5))]);
+    running.checkpoint();
+    running.feed(1, &[(true, row(0))]);
+    running.checkpoint();
+    running.restart(1);
+    running.advance(12 * TENTH_MICROS);
+    assert_eq!((running.instances[0].stores.left.live(), running.instances[0].stores.right.live()), (1, 0));
+    let before = running.emitted.clone();
+    running.feed(0, &[(false, row(5))]);
+    assert_eq!((running.emitted, held(&running.instances[0])[0]), (before, 0));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use laminar_core::connector::{Connector, Role, SinkContext, SourceContext, TestStage};
-use laminar_core::sink::{Committer, Delivery, Sink, SinkWriter};
+use laminar_core::sink::{ChangeSupport, Committer, Delivery, Sink, SinkWriter};
 use laminar_core::source::Source;
 use laminar_core::table::TableSpec;
 use laminar_core::{Changes, Epoch, Options, Result, TaskId};
@@ -73,6 +73,9 @@ impl Sink for BlackholeSink {
     }
     fn delivery(&self) -> Delivery {
         Delivery::AtLeastOnce
+    }
+    fn changes(&self) -> ChangeSupport {
+        ChangeSupport::Changes
     }
     fn committer(&self) -> Option<Arc<dyn Committer>> {
         None

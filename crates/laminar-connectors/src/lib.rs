@@ -15,6 +15,7 @@ pub mod filesystem;
 pub mod impulse;
 pub mod kafka;
 pub mod memory;
+pub mod nexmark;
 pub mod single_file;
 pub mod stdout;
 
@@ -75,6 +76,7 @@ impl Registry {
             Arc::new(impulse::ImpulseConnector),
             Arc::new(kafka),
             Arc::new(memory::MemoryConnector::new(memory)),
+            Arc::new(nexmark::NexmarkConnector),
             Arc::new(single_file::SingleFileConnector::new(files)),
             Arc::new(stdout::StdoutConnector::default()),
         ])

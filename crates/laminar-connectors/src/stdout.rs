@@ -1,4 +1,4 @@
-//! Rows on standard output, one record a row: for `laminar run` and for looking.
+//! Rows on standard output, one record a line: for `laminar run` and for looking.
 //!
 //! At least once: what was printed cannot be taken back.
 
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use laminar_core::connector::{Connector, Role, SinkContext, SourceContext, TestStage};
 use laminar_core::format::{EncodedValues, Encoder};
-use laminar_core::sink::{Committer, Delivery, Sink, SinkWriter};
+use laminar_core::sink::{ChangeSupport, Committer, Delivery, Sink, SinkWriter};
 use laminar_core::source::Source;
 use laminar_core::table::TableSpec;
 use laminar_core::{Changes, Code, Epoch, Error, Options, Result, TaskId};
@@ -95,11 +95,14 @@ struct StdoutSink {
 #[async_trait]
 impl Sink for StdoutSink {
     async fn open(&self, _task: &TaskId) -> Result<Box<dyn SinkWriter>> {
-        let encoder = laminar_formats::encoder(&self.format, self.table.schema())?;
+        let encoder = laminar_formats::encoder(&self.format, &self.table)?;
         Ok(Box::new(StdoutWriter { output: self.output.clone(), encoder, values: EncodedValues::default() }))
     }
     fn delivery(&self) -> Delivery {
         Delivery::AtLeastOnce
+    }
+    fn changes(&self) -> ChangeSupport {
+        self.format.changes()
     }
     fn committer(&self) -> Option<Arc<dyn Committer>> {
         None

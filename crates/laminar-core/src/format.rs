@@ -7,10 +7,10 @@ use crate::{Changes, Result};
 ///
 /// A record that fails leaves nothing behind: the rows before and after it are what they would be without it.
 pub trait Decoder: Send {
-    /// Appends the record's row. An error names what is wrong with this record only; the caller decides whether that
+    /// Appends the record's rows: one for most formats, none or two where a record is a change. An error names what is wrong with this record only; the caller decides whether that
     /// fails the job, skips the record or sends it to the dead letters, and goes on pushing.
     fn push(&mut self, record: &RawRecord<'_>) -> std::result::Result<(), DecodeError>;
-    /// Rows pushed since the last flush.
+    /// Rows pushed since the last flush; a push adds as many as its record has.
     fn len(&self) -> usize;
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -19,7 +19,7 @@ pub trait Decoder: Send {
     fn flush(&mut self) -> Result<Option<Changes>>;
 }
 
-/// Why one record is not a row.
+/// Why one record has no rows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}{}", .column.as_ref().map(|c| format!(" (column {c})")).unwrap_or_default())]
 pub struct DecodeError {
@@ -32,30 +32,49 @@ pub struct DecodeError {
 
 /// Turns rows into record values.
 pub trait Encoder: Send {
-    /// Appends one value per row of `changes` to `out`, in order.
+    /// Appends the values of `changes` to `out`, which the caller has cleared, in order. There is one for every row, or, if
+    /// `out.rows` is filled, fewer: a format that carries changes may take several rows together.
     fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()>;
 }
 
 /// Values laid end to end in one buffer: no allocation a row.
 ///
 /// ```text
-/// bytes  {"a":1}{"a":2}      ends  [7, 14]
+/// bytes  {"a":1}{"a":2}      ends  [7, 14]      rows  [] or, say, [1, 4]
 /// ```
 #[derive(Debug, Default)]
 pub struct EncodedValues {
     pub bytes: Vec<u8>,
     /// One entry per value: the byte after its last.
     pub ends: Vec<usize>,
+    /// One entry per value: the row of the changes whose key and metadata go with it. Empty: value i is of row i.
+    pub rows: Vec<u32>,
+    /// One entry per value: it has no bytes and says that nothing is left under the row's key. Empty: no value does.
+    pub tombstones: Vec<bool>,
 }
 
 impl EncodedValues {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.rows.clear();
+        self.tombstones.clear();
     }
     /// Ends the value whose bytes were just appended.
     pub fn end_value(&mut self) {
         self.ends.push(self.bytes.len());
+    }
+    /// The row of the changes that the value at `index` is of.
+    pub fn row(&self, index: usize) -> usize {
+        self.rows.get(index).map_or(index, |row| *row as usize)
+    }
+    pub fn is_tombstone(&self, index: usize) -> bool {
+        self.tombstones.get(index).copied().unwrap_or(false)
+    }
+    /// The bytes of the value at `index`; none behind the last.
+    pub fn get(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        self.ends.get(index).and_then(|end| self.bytes.get(start..*end)).unwrap_or_default()
     }
     pub fn len(&self) -> usize {
         self.ends.len()

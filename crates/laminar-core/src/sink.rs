@@ -26,9 +26,22 @@ pub trait Sink: Send + Sync {
     /// Opens the writer of one task. Called after the committer's `recover`.
     async fn open(&self, task: &TaskId) -> Result<Box<dyn SinkWriter>>;
     fn delivery(&self) -> Delivery;
+    /// Which changes its writers take. The planner refuses a query whose rows are updated for a sink that only takes inserts.
+    fn changes(&self) -> ChangeSupport {
+        ChangeSupport::InsertOnly
+    }
     /// Present exactly when `delivery()` is exactly-once. Sinks whose committers have equal ids share one transaction:
     /// the runner uses the first and drops the others.
     fn committer(&self) -> Option<Arc<dyn Committer>>;
+}
+
+/// Which changes a sink can show its readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeSupport {
+    /// Rows can only be added; any other kind is an error.
+    InsertOnly,
+    /// Rows can be updated and deleted too.
+    Changes,
 }
 
 /// What a sink guarantees for each row across crashes.
@@ -43,7 +56,8 @@ pub enum Delivery {
 
 #[async_trait]
 pub trait SinkWriter: Send {
-    /// Accepts the rows; they may be buffered, within bounds. Waits while the outside system is slow.
+    /// Accepts the rows; they may be buffered, within bounds. Waits while the outside system is slow. Errors for kinds that the
+    /// sink's [`Sink::changes`] excludes.
     async fn write(&mut self, changes: &Changes) -> Result<()>;
     /// Returns when the outside system has acknowledged every row written so far: durable (at-least-once), or inside
     /// the open transaction and invisible (exactly-once). Errors if any row was refused.

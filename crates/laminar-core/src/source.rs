@@ -29,6 +29,11 @@ pub trait Source: Send + Sync {
     /// up to here. `None` for a split without an end (a generator).
     async fn ends(&self, splits: &[SplitId]) -> Result<Vec<Option<Position>>>;
 
+    /// A record may update or delete a row that an earlier one inserted: the decoder's changes have kinds.
+    fn yields_changes(&self) -> bool {
+        false
+    }
+
     /// The consumer group whose offsets follow the checkpoints, if the outside system has such a thing.
     fn group(&self) -> Option<ConsumerGroup> {
         None

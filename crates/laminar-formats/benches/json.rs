@@ -142,7 +142,7 @@ fn bid_columns(time: DataType) -> Vec<(&'static str, DataType)> {
     ]
 }
 
-fn ours(projection: Vec<usize>) -> Outcome<Box<dyn Decoder>> {
+fn bids(projection: Vec<usize>) -> TableSpec {
     let column = |(name, data_type): (&str, DataType)| Column {
         name: name.into(),
         data_type,
@@ -151,7 +151,11 @@ fn ours(projection: Vec<usize>) -> Outcome<Box<dyn Decoder>> {
         metadata: None,
     };
     let columns = bid_columns(timestamp_type()).into_iter().map(column).collect();
-    let spec = TableSpec { name: "bids".into(), columns, projection, event_time: None, primary_key: Vec::new() };
+    TableSpec { name: "bids".into(), columns, projection, event_time: None, primary_key: Vec::new() }
+}
+
+fn ours(projection: Vec<usize>) -> Outcome<Box<dyn Decoder>> {
+    let spec = bids(projection);
     Ok(laminar_formats::decoder(&FormatOptions::default(), &spec)?)
 }
 
@@ -226,9 +230,10 @@ fn sample_batches(projection: Vec<usize>) -> Outcome<Vec<Changes>> {
 }
 
 fn encode_ours(projection: Vec<usize>) -> Outcome<impl FnMut(&Chunk) -> Outcome<usize>> {
+    let mut table = bids(Vec::new());
+    table.columns = projection.iter().filter_map(|index| table.columns.get(*index).cloned()).collect();
     let batches = sample_batches(projection)?;
-    let schema = batches.first().map(|changes| changes.rows().schema()).ok_or("no rows")?;
-    let mut encoder: Box<dyn Encoder> = laminar_formats::encoder(&FormatOptions::default(), schema)?;
+    let mut encoder: Box<dyn Encoder> = laminar_formats::encoder(&FormatOptions::default(), &table)?;
     let mut out = EncodedValues::default();
     Ok(move |_: &Chunk| {
         let mut bytes = 0;

@@ -1,10 +1,10 @@
 //! Bytes to rows and back: the formats that records outside are written in.
 //!
 //! A connector asks for a [`decoder()`] or an [`encoder()`] with the [`FormatOptions`] of its table and knows no more about
-//! formats than that. One record is one row, in both directions.
+//! formats than that. One record is one row, in both directions; but with `debezium_json` it is one change.
 //!
 //! ```text
-//!  RawRecord ─► record ─┬─ json │ raw    the record's value to the table's value columns
+//!  RawRecord ─► record ─┬─ json │ raw │ debezium   the record's value to the table's value columns
 //!                       └─ metadata      topic, partition, offset, … to METADATA columns
 //!                              │
 //!                              ▼  flush: columns in the order of the projection, one event time a row
@@ -14,19 +14,21 @@
 //! The rule that must stay true: **a record that fails leaves nothing behind.** Every column can be cut back to the row
 //! where a record started, and is, on its first error.
 //!
-//! Reading order: `options` (what a user may write), `record` (a record to a row), `metadata`, `raw`, `json` (the decoder
-//! and the encoder, where the time goes).
+//! Reading order: `options` (what a user may write), `record` (a record to its rows), `metadata`, `raw`, `json` (the decoder
+//! and the encoder, where the time goes), `debezium`, `net` (what is left of changes that follow each other), `upsert`.
 
 pub mod json;
 pub mod options;
 
+mod debezium;
 mod fault;
 mod metadata;
+mod net;
 mod raw;
 mod record;
 mod times;
+mod upsert;
 
-use arrow::datatypes::SchemaRef;
 use laminar_core::connector::Role;
 use laminar_core::format::{Decoder, Encoder};
 use laminar_core::table::TableSpec;
@@ -35,7 +37,8 @@ use laminar_core::{Error, Result};
 use options::Known;
 pub use options::{FormatName, FormatOptions, TimestampFormat};
 
-/// Turns records into rows of `table`: its projected columns in projection order, each row with its event time.
+/// Turns records into rows of `table`: its projected columns in projection order, each row with its event time and, where
+/// [`FormatOptions::yields_changes`], its kind.
 ///
 /// Value columns come from the record's value in the format of `options`, metadata columns from the record itself. The
 /// event time is the table's event time column where it is not null, else the record's timestamp.
@@ -54,6 +57,11 @@ pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Dec
             let values = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
+        Known::Debezium => {
+            plan.value_columns.iter().try_for_each(json::check_column)?;
+            let rows = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
+            Ok(Box::new(record::RecordDecoder::new(debezium::DebeziumDecoder::new(rows), plan)?))
+        }
         Known::Raw => {
             let columns = plan.wanted.iter().filter_map(|i| plan.value_columns.get(*i)).cloned().collect();
             Ok(Box::new(record::RecordDecoder::new(raw::RawDecoder::new(columns)?, plan)?))
@@ -61,16 +69,30 @@ pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Dec
     }
 }
 
-/// Turns rows of `schema`, the sink table's columns, into record values.
+/// Turns rows of `table`, a sink's, into record values.
 ///
-/// Only inserts can be written: a row that updates or deletes another is refused with `not_supported`.
-pub fn encoder(options: &FormatOptions, schema: SchemaRef) -> Result<Box<dyn Encoder>> {
+/// Unless [`FormatOptions::changes`] says otherwise only inserts can be written: a row that updates or deletes another is
+/// refused with `not_supported`.
+pub fn encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
+    let schema = table.schema();
     match options.known()? {
         Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
         Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
         Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
+}
+
+/// Turns changes of `table` into values under its primary key, for an outside system that keeps the last one of each: an
+/// object for a row that is there, a tombstone for one that is gone. Errors with `internal` unless
+/// [`FormatOptions::upserts`].
+pub fn upsert_encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Encoder>> {
+    options.check_role(Role::Sink)?;
+    if !options.upserts(table) {
+        return Err(internal(format!("table {} has no rows under a key", table.name)));
+    }
+    Ok(Box::new(upsert::UpsertEncoder::new(options, table)?))
 }
 
 /// The error for a fault of ours that is not the record's.

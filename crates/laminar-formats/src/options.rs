@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use arrow::datatypes::DataType;
 use laminar_core::connector::Role;
 use laminar_core::options::nearest;
+use laminar_core::sink::ChangeSupport;
 use laminar_core::sql_name::sql_name;
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::{Code, Error, Result};
@@ -17,7 +18,8 @@ use crate::json;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FormatOptions {
     /// How a record's value is written. `json`: one JSON object a record, its fields the columns. `raw`: the bytes as they
-    /// are, in the table's only column, which is TEXT or BYTEA.
+    /// are, in the table's only column, which is TEXT or BYTEA. `debezium_json`: one change a record, `before`, `after` and `op`, as
+    /// Debezium writes it; `debezium-json` means the same.
     #[serde(default)]
     pub format: FormatName,
     /// For `json`: `true` takes the whole value, any JSON, as the table's only column, which is JSON or TEXT. Default: `false`.
@@ -26,11 +28,11 @@ pub struct FormatOptions {
     /// For `json` in a sink: `true` writes each object over several lines, indented by two spaces. Default: `false`.
     #[serde(default, rename = "json.pretty", skip_serializing_if = "Option::is_none")]
     pub json_pretty: Option<bool>,
-    /// For `json` in a sink: `false` leaves out a field that is null instead of writing `null`. Default: `true`.
+    /// For `json` and `debezium_json` in a sink: `false` leaves out a field that is null instead of writing `null`. Default: `true`.
     #[serde(default, rename = "json.include_nulls", skip_serializing_if = "Option::is_none")]
     pub json_include_nulls: Option<bool>,
-    /// For `json`: how a TIMESTAMP is written. Text in RFC 3339 is read whatever is set here; a time without a zone is UTC.
-    /// Default: `rfc3339`.
+    /// For `json` and `debezium_json`: how a TIMESTAMP is written. Text in RFC 3339 is read whatever is set here; a time without
+    /// a zone is UTC. Default: `rfc3339`; for `debezium_json` `unix_micros`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp_format: Option<TimestampFormat>,
 }
@@ -104,13 +106,23 @@ impl JsonSchema for FormatName {
 pub(crate) enum Known {
     Json,
     Raw,
+    Debezium,
 }
 
-const WORKING: [&str; 2] = ["json", "raw"];
+impl Known {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Raw => "raw",
+            Self::Debezium => "debezium_json",
+        }
+    }
+}
+
+const WORKING: [&str; 3] = ["json", "raw", "debezium_json"];
 
 /// Formats that the dialect names and this version has not.
-const LATER: [&str; 8] =
-    ["debezium_json", "avro", "confluent_avro", "protobuf", "csv", "parquet", "json_schema", "confluent_json"];
+const LATER: [&str; 7] = ["avro", "confluent_avro", "protobuf", "csv", "parquet", "json_schema", "confluent_json"];
 
 impl FormatOptions {
     /// Can this be a table of that role? What [`decoder`](crate::decoder()) and [`encoder`](crate::encoder()) would say, for
@@ -119,7 +131,7 @@ impl FormatOptions {
         self.check(table)?;
         match role {
             Role::Source => crate::decoder(self, table).map(drop),
-            Role::Sink => crate::encoder(self, table.schema()).map(drop),
+            Role::Sink => crate::encoder(self, table).map(drop),
         }
     }
 
@@ -129,11 +141,9 @@ impl FormatOptions {
     /// `conflicting_options` (an option of another format), `column_count` and `type_mismatch` (columns that do not fit).
     pub fn check(&self, table: &TableSpec) -> Result<()> {
         let format = self.known()?;
-        if format == Known::Raw {
-            self.refuse_json_options()?;
-        }
+        self.refuse_others_options(format)?;
         let columns: Vec<&Column> = table.columns.iter().filter(|c| c.metadata.is_none()).collect();
-        if format == Known::Json && !self.unstructured() {
+        if format != Known::Raw && !self.unstructured() {
             return columns.iter().try_for_each(|column| match json::can_write(&column.data_type) {
                 true => Ok(()),
                 false => json::check_column(column),
@@ -167,12 +177,34 @@ impl FormatOptions {
         }
     }
 
+    /// Records update and delete rows that earlier ones inserted.
+    pub fn yields_changes(&self) -> bool {
+        matches!(self.known(), Ok(Known::Debezium))
+    }
+
+    /// Which changes an [`encoder`](crate::encoder()) can write.
+    pub fn changes(&self) -> ChangeSupport {
+        if self.yields_changes() { ChangeSupport::Changes } else { ChangeSupport::InsertOnly }
+    }
+
+    /// Can changes of the table be written as the rows under its primary key, by an
+    /// [`upsert_encoder`](crate::upsert_encoder())?
+    pub fn upserts(&self, table: &TableSpec) -> bool {
+        matches!(self.known(), Ok(Known::Json)) && !self.unstructured() && !table.primary_key.is_empty()
+    }
+
+    /// A record is JSON text, so that an empty line is none.
+    pub fn is_json_text(&self) -> bool {
+        matches!(self.known(), Ok(Known::Json | Known::Debezium))
+    }
+
     /// The whole value is one column.
     pub(crate) fn unstructured(&self) -> bool {
         self.json_unstructured.unwrap_or(false)
     }
     pub(crate) fn timestamp_format(&self) -> TimestampFormat {
-        self.timestamp_format.unwrap_or_default()
+        let default = if self.yields_changes() { TimestampFormat::UnixMicros } else { TimestampFormat::default() };
+        self.timestamp_format.unwrap_or(default)
     }
 
     pub(crate) fn known(&self) -> Result<Known> {
@@ -180,6 +212,7 @@ impl FormatOptions {
         match name.to_ascii_lowercase().as_str() {
             "json" => Ok(Known::Json),
             "raw" => Ok(Known::Raw),
+            "debezium_json" | "debezium-json" => Ok(Known::Debezium),
             later if LATER.contains(&later) => {
                 Err(Error::new(Code::NotSupported, format!("format {later} is not supported yet"))
                     .with_hint(format!("formats that work: {}", WORKING.join(", ")))
@@ -197,17 +230,18 @@ impl FormatOptions {
         }
     }
 
-    fn refuse_json_options(&self) -> Result<()> {
+    fn refuse_others_options(&self, format: Known) -> Result<()> {
+        let (json, debezium) = (format == Known::Json, format == Known::Debezium);
         let given = [
-            ("json.unstructured", self.json_unstructured.is_some()),
-            ("json.pretty", self.json_pretty.is_some()),
-            ("json.include_nulls", self.json_include_nulls.is_some()),
-            ("timestamp_format", self.timestamp_format.is_some()),
+            ("json.unstructured", self.json_unstructured.is_some(), json),
+            ("json.pretty", self.json_pretty.is_some(), json),
+            ("json.include_nulls", self.json_include_nulls.is_some(), json || debezium),
+            ("timestamp_format", self.timestamp_format.is_some(), json || debezium),
         ];
-        match given.iter().find(|(_, given)| *given) {
-            Some((name, _)) => {
-                Err(Error::new(Code::ConflictingOptions, format!("option {name} is not for format raw"))
-                    .with_field(*name))
+        match given.iter().find(|(_, given, fits)| *given && !fits) {
+            Some((name, _, _)) => {
+                let message = format!("option {name} is not for format {}", format.name());
+                Err(Error::new(Code::ConflictingOptions, message).with_field(*name))
             }
             None => Ok(()),
         }

@@ -1,6 +1,6 @@
-//! A record to a row: the value's columns, the record's own metadata, and the event time.
+//! A record to its rows: the value's columns, the record's own metadata, and the event time.
 //!
-//! The value goes first, as it is what fails; metadata follows, and if that fails the value's row is cut off again. So
+//! The value goes first, as it is what fails; metadata follows, and if that fails the value's rows are cut off again. So
 //! between two pushes all columns have the same length.
 //!
 //! The event time column is decoded even when the query does not read it.
@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use laminar_core::format::{DecodeError, Decoder};
 use laminar_core::source::RawRecord;
 use laminar_core::table::{Column, TableSpec, timestamp_type};
-use laminar_core::{Changes, Code, Error, Result};
+use laminar_core::{ChangeKind, Changes, Code, Error, Kinds, Result};
 
 use crate::fault::{Fault, in_column};
 use crate::internal;
@@ -21,8 +21,13 @@ use crate::metadata::MetadataColumn;
 
 /// Columns filled from a record's value.
 pub(crate) trait ValueDecoder: Send {
-    /// Appends one row, or leaves nothing behind. `None` is a tombstone.
+    /// Appends the record's rows, or leaves nothing behind. `None` is a tombstone.
     fn push(&mut self, value: Option<&[u8]>) -> Result<(), Fault>;
+    /// What the last push appended: each row's kind. Known without looking where a record is always one row.
+    #[inline(always)]
+    fn pushed(&self) -> &'static [ChangeKind] {
+        &[ChangeKind::Insert]
+    }
     /// Cuts back to `rows` rows.
     fn truncate(&mut self, rows: usize);
     /// The columns that were asked for, in that order, and an empty start for the next batch.
@@ -101,8 +106,10 @@ impl Plan {
 pub(crate) struct RecordDecoder<V> {
     values: V,
     metadata: Vec<MetadataColumn>,
-    /// Each record's own timestamp: the event time where the table's column has none.
+    /// The timestamp of each row's record: the event time where the table's column has none.
     record_times: Vec<i64>,
+    /// Each row's kind; empty while all are inserts.
+    kinds: Vec<ChangeKind>,
     output: Vec<From>,
     event_time: Option<From>,
     schema: SchemaRef,
@@ -114,17 +121,30 @@ impl<V: ValueDecoder> RecordDecoder<V> {
             values,
             metadata: plan.metadata.iter().map(MetadataColumn::new).collect::<Result<_>>()?,
             record_times: Vec::new(),
+            kinds: Vec::new(),
             output: plan.output,
             event_time: plan.event_time,
             schema: plan.schema,
         })
     }
 
-    fn push_metadata(&mut self, record: &RawRecord<'_>) -> Result<(), Fault> {
+    fn push_metadata(&mut self, record: &RawRecord<'_>, rows: usize) -> Result<(), Fault> {
         for column in &mut self.metadata {
-            column.push(record).map_err(|fault| in_column(fault, column.name()))?;
+            for _ in 0..rows {
+                column.push(record).map_err(|fault| in_column(fault, column.name()))?;
+            }
         }
         Ok(())
+    }
+
+    fn push_kinds(&mut self, kinds: &[ChangeKind]) {
+        if self.kinds.is_empty() {
+            if kinds.iter().all(|kind| *kind == ChangeKind::Insert) {
+                return;
+            }
+            self.kinds.resize(self.record_times.len(), ChangeKind::Insert);
+        }
+        self.kinds.extend_from_slice(kinds);
     }
 
     fn event_times(&self, column: Option<ArrayRef>, record_times: Vec<i64>) -> Result<TimestampMicrosecondArray> {
@@ -142,15 +162,17 @@ impl<V: ValueDecoder> RecordDecoder<V> {
 impl<V: ValueDecoder> Decoder for RecordDecoder<V> {
     fn push(&mut self, record: &RawRecord<'_>) -> Result<(), DecodeError> {
         self.values.push(record.value).map_err(|fault| *fault)?;
+        let kinds = self.values.pushed();
         if !self.metadata.is_empty()
-            && let Err(fault) = self.push_metadata(record)
+            && let Err(fault) = self.push_metadata(record, kinds.len())
         {
             let rows = self.record_times.len();
             self.values.truncate(rows);
             self.metadata.iter_mut().for_each(|column| column.truncate(rows));
             return Err(*fault);
         }
-        self.record_times.push(record.timestamp_micros);
+        self.push_kinds(kinds);
+        self.record_times.extend(kinds.iter().map(|_| record.timestamp_micros));
         Ok(())
     }
 
@@ -164,6 +186,8 @@ impl<V: ValueDecoder> Decoder for RecordDecoder<V> {
             return Ok(None);
         }
         let record_times = std::mem::replace(&mut self.record_times, Vec::with_capacity(rows));
+        let kinds = std::mem::take(&mut self.kinds);
+        let kinds = (!kinds.is_empty()).then(|| kinds.into_iter().collect::<Kinds>());
         let values = self.values.finish()?;
         let metadata = self.metadata.iter_mut().map(MetadataColumn::finish).collect::<Result<Vec<_>>>()?;
         let column = |from: &From| match from {
@@ -175,6 +199,6 @@ impl<V: ValueDecoder> Decoder for RecordDecoder<V> {
         let times = self.event_times(self.event_time.as_ref().and_then(column), record_times)?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        Changes::inserts(batch, times).map(Some)
+        Changes::new(batch, times, kinds).map(Some)
     }
 }

@@ -23,9 +23,23 @@ fn inserts(rows: RecordBatch) -> Changes {
     Changes::inserts(rows, times).unwrap()
 }
 
+/// The table that has these columns.
+fn table(schema: &Schema) -> TableSpec {
+    let column = |field: &Arc<Field>| Column {
+        name: field.name().clone(),
+        data_type: field.data_type().clone(),
+        nullable: true,
+        json: field.metadata().contains_key(TYPE_KEY),
+        metadata: None,
+    };
+    let columns: Vec<Column> = schema.fields().iter().map(column).collect();
+    let projection = (0..columns.len()).collect();
+    TableSpec { name: "t".into(), columns, projection, event_time: None, primary_key: Vec::new() }
+}
+
 fn encode(rows: RecordBatch, pairs: &[(&str, &str)]) -> Vec<String> {
-    let mut encoder = encoder(&options(pairs), rows.schema()).unwrap();
-    let mut out = EncodedValues { bytes: b"kept".to_vec(), ends: vec![4] };
+    let mut encoder = encoder(&options(pairs), &table(&rows.schema())).unwrap();
+    let mut out = EncodedValues { bytes: b"kept".to_vec(), ends: vec![4], ..EncodedValues::default() };
     encoder.encode(&inserts(rows), &mut out).unwrap();
     let lines: Vec<String> = out.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect();
     assert_eq!(lines.first().map(String::as_str), Some("kept"));
@@ -148,7 +162,7 @@ fn updates_are_refused() {
     let times = TimestampMicrosecondArray::from(vec![0, 0]);
     let kinds = Some([ChangeKind::Insert, ChangeKind::Delete].into_iter().collect());
     let changes = Changes::new(rows.clone(), times, kinds).unwrap();
-    let mut encoder = encoder(&FormatOptions::default(), rows.schema()).unwrap();
+    let mut encoder = encoder(&FormatOptions::default(), &table(&rows.schema())).unwrap();
     let error = encoder.encode(&changes, &mut EncodedValues::default()).unwrap_err();
     assert_eq!(error.code(), Code::NotSupported);
 }
@@ -229,17 +243,7 @@ fn any_column(depth: u32) -> BoxedStrategy<ArrayRef> {
 }
 
 fn decode(values: &EncodedValues, schema: &Schema, options: &FormatOptions) -> RecordBatch {
-    let column = |field: &Arc<Field>| Column {
-        name: field.name().clone(),
-        data_type: field.data_type().clone(),
-        nullable: true,
-        json: false,
-        metadata: None,
-    };
-    let columns: Vec<Column> = schema.fields().iter().map(column).collect();
-    let projection = (0..columns.len()).collect();
-    let spec = TableSpec { name: "t".into(), columns, projection, event_time: None, primary_key: Vec::new() };
-    let mut decoder = decoder(options, &spec).unwrap();
+    let mut decoder = decoder(options, &table(schema)).unwrap();
     for value in values.iter() {
         serde_json::from_slice::<serde_json::Value>(value).unwrap();
         let record = RawRecord {
@@ -273,7 +277,7 @@ proptest! {
             ("json.pretty", if pretty { "true" } else { "false" }),
             ("json.include_nulls", if include_nulls { "true" } else { "false" }),
         ];
-        let mut encoder = encoder(&options(&sink), batch.schema()).unwrap();
+        let mut encoder = encoder(&options(&sink), &table(&batch.schema())).unwrap();
         let mut values = EncodedValues::default();
         encoder.encode(&inserts(batch.clone()), &mut values).unwrap();
         let read = decode(&values, &batch.schema(), &FormatOptions::default());
@@ -287,7 +291,7 @@ proptest! {
         for format in ["unix_micros", "unix_nanos"] {
             let options = options(&[("timestamp_format", format)]);
             let mut encoded = EncodedValues::default();
-            encoder(&options, batch.schema()).unwrap().encode(&inserts(batch.clone()), &mut encoded).unwrap();
+            encoder(&options, &table(&batch.schema())).unwrap().encode(&inserts(batch.clone()), &mut encoded).unwrap();
             let read = decode(&encoded, &batch.schema(), &options);
             prop_assert_eq!(read.columns(), batch.columns());
         }

@@ -189,7 +189,8 @@ async fn connectors_are_listed_with_their_options() {
     let (status, all) = server.get("/connectors").await;
     let names: Vec<&str> = all["data"].as_array().unwrap().iter().filter_map(|c| c["id"].as_str()).collect();
     assert_eq!(status, 200);
-    for name in ["kafka", "impulse", "datagen", "single_file", "filesystem", "stdout", "blackhole", "memory"] {
+    for name in ["kafka", "impulse", "datagen", "nexmark", "single_file", "filesystem", "stdout", "blackhole", "memory"]
+    {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
     let kafka = server.get("/connectors/kafka").await.1;

@@ -14,6 +14,7 @@ use super::instances::{check_refused, check_table_code};
 use super::*;
 use crate::datagen::DatagenConnector;
 use crate::impulse::ImpulseConnector;
+use crate::nexmark::NexmarkConnector;
 
 // --- impulse ---
 
@@ -231,4 +232,127 @@ fn rules_that_make_no_sense_are_refused() {
     );
     let field = DatagenConnector.check_connection(&options(&[("fields.total.lenght", "1")])).unwrap_err();
     assert_eq!(field.field(), Some("fields.total.lenght"));
+}
+
+// --- nexmark ---
+
+fn text(columns: &[&'static str]) -> Vec<(&'static str, DataType)> {
+    columns.iter().map(|name| (*name, Utf8)).collect()
+}
+
+/// All columns of the kind, in the benchmark's order.
+fn columns_of(event: &str) -> Vec<(&'static str, DataType)> {
+    let at = |name| (name, timestamp_type());
+    match event {
+        "person" => {
+            let texts = text(&["name", "email_address", "credit_card", "city", "state"]);
+            [vec![("id", Int64)], texts, vec![at("date_time"), ("extra", Utf8)]].concat()
+        }
+        "auction" => [
+            vec![("id", Int64), ("item_name", Utf8), ("description", Utf8), ("initial_bid", Int64), ("reserve", Int64)],
+            vec![at("date_time"), at("expires"), ("seller", Int64), ("category", Int64), ("extra", Utf8)],
+        ]
+        .concat(),
+        _ => [
+            vec![("auction", Int64), ("bidder", Int64), ("price", Int64), ("channel", Utf8), ("url", Utf8)],
+            vec![at("date_time"), ("extra", Utf8)],
+        ]
+        .concat(),
+    }
+}
+
+#[tokio::test]
+async fn one_kind_of_event_is_that_part_of_the_stream() {
+    let structs = ["person", "auction", "bid"].map(|kind| {
+        let fields = columns_of(kind).into_iter().map(|(name, data_type)| Field::new(name, data_type, true));
+        (kind, DataType::Struct(fields.collect()))
+    });
+    let all = [vec![("event_type", Int32)], structs.to_vec(), vec![("date_time", timestamp_type())]].concat();
+    let pairs = [("message_count", "160"), ("seed", "3")];
+    let whole = rows_of(&NexmarkConnector, &pairs, &table(&all)).await;
+    assert_eq!(whole.len(), 160);
+    let null = ",\"auction\":null,\"bid\":null,\"date_time\":\"2015-07-15T00:00:00\"}";
+    assert!(
+        whole[0].starts_with("{\"event_type\":0,\"person\":{\"id\":1000,") && whole[0].ends_with(null),
+        "{}",
+        whole[0]
+    );
+    for (code, kind) in ["person", "auction", "bid"].into_iter().enumerate() {
+        let start = format!("\"{kind}\":{{");
+        let inside = |row: &String| row.split_once(&start).map(|(_, rest)| rest.split_once('}').unwrap().0.to_string());
+        let mut expected: Vec<String> = whole.iter().filter_map(inside).collect();
+        assert!(whole.iter().all(|row| row.contains(&start) == row.contains(&format!("\"event_type\":{code},"))));
+        expected.sort();
+        for shards in ["1", "3"] {
+            let flat = [&pairs[..], &[("event", kind), ("shards", shards)]].concat();
+            let rows = rows_of(&NexmarkConnector, &flat, &table(&columns_of(kind))).await;
+            let mut rows: Vec<String> = rows.iter().map(|row| row.trim_matches(['{', '}']).to_string()).collect();
+            rows.sort();
+            assert_eq!(rows, expected, "{kind} in {shards} shards");
+        }
+    }
+    let other = rows_of(&NexmarkConnector, &[("message_count", "160"), ("seed", "4")], &table(&all)).await;
+    assert_ne!(whole, other);
+}
+
+#[tokio::test]
+async fn nexmark_times_follow_the_rate_and_their_column() {
+    let mut spec = table(&[("expires", timestamp_type()), ("id", Int64)]);
+    spec.projection = vec![];
+    let pairs = [("event", "auction"), ("event_rate", "4"), ("start_time", "1970-01-01T00:00:01Z")];
+    let times = async |spec: &TableSpec| {
+        let source = NexmarkConnector.source(&options(&pairs), spec, &source_context()).unwrap();
+        let mut reader = source.open(starts(&*source).await).await.unwrap();
+        let Fetched::Rows(rows) = reader.next(LIMIT).await.unwrap() else { panic!("rows") };
+        rows.times.values().to_vec()
+    };
+    assert_eq!(times(&spec).await, [1_250_000]);
+    spec.event_time = Some(EventTime { column: "expires".into(), delay: Duration::ZERO });
+    assert!(times(&spec).await[0] > 400_000_000, "of 1700 events and more later");
+}
+
+#[test]
+fn nexmark_refuses_columns_that_it_has_not() {
+    let check = |pairs: &[(&str, &str)], columns: &[(&str, DataType)], expected| {
+        check_refused(&NexmarkConnector, Role::Source, pairs, &table(columns), expected);
+    };
+    check(
+        &[("event", "bid")],
+        &[("prize", Int64)],
+        "unknown_column: connector nexmark has no column prize (hint: did you mean price?)",
+    );
+    check(
+        &[("event", "bid")],
+        &[("price", Float64)],
+        "type_mismatch: column price of connector nexmark must be BIGINT: it is DOUBLE",
+    );
+    check(
+        &[],
+        &[("price", Int64)],
+        "unknown_column: connector nexmark has no column price (hint: for a table of one kind of event add event = 'bid')",
+    );
+    check(&[], &[("bid", Utf8)], "type_mismatch: column bid of connector nexmark must be STRUCT: it is TEXT");
+    check(
+        &[],
+        &[("bid", DataType::Struct([Arc::new(Field::new("url", Int64, true))].into()))],
+        "type_mismatch: column bid.url of connector nexmark must be TEXT: it is BIGINT",
+    );
+    check(
+        &[],
+        &[("bid", DataType::Struct([Arc::new(Field::new("seller", Int64, true))].into()))],
+        "unknown_column: connector nexmark has no column bid.seller (hint: columns: auction, bidder, price, channel, url, \
+         date_time, extra)",
+    );
+    check(
+        &[("event", "bids")],
+        &[],
+        "invalid_option: option event of connector nexmark cannot be 'bids': expected one of person, auction, bid \
+         (hint: did you mean bid?)",
+    );
+    check(
+        &[("event_rate", "-1")],
+        &[],
+        "invalid_option: option event_rate of connector nexmark cannot be '-1': expected a number above 0",
+    );
+    assert_eq!(check_table_code(&NexmarkConnector, Role::Sink), Code::NotSupported);
 }

@@ -331,7 +331,10 @@ fn sinks_do_not_promise_what_they_cannot_keep() {
 fn connectors_are_found_by_name() {
     let registry = Registry::builtin();
     let names: Vec<_> = registry.iter().map(|c| c.name()).collect();
-    assert_eq!(names, ["blackhole", "datagen", "filesystem", "impulse", "kafka", "memory", "single_file", "stdout"]);
+    assert_eq!(
+        names,
+        ["blackhole", "datagen", "filesystem", "impulse", "kafka", "memory", "nexmark", "single_file", "stdout"]
+    );
     assert_eq!(registry.get("Kafka").unwrap().name(), "kafka");
     let error = registry.get("kafak").err().unwrap();
     assert_eq!((error.code(), error.hint()), (Code::UnknownConnector, Some("did you mean kafka?")));

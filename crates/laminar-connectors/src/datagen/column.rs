@@ -19,6 +19,7 @@ use laminar_core::{Code, Error, Result};
 
 use super::SUBJECT;
 use super::options::{FieldOptions, Kind, in_column};
+use crate::generator::mix;
 
 const DEFAULT_LENGTH: u32 = 12;
 const MAX_LENGTH: u32 = 1 << 20;
@@ -154,14 +155,6 @@ impl ColumnMaker {
 }
 
 const NULL_SALT: u64 = 0x6e75_6c6c_6e75_6c6c;
-
-/// Scrambles 64 bits: the finalizer of SplitMix64 (Steele, Lea, Flood 2014).
-pub fn mix(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
-}
 
 /// Evenly from 0 to `span` - 1; `span` is at most 2^64.
 fn bounded(draw: u64, span: u128) -> i128 {

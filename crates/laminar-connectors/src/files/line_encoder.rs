@@ -1,4 +1,4 @@
-//! Rows to lines of text, one a row.
+//! Rows to lines of text: one a value, which is a row or a change.
 
 use laminar_core::format::{EncodedValues, Encoder};
 use laminar_core::table::TableSpec;
@@ -29,11 +29,11 @@ pub fn check_lines(format: &FormatOptions) -> Result<()> {
 
 impl LineEncoder {
     pub fn new(format: &FormatOptions, table: &TableSpec) -> Result<Self> {
-        let encoder = laminar_formats::encoder(format, table.schema())?;
+        let encoder = laminar_formats::encoder(format, table)?;
         Ok(Self { encoder, values: EncodedValues::default() })
     }
 
-    /// One line per row, in order. Errors: `invalid_value` for a value that has a line break in it.
+    /// One line per value, in order. Errors: `invalid_value` for a value that has a line break in it.
     pub fn encode(&mut self, changes: &Changes) -> Result<EncodedLines> {
         self.values.clear();
         self.encoder.encode(changes, &mut self.values)?;

@@ -176,6 +176,10 @@ impl Source for FolderSource {
         laminar_formats::decoder(&self.format, &self.table).map(Some)
     }
 
+    fn yields_changes(&self) -> bool {
+        self.format.yields_changes()
+    }
+
     async fn ends(&self, splits: &[SplitId]) -> Result<Vec<Option<Position>>> {
         let paths = splits.iter().map(|split| self.listing.path_of(split)).collect::<Result<Vec<_>>>()?;
         blocking(move || paths.iter().map(|path| Ok(Some(Position(length(path)?)))).collect()).await

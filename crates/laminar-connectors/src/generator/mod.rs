@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use laminar_core::format::Decoder;
 use laminar_core::source::{BatchLimit, Fetched, FetchedRows, Run, Source, SourceReader, SplitStart};
 use laminar_core::{Code, Error, Position, Result, SplitId};
@@ -56,6 +57,25 @@ impl Plan {
         let (n, k) = (u64::from(self.shards), u64::from(shard));
         self.rows.map(|rows| rows / n + u64::from(k < rows % n))
     }
+}
+
+/// The option `start_time`, an RFC 3339 time, as µs since 1970 UTC. Errors: `invalid_option`.
+pub fn start_micros(subject: &str, text: &str) -> Result<i64> {
+    let parsed = DateTime::parse_from_rfc3339(text).map_err(|e| {
+        Error::new(Code::InvalidOption, format!("option start_time of {subject} cannot be '{text}'"))
+            .with_detail(format!("expected a time such as 2024-01-31T23:59:59Z: {e}"))
+            .with_field("start_time")
+    })?;
+    Ok(parsed.with_timezone(&Utc).timestamp_micros())
+}
+
+/// Scrambles 64 bits: the finalizer of SplitMix64 (Steele, Lea, Flood 2014). What is random in a row is drawn from its
+/// number with this.
+pub fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 /// The source over [`Rows`].

@@ -8,7 +8,6 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicroseco
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use laminar_core::connector::{Connector, Role, SinkContext, SourceContext, TestStage};
 use laminar_core::options::{HumanDuration, nearest};
 use laminar_core::sink::Sink;
@@ -21,7 +20,7 @@ use serde::Deserialize;
 
 use crate::batch::BatchOptions;
 use crate::declared::{Declared, schema};
-use crate::generator::{Generator, Plan, Rows};
+use crate::generator::{Generator, Plan, Rows, start_micros};
 use crate::staged::{Stages, no_sink};
 
 const SUBJECT: &str = "connector impulse";
@@ -77,13 +76,7 @@ impl ImpulseOptions {
     }
 
     fn start(&self) -> Result<Option<i64>> {
-        let Some(text) = &self.start_time else { return Ok(None) };
-        let parsed = DateTime::parse_from_rfc3339(text).map_err(|e| {
-            Error::new(Code::InvalidOption, format!("option start_time of {SUBJECT} cannot be '{text}'"))
-                .with_detail(format!("expected a time such as 2024-01-31T23:59:59Z: {e}"))
-                .with_field("start_time")
-        })?;
-        Ok(Some(parsed.with_timezone(&Utc).timestamp_micros()))
+        self.start_time.as_deref().map(|text| start_micros(SUBJECT, text)).transpose()
     }
 
     fn times(&self, clock: &SharedClock) -> Result<Times> {

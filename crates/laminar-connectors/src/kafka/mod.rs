@@ -42,6 +42,7 @@ mod admin;
 mod client;
 mod dev_broker;
 mod error;
+mod key;
 mod marker;
 mod native;
 mod options;
@@ -226,7 +227,7 @@ impl Connector for KafkaConnector {
                     );
                 }
                 let settings = written.sink()?;
-                sink::key_column(&settings, table)?;
+                key::KeyColumns::of(settings.key_field.as_deref(), table)?;
                 self.delivery(&settings, None).map(drop)
             }
         }

@@ -174,8 +174,10 @@ pub struct SinkOptions {
     /// The topic to write to. It is created if it is missing and the broker creates topics by itself.
     #[schemars(required)]
     pub topic: Option<String>,
-    /// Column whose value is the record's key: text, integer or bytes. Rows of one key stay in order. Default: the table's
-    /// primary key if that is one column, else records have no key.
+    /// Column whose value is the record's key: text, integer or bytes. Rows of one key stay in order. Without it the table's
+    /// primary key is the record's: the value of its column, or, of several columns or another type, a JSON object of them. With the
+    /// primary key as key, `json` takes updates and deletes: the last row of each key, and a tombstone for one that is gone. Default:
+    /// the primary key, else records have no key.
     pub key_field: Option<String>,
     /// What is guaranteed for each row across crashes. What the pipeline says wins. Default: `exactly_once`;
     /// `at_least_once` into the broker of `laminar dev`.

@@ -116,11 +116,11 @@ impl Producer {
         }
     }
 
-    /// Hands rows, key and value each, to librdkafka. `bytes` is their size together, `count` their number.
+    /// Hands rows, key and value each (no value: a tombstone), to librdkafka. `bytes` is their size together, `count` their number.
     pub fn produce<'a>(
         &self,
         topic: &mut Topic,
-        rows: impl Iterator<Item = (Option<&'a [u8]>, &'a [u8])>,
+        rows: impl Iterator<Item = (Option<&'a [u8]>, Option<&'a [u8]>)>,
         count: usize,
         bytes: usize,
     ) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  write: changes ─► encoder ─► values end to end in one buffer ─┬─► 1024 rows at a time ─► librdkafka (copies)
-//!                         key column ────────────────────────────┘
+//!                         key columns, see `key` ────────────────┘
 //!  flush: all rows acknowledged: inside the open transaction (exactly-once), or visible (at-least-once)
 //! ```
 //!
@@ -12,17 +12,15 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use laminar_core::connector::SinkContext;
 use laminar_core::format::{EncodedValues, Encoder};
-use laminar_core::sink::{Committer, Delivery, Sink, SinkWriter};
+use laminar_core::sink::{ChangeSupport, Committer, Delivery, Sink, SinkWriter};
 use laminar_core::table::TableSpec;
-use laminar_core::{Changes, Code, Epoch, Error, Result, TaskId};
+use laminar_core::{Changes, Epoch, Error, Result, TaskId};
 
 use super::admin;
+use super::key::{KeyColumns, KeyMaker, Keys};
 use super::native::Topic;
 use super::options::SinkSettings;
 use super::producer::{Producer, settle};
@@ -37,8 +35,8 @@ const ACKNOWLEDGED: Duration = Duration::from_secs(310);
 
 pub(super) struct KafkaSink {
     settings: SinkSettings,
-    schema: SchemaRef,
-    key: Option<usize>,
+    table: TableSpec,
+    key: KeyColumns,
     way: Way,
 }
 
@@ -59,12 +57,18 @@ impl KafkaSink {
         ctx: &SinkContext,
         transactions: &Arc<Transactions>,
     ) -> Result<Self> {
-        let key = key_column(&settings, table)?;
+        let key = KeyColumns::of(settings.key_field.as_deref(), table)?;
         let way = match delivery {
             Delivery::ExactlyOnce => Way::Transaction(transactions.get(&settings.cluster, ctx)?),
             Delivery::AtLeastOnce => Way::AtOnce(Mutex::new(Weak::new())),
         };
-        Ok(Self { settings, schema: table.schema(), key, way })
+        Ok(Self { settings, table: table.clone(), key, way })
+    }
+
+    /// Changes are written as rows and tombstones under their key: only if that key is the primary one, else a deleted row
+    /// would take others with it.
+    fn upserts(&self) -> bool {
+        self.settings.format.upserts(&self.table) && self.key.is_primary(&self.table)
     }
 
     fn producer(&self) -> Result<Arc<Producer>> {
@@ -83,54 +87,23 @@ impl KafkaSink {
     }
 }
 
-/// Index of the column that keys the records; `None`: they have no key.
-///
-/// Errors: `unknown_column`, `type_mismatch`, `not_supported` for a primary key of several columns.
-pub(super) fn key_column(settings: &SinkSettings, table: &TableSpec) -> Result<Option<usize>> {
-    let name = match (&settings.key_field, table.primary_key.as_slice()) {
-        (Some(name), _) => name,
-        (None, []) => return Ok(None),
-        (None, [column]) => column,
-        (None, _) => {
-            let what = format!("the primary key of table {} has several columns", table.name);
-            return Err(
-                Error::new(Code::NotSupported, what).with_hint("name the column of the record's key with key_field")
-            );
-        }
-    };
-    let found = table.columns.iter().position(|c| c.name == *name);
-    let found = found.or_else(|| table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name)));
-    let Some((index, column)) = found.and_then(|i| Some((i, table.columns.get(i)?))) else {
-        let names = table.columns.iter().map(|c| c.name.as_str());
-        let error = Error::new(Code::UnknownColumn, format!("table {} has no column {name}", table.name))
-            .with_field("key_field");
-        return Err(match laminar_core::options::nearest(name, names) {
-            Some(near) => error.with_hint(format!("did you mean {near}?")),
-            None => error,
-        });
-    };
-    match &column.data_type {
-        DataType::Utf8 | DataType::Binary => Ok(Some(index)),
-        kind if kind.is_integer() => Ok(Some(index)),
-        _ => Err(Error::new(Code::TypeMismatch, format!("column {name} cannot be the record's key"))
-            .with_detail("a key is text, an integer or bytes")
-            .with_field("key_field")),
-    }
-}
-
 #[async_trait]
 impl Sink for KafkaSink {
     async fn open(&self, _: &TaskId) -> Result<Box<dyn SinkWriter>> {
         admin::ensure_sink_topic(&self.settings.cluster, &self.settings.topic).await?;
         let producer = self.producer()?;
         let topic = producer.topic(&self.settings.topic)?;
-        let encoder = laminar_formats::encoder(&self.settings.format, Arc::clone(&self.schema))?;
+        let encoder = match self.upserts() {
+            true => laminar_formats::upsert_encoder(&self.settings.format, &self.table)?,
+            false => laminar_formats::encoder(&self.settings.format, &self.table)?,
+        };
+        let keys = KeyMaker::new(&self.key, &self.table)?;
         let (transaction, patience) = match &self.way {
             Way::Transaction(transaction) => (Some(Arc::clone(transaction)), transaction.timeout()),
             Way::AtOnce(_) => (None, ACKNOWLEDGED),
         };
         let values = EncodedValues::default();
-        Ok(Box::new(Writer { topic, producer, transaction, encoder, key: self.key, values, patience }))
+        Ok(Box::new(Writer { topic, producer, transaction, encoder, keys, values, patience }))
     }
 
     fn delivery(&self) -> Delivery {
@@ -138,6 +111,10 @@ impl Sink for KafkaSink {
             Way::Transaction(_) => Delivery::ExactlyOnce,
             Way::AtOnce(_) => Delivery::AtLeastOnce,
         }
+    }
+
+    fn changes(&self) -> ChangeSupport {
+        if self.upserts() { ChangeSupport::Changes } else { self.settings.format.changes() }
     }
 
     fn committer(&self) -> Option<Arc<dyn Committer>> {
@@ -154,7 +131,7 @@ struct Writer {
     /// `None`: at least once.
     transaction: Option<Arc<Transaction>>,
     encoder: Box<dyn Encoder>,
-    key: Option<usize>,
+    keys: KeyMaker,
     /// Reused from batch to batch.
     values: EncodedValues,
     patience: Duration,
@@ -165,11 +142,12 @@ impl SinkWriter for Writer {
     async fn write(&mut self, changes: &Changes) -> Result<()> {
         self.values.clear();
         self.encoder.encode(changes, &mut self.values)?;
-        if self.values.len() != changes.num_rows() {
+        let one_each = self.values.rows.is_empty() && !self.values.is_empty();
+        if one_each && self.values.len() != changes.num_rows() {
             let what = format!("{} rows became {} values", changes.num_rows(), self.values.len());
             return Err(Error::internal(what));
         }
-        let keys = Keys::of(changes.rows(), self.key)?;
+        let keys = self.keys.keys(changes)?;
         let sent = self.send(&keys).await;
         self.explain(sent).await
     }
@@ -183,14 +161,16 @@ impl SinkWriter for Writer {
 impl Writer {
     /// Hands the encoded values over, a slice at a time, as the bounds allow.
     async fn send(&mut self, keys: &Keys) -> Result<()> {
-        let mut values = self.values.iter();
-        for start in (0..self.values.len()).step_by(SLICE) {
+        let values = &self.values;
+        for start in (0..values.len()).step_by(SLICE) {
             self.producer.room().await?;
-            let end = self.values.len().min(start + SLICE);
-            let first_byte = start.checked_sub(1).and_then(|i| self.values.ends.get(i)).copied().unwrap_or(0);
-            let value_bytes = self.values.ends.get(end - 1).copied().unwrap_or(0) - first_byte;
-            let key_bytes: usize = (start..end).filter_map(|row| keys.get(row)).map(<[u8]>::len).sum();
-            let rows = (start..end).map(|row| keys.get(row)).zip(values.by_ref());
+            let end = values.len().min(start + SLICE);
+            let first_byte = start.checked_sub(1).and_then(|i| values.ends.get(i)).copied().unwrap_or(0);
+            let value_bytes = values.ends.get(end - 1).copied().unwrap_or(0) - first_byte;
+            let key = |at: usize| keys.get(values.row(at));
+            let key_bytes: usize = (start..end).filter_map(key).map(<[u8]>::len).sum();
+            let value = |at: usize| (!values.is_tombstone(at)).then(|| values.get(at));
+            let rows = (start..end).map(|at| (key(at), value(at)));
             self.producer.produce(&mut self.topic, rows, end - start, value_bytes + key_bytes)?;
         }
         Ok(())
@@ -200,34 +180,6 @@ impl Writer {
         match (outcome, &self.transaction) {
             (Err(error), Some(transaction)) => Err(transaction.explain(error).await),
             (outcome, _) => outcome,
-        }
-    }
-}
-
-/// The keys of a batch's rows.
-enum Keys {
-    None,
-    Text(StringArray),
-    Bytes(BinaryArray),
-}
-
-impl Keys {
-    fn of(rows: &RecordBatch, key: Option<usize>) -> Result<Self> {
-        let Some(index) = key else { return Ok(Self::None) };
-        let column: &ArrayRef =
-            rows.columns().get(index).ok_or_else(|| Error::internal("the column of the record's key is missing"))?;
-        Ok(match column.data_type() {
-            DataType::Binary => Self::Bytes(column.as_binary::<i32>().clone()),
-            DataType::Utf8 => Self::Text(column.as_string::<i32>().clone()),
-            _ => Self::Text(cast(column, &DataType::Utf8)?.as_string::<i32>().clone()),
-        })
-    }
-
-    fn get(&self, row: usize) -> Option<&[u8]> {
-        match self {
-            Self::Text(keys) if keys.is_valid(row) => Some(keys.value(row).as_bytes()),
-            Self::Bytes(keys) if keys.is_valid(row) => Some(keys.value(row)),
-            _ => None,
         }
     }
 }

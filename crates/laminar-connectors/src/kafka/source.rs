@@ -120,6 +120,10 @@ impl Source for KafkaSource {
         laminar_formats::decoder(&self.settings.format, &self.table).map(Some)
     }
 
+    fn yields_changes(&self) -> bool {
+        self.settings.format.yields_changes()
+    }
+
     async fn ends(&self, splits: &[SplitId]) -> Result<Vec<Option<Position>>> {
         let cluster = self.settings.cluster.clone();
         let partitions = splits.iter().map(parse_split).collect::<Result<Vec<_>>>()?;

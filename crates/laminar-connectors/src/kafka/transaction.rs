@@ -272,7 +272,7 @@ impl Identity {
     /// Writes a record about this pipeline into the open transaction.
     fn note(producer: &Producer, key: &str, value: &[u8]) -> Result<()> {
         let mut topic = producer.topic(marker::TOPIC)?;
-        let record = (Some(key.as_bytes()), value);
+        let record = (Some(key.as_bytes()), Some(value));
         producer.produce(&mut topic, std::iter::once(record), 1, key.len() + value.len())
     }
 

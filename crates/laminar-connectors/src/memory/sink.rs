@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use laminar_core::format::{EncodedValues, Encoder};
-use laminar_core::sink::{Committer, Delivery, Marker, Sink, SinkWriter, SourceProgress};
+use laminar_core::sink::{ChangeSupport, Committer, Delivery, Marker, Sink, SinkWriter, SourceProgress};
 use laminar_core::table::TableSpec;
 use laminar_core::{Changes, Epoch, PipelineId, Result, TaskId};
 use laminar_formats::FormatOptions;
@@ -39,12 +39,15 @@ impl Sink for LogSink {
     async fn open(&self, _task: &TaskId) -> Result<Box<dyn SinkWriter>> {
         let (log, pipeline) = (self.committer.log.clone(), self.committer.pipeline.clone());
         let generation = log.current(&pipeline);
-        let encoder = laminar_formats::encoder(&self.format, self.table.schema())?;
+        let encoder = laminar_formats::encoder(&self.format, &self.table)?;
         let delivery = self.delivery;
         Ok(Box::new(LogWriter { log, pipeline, generation, encoder, values: EncodedValues::default(), delivery }))
     }
     fn delivery(&self) -> Delivery {
         self.delivery
+    }
+    fn changes(&self) -> ChangeSupport {
+        self.format.changes()
     }
     fn committer(&self) -> Option<Arc<dyn Committer>> {
         (self.delivery == Delivery::ExactlyOnce).then(|| self.committer.clone() as Arc<dyn Committer>)

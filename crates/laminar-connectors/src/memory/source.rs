@@ -56,6 +56,10 @@ impl Source for LogSource {
         laminar_formats::decoder(&self.format, &self.table).map(Some)
     }
 
+    fn yields_changes(&self) -> bool {
+        self.format.yields_changes()
+    }
+
     async fn ends(&self, splits: &[SplitId]) -> Result<Vec<Option<Position>>> {
         let length = self.log.state().records.len() as u64;
         let step = u64::from(self.partitions);

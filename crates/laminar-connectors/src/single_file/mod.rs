@@ -187,6 +187,10 @@ impl Source for FileSource {
         laminar_formats::decoder(&self.format, &self.table).map(Some)
     }
 
+    fn yields_changes(&self) -> bool {
+        self.format.yields_changes()
+    }
+
     async fn ends(&self, splits: &[SplitId]) -> Result<Vec<Option<Position>>> {
         let path = self.path.clone();
         let end = Position(blocking(move || length(&path)).await?);
@@ -196,5 +200,5 @@ impl Source for FileSource {
 
 /// Blank lines are layout in JSON and records in raw text.
 pub(crate) fn empty_lines(format: &FormatOptions) -> EmptyLines {
-    if format.format.as_str().eq_ignore_ascii_case("json") { EmptyLines::Skip } else { EmptyLines::Keep }
+    if format.is_json_text() { EmptyLines::Skip } else { EmptyLines::Keep }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use laminar_core::sink::{Committer, Delivery, Marker, Sink, SinkWriter, SourceProgress};
+use laminar_core::sink::{ChangeSupport, Committer, Delivery, Marker, Sink, SinkWriter, SourceProgress};
 use laminar_core::table::TableSpec;
 use laminar_core::{Changes, Epoch, Result, TaskId};
 use laminar_formats::FormatOptions;
@@ -42,6 +42,9 @@ impl Sink for FileSink {
     }
     fn delivery(&self) -> Delivery {
         self.delivery
+    }
+    fn changes(&self) -> ChangeSupport {
+        self.format.changes()
     }
     fn committer(&self) -> Option<Arc<dyn Committer>> {
         (self.delivery == Delivery::ExactlyOnce).then(|| self.committer.clone() as Arc<dyn Committer>)

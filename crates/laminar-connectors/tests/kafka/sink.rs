@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use arrow::datatypes::DataType;
-use laminar_core::sink::Delivery;
-use laminar_core::{Code, Epoch};
+use laminar_core::sink::{ChangeSupport, Delivery};
+use laminar_core::table::TableSpec;
+use laminar_core::{ChangeKind, Changes, Code, Epoch};
 
 use super::support::*;
 
@@ -84,6 +85,50 @@ async fn an_integer_or_the_primary_key_can_be_the_key() {
     writer.write(&changes([(7, "x".to_string())])).await.unwrap();
     writer.flush(Epoch(1)).await.unwrap();
     assert_eq!(read(&topic, "read_committed").await[0].key.as_deref(), Some("7"));
+}
+
+/// Key and value of each record; `-` for a tombstone.
+fn shown(found: &[Found]) -> Vec<String> {
+    found
+        .iter()
+        .map(|f| format!("{} {}", f.key.as_deref().unwrap_or("null"), f.value.as_deref().unwrap_or("-")))
+        .collect()
+}
+
+/// What a sink with this primary key makes of the changes.
+async fn written(changes: &Changes, key: &[&str], more: &[(&str, &str)]) -> laminar_core::Result<Vec<String>> {
+    let topic = topic("sink", 1).await;
+    let table = TableSpec { primary_key: key.iter().map(|name| name.to_string()).collect(), ..table() };
+    let pairs = [&[("topic", topic.as_str()), ("delivery", "at_least_once")], more].concat();
+    let sink = Installation::new().sink_of(&table, &pairs, None).unwrap();
+    let mut writer = sink.open(&task(0)).await.unwrap();
+    let outcome = writer.write(changes).await;
+    assert_eq!(sink.changes() == ChangeSupport::Changes, outcome.is_ok(), "{outcome:?}");
+    outcome?;
+    writer.flush(Epoch(1)).await?;
+    Ok(shown(&read(&topic, "read_committed").await))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_the_last_row_under_the_primary_key() {
+    use ChangeKind::{Delete, Insert, UpdateAfter, UpdateBefore};
+    let rows = [(1, "a"), (2, "x"), (1, "a"), (1, "b"), (2, "x"), (3, "y")].map(|(id, name)| (id, name.to_string()));
+    let kinds = [Insert, Insert, UpdateBefore, UpdateAfter, Delete, Delete].into_iter().collect();
+    let inserts = changes(rows);
+    let changes = Changes::new(inserts.rows().clone(), inserts.times().clone(), Some(kinds)).unwrap();
+    let upserts = written(&changes, &["id"], &[]).await.unwrap();
+    assert_eq!(upserts, [r#"1 {"id":1,"name":"b"}"#, "3 -"]);
+    let upserts = written(&changes, &["id", "name"], &[]).await.unwrap();
+    assert_eq!(upserts, [r#"{"id":1,"name":"b"} {"id":1,"name":"b"}"#, r#"{"id":3,"name":"y"} -"#]);
+    let envelopes = written(&changes, &["id"], &[("format", "debezium_json")]).await.unwrap();
+    let expected = [
+        r#"1 {"before":null,"after":{"id":1,"name":"b"},"op":"c"}"#,
+        r#"3 {"before":{"id":3,"name":"y"},"after":null,"op":"d"}"#,
+    ];
+    assert_eq!(envelopes, expected);
+    for (key, more) in [(&[][..], &[][..]), (&["id"], &[("key_field", "name")])] {
+        assert_eq!(written(&changes, key, more).await.unwrap_err().code(), Code::NotSupported, "{key:?} {more:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

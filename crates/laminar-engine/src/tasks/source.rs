@@ -155,7 +155,7 @@ impl SourceTask {
         let mut bytes = 0;
         for run in &fetched.runs {
             let bound = self.replay.as_ref().and_then(|r| r.get(&run.split)).copied();
-            let mut decoded = 0;
+            let before = decoder.len();
             // A run may move the position beyond its records, past offsets that have none: not beyond the bound.
             let next = bound.map_or(run.next, |bound| run.next.min(bound));
             for at in index..index + run.count {
@@ -164,15 +164,14 @@ impl SourceTask {
                     break;
                 }
                 bytes += record.value.map_or(0, <[u8]>::len);
-                match decoder.push(&record) {
-                    Ok(()) => decoded += 1,
-                    Err(fault) => {
-                        batch.bad += 1;
-                        let bad = BadRecord { node: &self.node, metrics: &self.metrics, job: &self.job_metrics };
-                        bad.handle(&run.split, record.position, &fault, batch.bad, &self.events)?;
-                    }
+                if let Err(fault) = decoder.push(&record) {
+                    batch.bad += 1;
+                    let bad = BadRecord { node: &self.node, metrics: &self.metrics, job: &self.job_metrics };
+                    bad.handle(&run.split, record.position, &fault, batch.bad, &self.events)?;
                 }
             }
+            // A record may have been no row, or two.
+            let decoded = decoder.len() - before;
             index += run.count;
             if decoded > 0 {
                 batch.runs.push((run.split.clone(), decoded));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed test panics
 
 mod changes;
+mod envelopes;
 mod topics;
 
 use std::collections::BTreeMap;

@@ -28,6 +28,16 @@ impl JsonDecoder {
         Ok(Self { reader: ObjectReader::new(names, slots) })
     }
 
+    pub fn rows(&self) -> usize {
+        self.reader.rows()
+    }
+
+    /// Appends a row from the object at `at`, which stands inside `depth` containers; returns the index after it. After an
+    /// error the columns may differ in length until `truncate`.
+    pub fn read_at(&mut self, bytes: &[u8], at: usize, depth: usize) -> Result<usize, Fault> {
+        self.reader.read(bytes, at, depth)
+    }
+
     #[inline]
     fn read(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         let at = skip_space(bytes, 0);
@@ -116,7 +126,7 @@ fn nothing_or_bom(bytes: &[u8], at: usize) -> Option<Fault> {
 }
 
 #[cold]
-fn not_an_object(bytes: &[u8], at: usize) -> Fault {
+pub(crate) fn not_an_object(bytes: &[u8], at: usize) -> Fault {
     if let Some(fault) = nothing_or_bom(bytes, at) {
         return fault;
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Fields, Schema, SchemaRef, TimeUnit};
 use laminar_core::format::{EncodedValues, Encoder};
@@ -12,7 +13,7 @@ use laminar_core::{ChangeKind, Changes, Code, Error, Result};
 use crate::internal;
 use crate::json::out::Out;
 use crate::json::pretty::write_indented;
-use crate::json::write::{Style, write_fields, write_object};
+use crate::json::write::{Style, Writer, write_fields, write_object};
 use crate::options::{FormatOptions, TimestampFormat};
 use laminar_core::sql_name::sql_name;
 
@@ -57,16 +58,22 @@ impl JsonEncoder {
         let pretty = options.json_pretty.unwrap_or(false);
         Ok(Self { schema: Arc::new(schema.clone()), style, pretty, compact: Vec::new() })
     }
-}
 
-impl Encoder for JsonEncoder {
-    fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
-        refuse_changes(changes, "json")?;
-        let rows = changes.rows();
+    pub fn style(&self) -> Style {
+        self.style
+    }
+
+    /// The columns, ready to be written row by row.
+    pub fn fields(&self, rows: &RecordBatch) -> Result<Vec<Writer>> {
         if rows.num_columns() != self.schema.fields().len() {
             return Err(internal("the rows have other columns than the sink"));
         }
-        let mut fields = write_fields(self.schema.fields(), rows.columns(), self.style)?;
+        write_fields(self.schema.fields(), rows.columns(), self.style)
+    }
+
+    /// Writes one object a row, whatever the row does.
+    pub fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
+        let mut fields = self.fields(rows)?;
         if !self.pretty {
             let mut bytes = Out::new(&mut out.bytes);
             for row in 0..rows.num_rows() {
@@ -82,6 +89,13 @@ impl Encoder for JsonEncoder {
             out.end_value();
         }
         Ok(())
+    }
+}
+
+impl Encoder for JsonEncoder {
+    fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
+        refuse_changes(changes, "json")?;
+        self.write(changes.rows(), out)
     }
 }
 

@@ -37,19 +37,19 @@ impl Topic {
         Ok(Self { handle, producer: Some(producer), batch: Vec::new() })
     }
 
-    /// Copies the rows, key and value each, into the producer's queue; never waits. Returns how many were taken and why
+    /// Copies the rows, key and value each (no value: a tombstone), into the producer's queue; never waits. Returns how many were taken and why
     /// the first of the others was not. The rows taken may not be the first ones: an error means the batch is spoilt.
     pub fn produce<'a>(
         &mut self,
-        rows: impl Iterator<Item = (Option<&'a [u8]>, &'a [u8])>,
+        rows: impl Iterator<Item = (Option<&'a [u8]>, Option<&'a [u8]>)>,
     ) -> (usize, Option<RDKafkaErrorCode>) {
         self.batch.clear();
         self.batch.extend(rows.map(|(key, value)| c::rd_kafka_message_t {
             err: c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
             rkt: ptr::null_mut(),
             partition: 0,
-            payload: value.as_ptr().cast_mut().cast(),
-            len: value.len(),
+            payload: value.map_or(ptr::null_mut(), |value| value.as_ptr().cast_mut().cast()),
+            len: value.map_or(0, <[u8]>::len),
             key: key.map_or(ptr::null_mut(), |key| key.as_ptr().cast_mut().cast()),
             key_len: key.map_or(0, <[u8]>::len),
             offset: 0,

@@ -25,7 +25,7 @@ use laminar_engine::operators::{ProjectFactory, UnionFactory, UnnestFactory};
 
 use super::facts::{Facts, TimeFact};
 use super::{Step, UsedColumns, explain, operator_id, source, source_context};
-use crate::catalog::CatalogSnapshot;
+use crate::catalog::{CatalogSnapshot, TableDef};
 use crate::functions::windows::{WindowCall, WindowKind};
 use crate::planner::{Changing, PipelineContext, Planner};
 use crate::tables::StreamSource;
@@ -65,9 +65,17 @@ pub(crate) struct Lowering<'a> {
     catalog: &'a CatalogSnapshot,
     ctx: &'a PipelineContext<'a>,
     used: UsedColumns,
-    /// Source nodes by table, with the column that is their event time.
-    sources: BTreeMap<String, (usize, Option<String>)>,
+    sources: BTreeMap<String, ReadTable>,
     pub graph: Graph,
+}
+
+/// A table that the pipeline reads.
+#[derive(Clone)]
+struct ReadTable {
+    node: usize,
+    /// The column that is the event time.
+    event_time: Option<String>,
+    changing: Changing,
 }
 
 /// Rows of a node, and what is still to be done with them.
@@ -110,11 +118,25 @@ impl<'a> Lowering<'a> {
         Ok((self.finish(stage)?, changing))
     }
 
-    pub fn sink(&mut self, input: usize, sink: SinkNode, connector: &str) {
+    pub fn sink(&mut self, input: usize, sink: SinkNode, table: &TableDef, changing: Changing) -> Result<()> {
         let schema = self.schema_of(input);
-        let name = explain::sink_line(connector, &sink);
-        let node = self.add("sink", name, NodeKind::Sink(sink), schema);
-        self.connect(input, node, 0);
+        let name = explain::sink_line(&table.connector, &sink);
+        // Changes of one row must meet, so that the last one is written last.
+        let place = |key: &String| table.columns.iter().filter(|c| c.generated.is_none()).position(|c| c.name == *key);
+        let keys: Vec<usize> = match changing {
+            Changing::Updating => table.primary_key.iter().filter_map(place).collect(),
+            Changing::Never => Vec::new(),
+        };
+        let node = self.add("sink", name, NodeKind::Sink(sink), Arc::clone(&schema));
+        if keys.is_empty() {
+            self.connect(input, node, 0);
+            return Ok(());
+        }
+        let pick = |i: usize| -> Arc<dyn PhysicalExpr> {
+            Arc::new(Column::new(schema.fields().get(i).map_or("", |f| f.name()), i))
+        };
+        self.connect_by(input, node, 0, Exchange::Hash(keys.into_iter().map(pick).collect()));
+        Ok(())
     }
 
     /// Ends in the operator that keeps the rows; returns its columns.
@@ -183,7 +205,7 @@ impl<'a> Lowering<'a> {
 
     /// The table's source node, made on first use with all columns that any step reads; of them, this scan's.
     fn scan(&mut self, table: &str, schema: &DFSchemaRef) -> Result<Stage> {
-        let (node, event_time) = match self.sources.get(table) {
+        let ReadTable { node, event_time, changing } = match self.sources.get(table) {
             Some(found) => found.clone(),
             None => self.source(table)?,
         };
@@ -195,6 +217,7 @@ impl<'a> Lowering<'a> {
         let exprs = schema.fields().iter().map(|f| pick(f.name())).collect::<Result<Vec<_>>>()?;
         let shown = Shown { predicate: None, exprs: schema.fields().iter().map(|f| f.name().clone()).collect() };
         let mut facts = Facts::inserts(schema.fields().len());
+        facts.updating = changing == Changing::Updating;
         for (fact, field) in facts.columns.iter_mut().zip(schema.fields()) {
             if Some(field.name()) == event_time.as_ref() {
                 *fact = TimeFact::Event;
@@ -203,7 +226,7 @@ impl<'a> Lowering<'a> {
         Ok(Stage { node, predicate: None, exprs, schema: Arc::clone(schema), picks: true, timed: false, facts, shown })
     }
 
-    fn source(&mut self, table: &str) -> Result<(usize, Option<String>)> {
+    fn source(&mut self, table: &str) -> Result<ReadTable> {
         let name = crate::statement::Name::new(table);
         let Some(def) = self.catalog.tables.get(table) else { return Err(self.catalog.unknown_relation(&name)) };
         let used = self.used.get(table).cloned().unwrap_or_default();
@@ -211,9 +234,11 @@ impl<'a> Lowering<'a> {
         let (node, schema, event_time) =
             source::source_node(self.planner, self.catalog, def, &used, &ctx, self.ctx.resolver)?;
         let line = explain::source_line(def, &schema);
+        let changing = if node.source.yields_changes() { Changing::Updating } else { Changing::Never };
         let index = self.add("source", line, NodeKind::Source(node), schema);
-        self.sources.insert(table.to_string(), (index, event_time.clone()));
-        Ok((index, event_time))
+        let read = ReadTable { node: index, event_time, changing };
+        self.sources.insert(table.to_string(), read.clone());
+        Ok(read)
     }
 
     fn filter(&mut self, input: Stage, predicate: &Expr) -> Result<Stage> {

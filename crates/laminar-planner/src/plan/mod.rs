@@ -24,7 +24,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::LogicalPlan;
 use laminar_core::connector::{Role, SinkContext, SourceContext};
-use laminar_core::sink::Delivery;
+use laminar_core::sink::{ChangeSupport, Delivery};
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::{Code, Error, OperatorId, Result};
 use laminar_engine::graph::{Graph, NodeKind, SinkNode};
@@ -96,7 +96,7 @@ pub(crate) fn pipeline(
         match &step.target {
             Some(target) => {
                 let sink = open_sink(planner, catalog, target, ctx).map_err(|e| e.at(place))?;
-                if changing == Changing::Updating {
+                if changing == Changing::Updating && sink.sink.changes() == ChangeSupport::InsertOnly {
                     return Err(updates_into(&sink.table).at(place));
                 }
                 if ctx.options.delivery.is_none() && sink.sink.delivery() == Delivery::AtLeastOnce {
@@ -106,7 +106,7 @@ pub(crate) fn pipeline(
                     ));
                 }
                 sinks.push(sink.table.clone());
-                lowering.sink(output, sink, &target.table.connector);
+                lowering.sink(output, sink, target.table, changing)?;
             }
             None => result = Some(lowering.result(output, changing).map_err(|e| e.at(place))?),
         }
@@ -158,7 +158,8 @@ fn step<'a>(
 fn updates_into(table: &str) -> Error {
     Error::new(Code::NotSupported, format!("this query updates its rows, and table {table} can only be added to"))
         .with_hint(
-            "GROUP BY a window, whose rows are final; or leave INSERT INTO out: the pipeline keeps the current rows",
+            "write format debezium_json, or declare a PRIMARY KEY where the connector can replace rows by it; \
+             or GROUP BY a window, whose rows are final",
         )
 }
 

@@ -11,6 +11,7 @@
 use arrow::array::{AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute;
 use laminar_core::Result;
+use laminar_core::changes::take_rows;
 
 use super::groups::NO_GROUP;
 
@@ -209,7 +210,7 @@ impl Chunk {
             } else if !these.is_empty() {
                 let indices = UInt32Array::from_iter_values(these.iter().map(|row| row - piece.start as u32));
                 let times = compute::take(&piece.times, &indices, None)?.as_primitive().clone();
-                parts.push((compute::take_record_batch(&piece.rows, &indices)?, times));
+                parts.push((take_rows(&piece.rows, &indices)?, times));
             }
         }
         Ok(parts)

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::catalog::MemTable;
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, Operator, SkipType, Window,
@@ -18,6 +19,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions as physical;
+use datafusion::physical_plan::EmptyRecordBatchStream;
+use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::scalar::ScalarValue;
 use laminar_core::{Code, Error, Result};
 use laminar_engine::graph::{Exchange, NodeKind};
@@ -215,8 +218,22 @@ impl Lowering<'_> {
 fn rows(input: &DFSchema) -> Result<LogicalPlanBuilder> {
     let field = |(i, f): (usize, &Arc<Field>)| f.as_ref().clone().with_name(format!("c{i}"));
     let schema = Arc::new(Schema::new(input.fields().iter().enumerate().map(field).collect::<Vec<_>>()));
-    let table = MemTable::try_new(schema, vec![vec![]]).map_err(translate)?;
+    let table = StreamingTable::try_new(Arc::clone(&schema), vec![Arc::new(Placeholder(schema))]).map_err(translate)?;
     LogicalPlanBuilder::scan("input", provider_as_source(Arc::new(table)), None).map_err(translate)
+}
+
+/// Stands for rows of which nothing is known: of an empty table in memory the optimiser would know that there are none,
+/// and answer `count(*)` by itself.
+#[derive(Debug)]
+struct Placeholder(SchemaRef);
+
+impl PartitionStream for Placeholder {
+    fn schema(&self) -> &SchemaRef {
+        &self.0
+    }
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        Box::pin(EmptyRecordBatchStream::new(Arc::clone(&self.0)))
+    }
 }
 
 /// The expression over the columns of [`rows`].

@@ -59,7 +59,17 @@ pub struct SourceNode {
     pub watermark_delay: Duration,
     /// A split that is caught up and silent this long holds nobody back.
     pub idle_timeout: Duration,
+    pub late: LateRows,
     pub bad_data: BadDataPolicy,
+}
+
+/// What happens to a row that is behind the watermark of its own split when it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateRows {
+    /// It goes on: nothing waits for the watermark.
+    Keep,
+    /// It is counted and left out, whatever batch it came in: a replay leaves out the same.
+    Drop,
 }
 
 /// What happens to a record that cannot be decoded.

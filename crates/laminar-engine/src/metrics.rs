@@ -19,6 +19,8 @@ pub struct OperatorMetrics {
     pub bytes_in: AtomicU64,
     /// Records that could not be decoded.
     pub bad_records: AtomicU64,
+    /// Rows behind the watermark that were left out.
+    pub late_rows: AtomicU64,
     /// Largest watermark, µs since 1970 UTC; `i64::MIN` before the first.
     pub watermark_micros: AtomicI64,
     /// Time rows waited in front of the writer for a commit, µs.
@@ -72,6 +74,7 @@ pub struct OperatorSnapshot {
     pub batches_in: u64,
     pub bytes_in: u64,
     pub bad_records: u64,
+    pub late_rows: u64,
     pub watermark_micros: Option<i64>,
     pub commit_wait_micros: u64,
     pub alignment_micros: u64,
@@ -156,6 +159,7 @@ impl OperatorSnapshot {
             batches_in: 0,
             bytes_in: 0,
             bad_records: 0,
+            late_rows: 0,
             watermark_micros: None,
             commit_wait_micros: 0,
             alignment_micros: 0,
@@ -170,6 +174,7 @@ impl OperatorSnapshot {
         self.batches_in += of(&metrics.batches_in);
         self.bytes_in += of(&metrics.bytes_in);
         self.bad_records += of(&metrics.bad_records);
+        self.late_rows += of(&metrics.late_rows);
         self.commit_wait_micros += of(&metrics.commit_wait_micros);
         self.alignment_micros += of(&metrics.alignment_micros);
         self.watermark_micros = self.watermark_micros.zip(watermark).map(|(a, b)| a.min(b));

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 /// Behind `event_time_field` alone, and behind the time of a record.
 const DEFAULT_WATERMARK_DELAY: Duration = Duration::from_secs(1);
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_UPDATING_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Options of a table, whatever its connector.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -38,6 +39,11 @@ pub struct TableSettings {
     /// A partition that is caught up and silent for this long does not hold the watermark of the others back. For a source.
     #[schemars(extend("default" = HumanDuration(DEFAULT_IDLE_TIMEOUT)))]
     pub idle_timeout: Option<HumanDuration>,
+    /// How much later than that a row may still come: windows stay open for it. For a source. Default: 0s.
+    pub allowed_lateness: Option<HumanDuration>,
+    /// What happens to a row that is later, where rows are put into windows or matched by time. For a source.
+    #[serde(default)]
+    pub late_data: LateData,
     /// What happens to a record that cannot be decoded. For a source.
     #[serde(default)]
     pub bad_data: BadData,
@@ -61,6 +67,14 @@ impl From<TableType> for Role {
             TableType::Sink => Self::Sink,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LateData {
+    /// The row is counted and left out.
+    #[default]
+    Drop,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -106,12 +120,15 @@ fn refuse_later(options: &Options) -> Result<()> {
                 "use bad_data = 'skip' to count and leave out bad records, or 'fail' to stop at the first"
             }
             ("dlq_topic", _) => "leave it out, and use bad_data = 'skip' or 'fail'",
-            ("late_data" | "allowed_lateness", _) => "no statement of this version drops late rows: leave it out",
+            ("late_data", "dlq") => {
+                "use late_data = 'drop', which counts late rows, and allowed_lateness to wait longer for them"
+            }
             _ => continue,
         };
         let what = match entry.key.as_str() {
             "bad_data" => "bad_data = 'dlq' (dead letters) is".to_string(),
             "dlq_topic" => "dlq_topic (dead letters) is".to_string(),
+            "late_data" => "late_data = 'dlq' (dead letters) is".to_string(),
             key => format!("option {key} is"),
         };
         return Err(Error::new(Code::NotSupported, format!("{what} not supported in this version"))
@@ -145,6 +162,10 @@ pub struct PipelineOptions {
     /// Rows that a pipeline without a sink keeps of its result: the latest. Default: 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain_rows: Option<usize>,
+    /// How long rows, groups and join partners that may still change are kept, in event time after the last row of their
+    /// key: a later row finds none of them. Not for windows, which end by themselves. Default: 1 day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updating_ttl: Option<HumanDuration>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -161,6 +182,10 @@ pub enum OnFailure {
 const MAX_PARALLELISM: u32 = 1024;
 
 impl PipelineOptions {
+    pub fn updating_ttl(&self) -> Duration {
+        self.updating_ttl.map_or(DEFAULT_UPDATING_TTL, |d| d.0)
+    }
+
     /// Errors: as of [`Options::parse`], and `invalid_option` for values out of range.
     pub fn parse(options: &Options, pipeline: &str) -> Result<Self> {
         let parsed: Self = options.parse(&format!("pipeline {pipeline}"))?;

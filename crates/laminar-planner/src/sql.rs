@@ -105,7 +105,9 @@ impl SqlContext {
     /// The query's plan, as written.
     pub fn plan(&self, query: &SqlQuery, tables: &dyn Tables) -> Result<LogicalPlan> {
         let context = Context { state: &self.state, tables };
-        let statement = ast::Statement::Query(query.ast.clone());
+        let mut ast = query.ast.clone();
+        functions::windows::spell_out(&mut ast);
+        let statement = ast::Statement::Query(ast);
         match self.planner(&context).sql_statement_to_plan(statement) {
             Ok(plan) => Ok(plan),
             Err(error) => Err(self.locate(translate(error), query, tables)),
@@ -158,7 +160,9 @@ impl SqlContext {
         }
         let fails = |query: &ast::Query| {
             let context = Context { state: &self.state, tables };
-            let statement = ast::Statement::Query(Box::new(query.clone()));
+            let mut ast = Box::new(query.clone());
+            functions::windows::spell_out(&mut ast);
+            let statement = ast::Statement::Query(ast);
             let planned = self.planner(&context).sql_statement_to_plan(statement);
             let planned = planned
                 .and_then(|plan| self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {}));

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session as QueryState, TableProvider};
@@ -24,6 +23,7 @@ use laminar_core::format::Decoder;
 use laminar_core::source::{BatchLimit, Fetched, Run, SourceReader, SplitStart, StartAt};
 use laminar_core::{Changes, Error, Position, Result, SplitId, TaskId};
 use laminar_engine::operator::{Operator, OperatorFactory, Output};
+use laminar_engine::{Keep, RelationHandle};
 use laminar_planner::catalog::{CatalogSnapshot, TableDef};
 use tokio::time::Instant;
 
@@ -133,6 +133,14 @@ struct Reading {
     limited_by_setting: bool,
     bad_records: usize,
     over: bool,
+    /// For a source of changes: what they lead to is the answer, not they.
+    current: Option<Current>,
+}
+
+/// The rows that the changes read so far leave.
+struct Current {
+    relation: RelationHandle,
+    operator: Box<dyn Operator>,
 }
 
 impl Reading {
@@ -151,6 +159,15 @@ impl Reading {
         let starts = splits.into_iter().map(|split| SplitStart { split, at: StartAt::Configured }).collect();
         let decoder = source.decoder()?;
         let reader = source.open(starts).await?;
+        let current = match source.yields_changes() {
+            true => {
+                let relation = RelationHandle::new(Arc::clone(&opened.schema), Keep::Current)?;
+                Some(Current { operator: relation.operator().create(&task)?, relation })
+            }
+            false => None,
+        };
+        // The first changes are not the first rows.
+        let limit = limit.filter(|_| current.is_none());
         let most = preview.settings.preview_limit;
         let wanted = limit.unwrap_or(usize::MAX).min(most);
         let limited_by_setting = limit.is_none_or(|limit| limit > most);
@@ -168,6 +185,7 @@ impl Reading {
             limited_by_setting,
             bad_records: 0,
             over,
+            current,
         };
         reading.close_reached();
         Ok(reading)
@@ -191,15 +209,21 @@ impl Reading {
             };
             let changes = self.decode(fetched)?;
             self.close_reached();
-            if let Some(changes) = changes {
-                let rows = self.compute(changes).await?;
-                if rows.num_rows() > 0 {
-                    return Ok(Some(self.take_wanted(&rows)));
+            let Some(changes) = changes else { continue };
+            let changes = self.compute(changes).await?;
+            if changes.num_rows() > 0 {
+                let changes = self.take_wanted(&changes);
+                match &mut self.current {
+                    Some(current) => current.operator.on_changes(0, changes, &mut Output::default()).await?,
+                    None => return Ok(Some(changes.rows().clone())),
                 }
             }
         }
         self.tell_bad_records();
-        Ok(None)
+        match self.current.take() {
+            Some(current) => Ok(current.relation.snapshot()?.into_iter().next()),
+            None => Ok(None),
+        }
     }
 
     fn decode(&mut self, fetched: Fetched) -> Result<Option<Changes>> {
@@ -229,12 +253,15 @@ impl Reading {
     }
 
     /// The columns that were asked for, computed ones too.
-    async fn compute(&mut self, changes: Changes) -> Result<RecordBatch> {
-        let Some(project) = &mut self.project else { return Ok(changes.rows().clone()) };
+    async fn compute(&mut self, changes: Changes) -> Result<Changes> {
+        let Some(project) = &mut self.project else { return Ok(changes) };
         let mut out = Output::default();
         project.on_changes(0, changes, &mut out).await?;
-        let batches = out.take();
-        Ok(concat_batches(&self.schema, batches.iter().map(Changes::rows))?)
+        // One batch in, one or none out.
+        match out.take().pop() {
+            Some(computed) => Ok(computed),
+            None => Changes::inserts(RecordBatch::new_empty(Arc::clone(&self.schema)), Vec::<i64>::new().into()),
+        }
     }
 
     fn advance(&mut self, runs: &[Run]) {
@@ -258,7 +285,7 @@ impl Reading {
     }
 
     /// At most the rows that are still wanted.
-    fn take_wanted(&mut self, rows: &RecordBatch) -> RecordBatch {
+    fn take_wanted(&mut self, rows: &Changes) -> Changes {
         let taken = rows.slice(0, rows.num_rows().min(self.wanted));
         self.wanted -= taken.num_rows();
         if self.wanted == 0 && !self.over {

@@ -289,6 +289,24 @@ async fn subscribers_see_rows_as_they_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn subscribers_see_what_becomes_of_rows_that_change() {
+    let mut world = World::new().await;
+    world.run(TABLES).await;
+    world.run("CREATE PIPELINE parity AS SELECT n % 2 AS odd, count(*) AS times FROM numbers GROUP BY 1").await;
+    let Outcome::Rows { mut rows, .. } = world.run("SUBSCRIBE TO parity").await.remove(0) else { panic!("no rows") };
+    let mut seen = Vec::new();
+    for (number, expected) in [(1, 1), (3, 3)] {
+        world.run(&format!("INSERT INTO numbers VALUES ({number})")).await;
+        while seen.len() < expected {
+            let batch =
+                tokio::time::timeout(std::time::Duration::from_secs(20), rows.next()).await.unwrap().unwrap().unwrap();
+            seen.extend(world::text(&[batch]));
+        }
+    }
+    assert_eq!(seen, ["insert 1 1", "update_before 1 1", "update_after 1 2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dropping_a_pipeline_leaves_nothing() {
     let mut world = copying().await;
     assert_eq!(

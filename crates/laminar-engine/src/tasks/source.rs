@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::TimestampMicrosecondArray;
+use arrow::array::BooleanArray;
 use laminar_core::format::Decoder;
 use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart, StartAt};
 use laminar_core::{Barrier, Changes, Code, Epoch, Error, OperatorId, Position, Result, SplitId, TaskId, Watermark};
@@ -22,7 +22,7 @@ use super::chain::Chain;
 use super::watermark::SplitWatermarks;
 use super::{Command, Frozen, TaskEvent, coordinator_gone};
 use crate::crash::CrashPoints;
-use crate::graph::{BadDataPolicy, SourceNode};
+use crate::graph::{BadDataPolicy, LateRows, SourceNode};
 use crate::metrics::{JobMetrics, OperatorMetrics, add};
 
 /// How often watermarks are looked at when no rows come.
@@ -232,15 +232,21 @@ impl SourceTask {
             return Ok(());
         }
         let now = Instant::now();
-        let mut at = 0;
+        let (mut at, mut late) = (0, Vec::new());
         for (split, count) in runs {
-            if let Some(max) = max_time(changes.times(), at, *count) {
-                self.watermarks.observe(split, max, now);
-            }
+            let times = changes.times().values().get(at..at + count).unwrap_or_default();
+            self.watermarks.observe(split, times, now, |row| late.push(at + row));
             at += count;
         }
         add(&self.metrics.batches_in, 1);
         add(&self.metrics.rows_in, changes.num_rows());
+        let changes = match self.node.late {
+            LateRows::Drop if !late.is_empty() => {
+                add(&self.metrics.late_rows, late.len());
+                without(&changes, &late)?
+            }
+            _ => changes,
+        };
         self.chain.push(0, changes).await?;
         self.advance_watermark(batch).await
     }
@@ -307,8 +313,15 @@ fn within(run: &Run, bound: Option<Position>) -> (usize, Position) {
     }
 }
 
-fn max_time(times: &TimestampMicrosecondArray, from: usize, count: usize) -> Option<i64> {
-    times.values().get(from..from + count)?.iter().copied().max()
+/// The rows but those at these places, which are in order.
+fn without(changes: &Changes, places: &[usize]) -> Result<Changes> {
+    let mut kept = vec![true; changes.num_rows()];
+    for place in places {
+        if let Some(kept) = kept.get_mut(*place) {
+            *kept = false;
+        }
+    }
+    changes.filter(&BooleanArray::from(kept))
 }
 
 /// One record that is not a row.

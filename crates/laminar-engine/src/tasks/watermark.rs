@@ -39,13 +39,19 @@ impl SplitWatermarks {
         Self { delay_micros, idle_timeout, splits: splits.into_iter().map(time).collect(), emitted: None, last: None }
     }
 
-    /// The split had rows; `max_time` is their largest event time, µs.
-    pub(crate) fn observe(&mut self, split: &SplitId, max_time: i64, now: Instant) {
-        if let Some(time) = self.splits.get_mut(split) {
-            time.last_row = now;
-            let watermark = max_time.saturating_sub(self.delay_micros);
-            time.watermark = Some(time.watermark.map_or(watermark, |w| w.max(watermark)));
+    /// The split had rows with these event times, µs. Calls `late` with the place of each that is behind the split's watermark,
+    /// as the rows before it left that.
+    pub(crate) fn observe(&mut self, split: &SplitId, times: &[i64], now: Instant, mut late: impl FnMut(usize)) {
+        let Some(split) = self.splits.get_mut(split).filter(|_| !times.is_empty()) else { return };
+        split.last_row = now;
+        let mut watermark = split.watermark.unwrap_or(i64::MIN);
+        for (row, time) in times.iter().enumerate() {
+            if *time < watermark {
+                late(row);
+            }
+            watermark = watermark.max(time.saturating_sub(self.delay_micros));
         }
+        split.watermark = Some(watermark);
     }
 
     /// The watermark to send, if it is not the one sent last. `caught_up`: the reader has nothing at hand, so a silent
@@ -129,14 +135,14 @@ mod tests {
         let splits = ["a", "b"].map(SplitId::from);
         let delay = Duration::from_micros(5);
         let mut times = SplitWatermarks::new(splits.clone(), &BTreeMap::new(), delay, Duration::from_secs(30), start);
-        times.observe(&splits[0], 100, start);
+        times.observe(&splits[0], &[100], start, |_| {});
         assert_eq!(times.advance(true, start), None);
-        times.observe(&splits[1], 50, start);
+        times.observe(&splits[1], &[50], start, |_| {});
         assert_eq!(times.advance(true, start), Some(Watermark::At(45)));
-        times.observe(&splits[1], 20, start);
+        times.observe(&splits[1], &[20], start, |_| {});
         assert_eq!(times.advance(true, start), None);
         let later = start + Duration::from_secs(31);
-        times.observe(&splits[0], 200, later);
+        times.observe(&splits[0], &[200], later, |_| {});
         assert_eq!(times.advance(false, later), None, "b may only be waiting to be read");
         assert_eq!(times.advance(true, later), Some(Watermark::At(195)));
     }

@@ -4,6 +4,7 @@
 //! argument that says so: lowering puts the event time in. `hop`, `cumulate` and `session` put a row into several windows or
 //! into one that depends on other rows: they are only understood in GROUP BY, where lowering finds them.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StructArray, TimestampMicrosecondArray};
@@ -13,6 +14,7 @@ use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use datafusion::sql::sqlparser::ast::{self, Spanned};
 use laminar_core::table::timestamp_type;
 use laminar_core::{Code, Error};
 use laminar_engine::operators::aggregate::{Span, window_fields};
@@ -129,6 +131,38 @@ impl WindowCall {
             _ => Ok(()),
         }
     }
+}
+
+/// `tumble_start(…)` as `tumble(…)['start']`, and so on for each window function and `_end`.
+pub(crate) fn spell_out(query: &mut ast::Query) {
+    let kinds = [WindowKind::Tumble, WindowKind::Hop, WindowKind::Cumulate, WindowKind::Session];
+    let spelled = |name: &str| {
+        let (window, field) = name.rsplit_once('_')?;
+        let kind = kinds.iter().find(|kind| kind.name().eq_ignore_ascii_case(window))?;
+        let field = ["start", "end"].into_iter().find(|f| f.eq_ignore_ascii_case(field))?;
+        Some((kind.name(), field))
+    };
+    let _: ControlFlow<()> = ast::visit_expressions_mut(query, |expr| {
+        if let ast::Expr::Function(function) = expr
+            && let Some((window, field)) = spelled(&function.name.to_string())
+        {
+            let span = function.name.span();
+            let named = |name: &str| ast::ObjectName::from(vec![ast::Ident::with_span(span, name)]);
+            let mut call = function.clone();
+            call.name = named(window);
+            let unnamed = |e: ast::Expr| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e));
+            function.name = named("get_field");
+            function.args = ast::FunctionArguments::List(ast::FunctionArgumentList {
+                duplicate_treatment: None,
+                args: vec![
+                    unnamed(ast::Expr::Function(call)),
+                    unnamed(ast::Expr::value(ast::Value::SingleQuotedString(field.to_string()))),
+                ],
+                clauses: vec![],
+            });
+        }
+        ControlFlow::Continue(())
+    });
 }
 
 /// A constant interval in µs.

@@ -77,8 +77,9 @@ impl Lowering<'_> {
         };
         let (kind, factory): (_, Arc<dyn OperatorFactory>) = match window.span {
             Span::Unbounded => {
+                let ttl_micros = self.ttl_micros();
                 let (state_schema, schema) = (Arc::clone(&state_schema), Arc::clone(&schema));
-                ("updating", Arc::new(UpdatingAggregateFactory { group_by, state_schema, schema, ttl_micros: None }))
+                ("updating", Arc::new(UpdatingAggregateFactory { group_by, state_schema, schema, ttl_micros }))
             }
             Span::Session { gap } => {
                 let (state_schema, schema) = (Arc::clone(&state_schema), Arc::clone(&schema));
@@ -97,6 +98,7 @@ impl Lowering<'_> {
         };
         self.connect_by(partial, node, 0, Exchange::Hash(routed.into_iter().map(pick).collect()));
 
+        self.waits |= window.span != Span::Unbounded;
         let mut facts = Facts::inserts(aggregate.schema.fields().len());
         facts.updating = window.span == Span::Unbounded;
         for (fact, expr) in facts.columns.iter_mut().zip(&aggregate.group_expr) {

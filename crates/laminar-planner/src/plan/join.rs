@@ -50,9 +50,10 @@ impl Lowering<'_> {
             right_schema: self.schema_of(right.node),
             schema: Arc::clone(&schema),
             bounds,
-            ttl_micros: None,
+            ttl_micros: self.ttl_micros(),
             emit: if bounds.is_some() { OuterRows::WhenExpired } else { OuterRows::AtOnce },
         };
+        self.waits |= bounds.is_some();
         let facts = facts(join, kind, &left.facts, &right.facts, bounds);
         let node = self.add("join", shown(join, bounds), NodeKind::Operator(Arc::new(factory)), schema);
         self.connect_by(left.node, node, 0, Exchange::Hash(left_keys));

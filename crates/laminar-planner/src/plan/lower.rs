@@ -20,7 +20,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::unnest::ListUnnest;
 use laminar_core::table::timestamp_type;
 use laminar_core::{Code, Error, Result};
-use laminar_engine::graph::{Edge, Exchange, Graph, Node, NodeKind, SinkNode};
+use laminar_engine::graph::{Edge, Exchange, Graph, LateRows, Node, NodeKind, SinkNode};
 use laminar_engine::operators::{ProjectFactory, UnionFactory, UnnestFactory};
 
 use super::facts::{Facts, TimeFact};
@@ -66,7 +66,9 @@ pub(crate) struct Lowering<'a> {
     ctx: &'a PipelineContext<'a>,
     used: UsedColumns,
     sources: BTreeMap<String, ReadTable>,
-    pub graph: Graph,
+    /// Something waits for the watermark: rows behind it come too late.
+    pub(super) waits: bool,
+    graph: Graph,
 }
 
 /// A table that the pipeline reads.
@@ -108,7 +110,23 @@ impl<'a> Lowering<'a> {
         ctx: &'a PipelineContext<'a>,
         used: UsedColumns,
     ) -> Self {
-        Self { planner, catalog, ctx, used, sources: BTreeMap::new(), graph: Graph::default() }
+        Self { planner, catalog, ctx, used, sources: BTreeMap::new(), waits: false, graph: Graph::default() }
+    }
+
+    /// The graph of all plans and their ends.
+    pub fn finished(mut self) -> Graph {
+        let late = if self.waits { LateRows::Drop } else { LateRows::Keep };
+        for node in &mut self.graph.nodes {
+            if let NodeKind::Source(source) = &mut node.kind {
+                source.late = late;
+            }
+        }
+        self.graph
+    }
+
+    /// µs of event time that what may still change is kept.
+    pub(super) fn ttl_micros(&self) -> Option<i64> {
+        i64::try_from(self.ctx.options.updating_ttl().as_micros()).ok()
     }
 
     /// The plan's nodes; returns the index of the one that emits its rows, and what becomes of them.

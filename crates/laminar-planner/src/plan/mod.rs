@@ -111,7 +111,7 @@ pub(crate) fn pipeline(
             None => result = Some(lowering.result(output, changing).map_err(|e| e.at(place))?),
         }
     }
-    let graph = lowering.graph;
+    let graph = lowering.finished();
     graph.check()?;
     let mut depends_on = tables.used();
     depends_on.extend(sinks.iter().map(|name| ObjectRef::new(ObjectKind::Table, name)));

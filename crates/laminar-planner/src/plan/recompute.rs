@@ -181,9 +181,10 @@ impl Lowering<'_> {
             schema: Arc::clone(&schema),
             emit: query.emit,
             prune: query.prune,
-            ttl_micros: None,
+            ttl_micros: self.ttl_micros().filter(|_| query.emit == Emit::Updates),
             fingerprint,
         };
+        self.waits |= query.emit != Emit::Updates;
         let node = self.add(query.kind, query.shown, NodeKind::Operator(Arc::new(factory)), schema);
         self.connect_by(input.node, node, 0, Exchange::Hash(query.keys));
         Ok(self.all_of(node, query.schema, facts))

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident};
 use laminar_connectors::batch::BatchOptions;
 use laminar_core::Result;
 use laminar_core::connector::{Role, SourceContext};
-use laminar_engine::graph::{BadDataPolicy, SourceNode};
+use laminar_engine::graph::{BadDataPolicy, LateRows, SourceNode};
 use laminar_engine::operators::ProjectFactory;
 
 use super::lower;
@@ -51,7 +52,8 @@ pub(crate) fn source_node(
         source: bound.connector.source(&bound.options, &spec, ctx)?,
         batch: batch.limit(),
         batch_timeout: batch.timeout(),
-        watermark_delay: delay,
+        watermark_delay: delay + bound.settings.allowed_lateness.map_or(Duration::ZERO, |d| d.0),
+        late: LateRows::Keep,
         idle_timeout: bound.settings.idle_timeout(),
         bad_data: match bound.settings.bad_data {
             BadData::Fail => BadDataPolicy::Fail,

@@ -84,7 +84,7 @@ fn per_job(text: &mut String, jobs: &[JobRow]) {
 
 fn per_operator(text: &mut String, jobs: &[JobRow]) {
     type Number = fn(&OperatorSnapshot) -> Option<f64>;
-    let families: [(&str, &str, &str, Number); 8] = [
+    let families: [(&str, &str, &str, Number); 9] = [
         ("laminar_operator_rows_in_total", "counter", "rows that the operator took", |o| Some(o.rows_in as f64)),
         ("laminar_operator_rows_out_total", "counter", "rows that the operator emitted", |o| Some(o.rows_out as f64)),
         ("laminar_operator_bytes_in_total", "counter", "bytes that the operator took", |o| Some(o.bytes_in as f64)),
@@ -93,6 +93,9 @@ fn per_operator(text: &mut String, jobs: &[JobRow]) {
         }),
         ("laminar_operator_bad_records_total", "counter", "records that the source could not decode", |o| {
             Some(o.bad_records as f64)
+        }),
+        ("laminar_operator_late_rows_total", "counter", "rows behind the watermark that the source left out", |o| {
+            Some(o.late_rows as f64)
         }),
         (
             "laminar_operator_watermark_seconds",

@@ -20,6 +20,7 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("bytes_in", BigInt, "Bytes read, of a source."),
         ("batches", BigInt, "Batches that came in."),
         ("errors", BigInt, "Records that could not be decoded."),
+        ("late_rows", BigInt, "Rows of a source that came behind the watermark and were left out."),
         ("watermark", Time, "Event time up to which its input is complete; null before the first."),
     ],
     rows: |source| Box::pin(rows(source)),
@@ -41,6 +42,7 @@ async fn rows(source: &Source) -> Result<Vec<Row>> {
                 o.bytes_in.into(),
                 o.batches_in.into(),
                 o.bad_records.into(),
+                o.late_rows.into(),
                 Cell::time(o.watermark_micros.map(|w| w / 1_000)),
             ]);
         }

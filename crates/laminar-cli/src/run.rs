@@ -74,7 +74,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         defaults: args.defaults,
     };
     let system = wire::system(&settings, &settings.places(&folder), None).await?;
-    let pipeline = args.name.unwrap_or_else(|| pipeline_name(&args.file));
+    let pipeline = args.name.unwrap_or_else(|| free_name(pipeline_name(&args.file), &script));
     let work = async {
         if goes_on {
             eprintln!("laminar: going on from {}", folder.display());
@@ -163,6 +163,16 @@ fn pipeline_name(file: &Path) -> String {
         name if name.starts_with(|c: char| c.is_ascii_digit()) => format!("p_{name}"),
         name => name.to_string(),
     }
+}
+
+/// The name, or with `_pipeline` behind it if the script itself makes a table or view of that name.
+fn free_name(name: String, script: &[Parsed]) -> String {
+    let taken = script.iter().any(|parsed| match &parsed.statement {
+        Statement::CreateTable(table) => table.name.value == name,
+        Statement::CreateView(view) => view.name.value == name,
+        _ => false,
+    });
+    if taken { format!("{name}_pipeline") } else { name }
 }
 
 struct Runner {
@@ -291,6 +301,13 @@ mod tests {
         {
             assert_eq!(pipeline_name(Path::new(file)), name);
         }
+    }
+
+    #[test]
+    fn a_script_may_be_named_like_its_table() {
+        let script = laminar_planner::parse("CREATE TABLE Totals (n INT) WITH (connector = 'stdout')").unwrap();
+        assert_eq!(free_name("totals".into(), &script), "totals_pipeline");
+        assert_eq!(free_name("sums".into(), &script), "sums");
     }
 
     #[test]

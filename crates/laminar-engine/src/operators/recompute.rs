@@ -103,6 +103,36 @@ impl OperatorFactory for RecomputeFactory {
 /// Rows and how often each is there.
 type Multiset = BTreeMap<OwnedRow, i64>;
 
+/// What differs between results.
+#[derive(Default)]
+struct Difference {
+    gone: Vec<OwnedRow>,
+    /// Before and after.
+    changed: Vec<(OwnedRow, OwnedRow)>,
+    come: Vec<OwnedRow>,
+}
+
+impl Difference {
+    /// Adds that of one key: one row for another is an update, as of a group, which has one row.
+    fn add(&mut self, before: &Multiset, after: &Multiset) {
+        let mut gone = without(before, after);
+        let mut come = without(after, before);
+        if let (Some(before), None, Some(after), None) = (gone.next(), gone.next(), come.next(), come.next()) {
+            self.changed.push((before, after));
+            return;
+        }
+        self.gone.extend(without(before, after));
+        self.come.extend(without(after, before));
+    }
+}
+
+fn without<'a>(rows: &'a Multiset, others: &'a Multiset) -> impl Iterator<Item = OwnedRow> + 'a {
+    rows.iter().flat_map(|(row, count)| {
+        let left = count - others.get(row).copied().unwrap_or(0);
+        std::iter::repeat_n(row, copies(left)).cloned()
+    })
+}
+
 #[derive(Default)]
 struct Group {
     rows: Multiset,
@@ -261,20 +291,13 @@ impl Recompute {
     /// Brings the results of the keys up to date and emits the difference.
     async fn refresh(&mut self, keys: BTreeSet<OwnedRow>, out: &mut Output) -> Result<()> {
         let mut results = self.compute(&keys).await?;
-        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        let mut difference = Difference::default();
         let mut time = i64::MIN;
         for key in keys {
             let Some(group) = self.groups.get_mut(&key) else { continue };
             let result = results.remove(&key).unwrap_or_default();
             time = time.max(group.time);
-            for (row, count) in &group.result {
-                let left = count - result.get(row).copied().unwrap_or(0);
-                gone.extend(std::iter::repeat_n(row.clone(), copies(left)));
-            }
-            for (row, count) in &result {
-                let more = count - group.result.get(row).copied().unwrap_or(0);
-                come.extend(std::iter::repeat_n(row.clone(), copies(more)));
-            }
+            difference.add(&group.result, &result);
             if self.plan.prune {
                 let width = self.plan.input.fields().len();
                 let kept = pruned(&result, &self.output_rows, &self.input_rows, width)?;
@@ -292,20 +315,25 @@ impl Recompute {
                 self.groups.remove(&key);
             }
         }
-        self.emit(gone, come, time, out)
+        self.emit(difference, time, out)
     }
 
-    fn emit(&self, gone: Vec<OwnedRow>, come: Vec<OwnedRow>, time: i64, out: &mut Output) -> Result<()> {
-        let (deletes, count) = (gone.len(), gone.len() + come.len());
+    fn emit(&self, difference: Difference, time: i64, out: &mut Output) -> Result<()> {
+        let Difference { gone, changed, come } = difference;
+        let all_inserts = gone.is_empty() && changed.is_empty();
+        let gone = gone.into_iter().map(|row| (ChangeKind::Delete, row));
+        let changed = changed
+            .into_iter()
+            .flat_map(|(before, after)| [(ChangeKind::UpdateBefore, before), (ChangeKind::UpdateAfter, after)]);
+        let come = come.into_iter().map(|row| (ChangeKind::Insert, row));
+        let (kinds, rows): (Vec<_>, Vec<_>) = gone.chain(changed).chain(come).unzip();
+        let count = rows.len();
         if count == 0 {
             return Ok(());
         }
-        let rows = gone.iter().chain(&come).map(OwnedRow::row);
-        let rows = batch(&self.plan.schema, self.output_rows.decode(rows)?, count)?;
-        let kinds = (deletes > 0).then(|| {
-            let kind = |i| if i < deletes { ChangeKind::Delete } else { ChangeKind::Insert };
-            (0..count).map(kind).collect::<Kinds>()
-        });
+        let rows = self.output_rows.decode(rows.iter().map(OwnedRow::row))?;
+        let rows = batch(&self.plan.schema, rows, count)?;
+        let kinds = (!all_inserts).then(|| kinds.into_iter().collect::<Kinds>());
         out.push(Changes::new(rows, TimestampMicrosecondArray::from_value(time, count), kinds)?);
         Ok(())
     }
@@ -326,7 +354,7 @@ impl Recompute {
                     self.live = self.live.saturating_sub(group.rows.len());
                 }
             }
-            self.emit(Vec::new(), come, end.saturating_sub(1), out)?;
+            self.emit(Difference { come, ..Difference::default() }, end.saturating_sub(1), out)?;
         }
         self.closed = self.closed.max(watermark);
         Ok(())

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::common::alias::AliasGenerator;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, DataFusionError, TableReference};
 use datafusion::execution::SessionStateBuilder;
@@ -131,9 +132,13 @@ impl SqlContext {
     pub fn optimize(&self, plan: LogicalPlan, query: Option<(&SqlQuery, &dyn Tables)>) -> Result<LogicalPlan> {
         let analyzer: &Analyzer = self.state.analyzer();
         let options = self.state.config_options();
+        // Rules number what they make. The same SQL must get the same names, in whatever order pipelines are planned: state
+        // is restored by them.
+        let mut state = self.state.clone();
+        state.execution_props_mut().alias_generator = Arc::new(AliasGenerator::new());
         let optimized = analyzer
             .execute_and_check(plan, options, |_, _| {})
-            .and_then(|plan| self.stream_rules.optimize(plan, &self.state, |_, _| {}));
+            .and_then(|plan| self.stream_rules.optimize(plan, &state, |_, _| {}));
         match (optimized, query) {
             (Ok(plan), _) => Ok(plan),
             (Err(error), Some((query, tables))) => Err(self.locate(translate(error), query, tables)),

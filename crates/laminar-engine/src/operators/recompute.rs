@@ -20,7 +20,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
 };
-use arrow::compute::concat_batches;
+use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::row::{OwnedRow, Row, RowConverter, Rows, SortField};
 use async_trait::async_trait;
@@ -284,8 +284,10 @@ impl Recompute {
         let answer = collect(plan, self.plan.state.task_ctx()).await.map_err(evaluation_error)?;
         let schema = answer.first().map_or_else(|| Arc::clone(&self.plan.schema), RecordBatch::schema);
         let answer = concat_batches(&schema, &answer)?;
-        let rows = answer.num_rows();
-        batch(&self.plan.schema, answer.columns().to_vec(), rows)
+        // DataFusion's rewrites may widen a decimal: sum(d) beside count(DISTINCT …) becomes a sum of sums.
+        let fields = self.plan.schema.fields().iter();
+        let columns = answer.columns().iter().zip(fields).map(|(column, field)| cast(column, field.data_type()));
+        batch(&self.plan.schema, columns.collect::<Result<_, _>>()?, answer.num_rows())
     }
 
     /// Brings the results of the keys up to date and emits the difference.

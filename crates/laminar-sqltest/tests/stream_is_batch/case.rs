@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use datafusion::datasource::MemTable;
@@ -13,6 +14,9 @@ use proptest::prelude::*;
 use crate::data::Table;
 use crate::query::Generator;
 use crate::relation::Relation;
+
+/// Before a restart.
+const READING: Duration = Duration::from_millis(50);
 
 pub struct Case {
     pub a: Table,
@@ -26,21 +30,27 @@ pub struct Case {
 #[derive(Clone, Debug)]
 pub struct Setting {
     mode: Mode,
+    parallelism: usize,
     partitions: usize,
     batch_size: usize,
-    /// The tables come in so many pieces, with a restart between them if the mode says so.
+    /// Each table comes in so many pieces, with a restart after each if the mode says so.
     chunks: usize,
 }
 
 impl Setting {
     pub fn any() -> impl Strategy<Value = Self> {
-        let mode = prop_oneof![
-            3 => Just(Mode::Plain), 3 => Just(Mode::Parallel), 1 => Just(Mode::Restore), 1 => Just(Mode::Crash)
-        ];
-        let (partitions, batch_size) =
-            (prop_oneof![Just(1_usize), Just(3)], prop_oneof![Just(1000_usize), Just(7), Just(1)]);
-        let setting = (mode, partitions, batch_size, 1..4_usize);
-        setting.prop_map(|(mode, partitions, batch_size, chunks)| Self { mode, partitions, batch_size, chunks })
+        let mode = prop_oneof![6 => Just(Mode::Plain), 2 => Just(Mode::Restore), 1 => Just(Mode::Crash)];
+        let (parallelism, partitions) = (prop_oneof![Just(1_usize), Just(4)], prop_oneof![Just(1_usize), Just(3)]);
+        let batch_size = prop_oneof![Just(1000_usize), Just(7), Just(1)];
+        (mode, parallelism, partitions, batch_size, 1..4_usize).prop_map(
+            |(mode, parallelism, partitions, batch_size, chunks)| Self {
+                mode,
+                parallelism,
+                partitions,
+                batch_size,
+                chunks,
+            },
+        )
     }
 }
 
@@ -100,7 +110,7 @@ impl Case {
         let mut running = Vec::new();
         for (i, query) in queries.iter().enumerate() {
             outcome.counts.all += 1;
-            match create(&mut world, query).await {
+            match create(&mut world, query, self.setting.parallelism).await {
                 Ok(()) => running.push(i),
                 Err(error) if error.code() == Code::NotSupported => {
                     outcome.counts.refused += 1;
@@ -152,11 +162,15 @@ impl Case {
 
     async fn feed(&self, world: &mut World) -> Result<()> {
         let chunks = self.setting.chunks;
+        let restarts = matches!(self.setting.mode, Mode::Restore | Mode::Crash);
         for chunk in 0..chunks {
-            world.logs.append_json("a", &self.a.json(chunk, chunks))?;
-            world.logs.append_json("b", &self.b.json(chunk, chunks))?;
-            if chunk + 1 < chunks && matches!(self.setting.mode, Mode::Restore | Mode::Crash) {
-                world.restart().await?;
+            for (name, table) in [("a", &self.a), ("b", &self.b)] {
+                world.logs.append_json(name, &table.json(chunk, chunks))?;
+                if restarts && (name, chunk + 1) != ("b", chunks) {
+                    // Some rows are read before the checkpoint, some after it: which is left to chance.
+                    tokio::time::sleep(READING).await;
+                    world.restart().await?;
+                }
             }
         }
         world.logs.close("a");
@@ -188,11 +202,12 @@ impl Case {
     }
 }
 
-async fn create(world: &mut World, query: &Query) -> Result<(), laminar_core::Error> {
+async fn create(world: &mut World, query: &Query, parallelism: usize) -> Result<(), laminar_core::Error> {
     for view in &query.views {
         world.execute(view).await?;
     }
-    world.execute(&format!("CREATE PIPELINE {} AS {}", query.name, query.relation.sql.stream)).await.map(drop)
+    let (name, sql) = (&query.name, &query.relation.sql.stream);
+    world.execute(&format!("CREATE PIPELINE {name} WITH (parallelism = {parallelism}) AS {sql}")).await.map(drop)
 }
 
 /// The stream's rows, once the pipeline has finished, in the order of their text.

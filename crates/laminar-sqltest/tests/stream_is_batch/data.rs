@@ -41,7 +41,7 @@ pub fn table() -> impl Strategy<Value = Table> {
     let row = row.prop_map(|(id, k, v, d, at, delay)| Row { id, k, v, d, at, delay });
     let rows = prop_oneof![
         1 => proptest::collection::vec(row.clone(), 0..3),
-        5 => proptest::collection::vec(row.clone(), 0..30),
+        6 => proptest::collection::vec(row.clone(), 5..30),
         2 => proptest::collection::vec(row, 30..60),
     ];
     rows.prop_map(|mut rows| {

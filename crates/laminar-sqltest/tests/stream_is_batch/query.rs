@@ -124,8 +124,8 @@ impl<'a> Generator<'a> {
 
     /// `WHERE …`, or nothing.
     pub fn where_clause(&mut self, source: &Source) -> Sql {
-        match self.choices.below(2) {
-            0 => Sql::default(),
+        match self.choices.below(3) {
+            0 | 1 => Sql::default(),
             _ => Sql::of("WHERE $1", &[&Scope::of(&source.relation, &source.alias).condition(&mut self.choices, 2)]),
         }
     }

@@ -14,6 +14,7 @@
 mod current;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -36,6 +37,8 @@ pub struct RelationHandle {
     schema: SchemaRef,
     kept: Kept,
     changes: broadcast::Sender<Changes>,
+    /// Runs of the pipeline so far, the one that fills the relation among them.
+    runs: Arc<AtomicU64>,
 }
 
 /// Which rows are kept.
@@ -56,6 +59,8 @@ enum Kept {
 #[derive(Debug, Default)]
 struct Retained {
     limit: usize,
+    /// Which run fills it.
+    run: u64,
     batches: VecDeque<Batch>,
     rows: usize,
     /// Files of batches that have left, to be dropped by the next snapshot.
@@ -79,7 +84,7 @@ impl RelationHandle {
             Keep::Last(limit) => Kept::Last(Arc::new(Mutex::new(Retained { limit, ..Retained::default() }))),
             Keep::Current => Kept::Current(Arc::new(Mutex::new(Current::new(&schema)?))),
         };
-        Ok(Self { schema, kept, changes })
+        Ok(Self { schema, kept, changes, runs: Arc::default() })
     }
 
     /// Is it kept like this?
@@ -116,9 +121,11 @@ impl RelationHandle {
         self.changes.subscribe()
     }
 
-    /// The operator that ends the graph.
+    /// The operator that ends the graph of one run. From when it is opened, what is left of earlier runs changes nothing: a
+    /// task of a job that failed may still have a batch in hand.
     pub fn operator(&self) -> Arc<dyn OperatorFactory> {
-        Arc::new(RetainFactory(self.clone()))
+        let run = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
+        Arc::new(RetainFactory { relation: self.clone(), run })
     }
 }
 
@@ -146,24 +153,28 @@ impl Retained {
 }
 
 #[derive(Debug)]
-struct RetainFactory(RelationHandle);
+struct RetainFactory {
+    relation: RelationHandle,
+    run: u64,
+}
 
 impl OperatorFactory for RetainFactory {
     fn create(&self, task: &TaskId) -> Result<Box<dyn Operator>> {
-        let (task, followers) = (task.index, self.0.changes.clone());
-        Ok(match &self.0.kept {
-            Kept::Last(retained) => Box::new(KeepLast { retained: Arc::clone(retained), followers, task }),
+        let (task, followers, run) = (task.index, self.relation.changes.clone(), self.run);
+        Ok(match &self.relation.kept {
+            Kept::Last(retained) => Box::new(KeepLast { retained: Arc::clone(retained), followers, task, run }),
             Kept::Current(current) => Box::new(KeepCurrent {
                 current: Arc::clone(current),
                 followers,
                 task,
+                run,
                 log: StateLog::empty(task, 1),
                 fresh: Default::default(),
             }),
         })
     }
     fn fingerprint(&self) -> String {
-        match &self.0.kept {
+        match &self.relation.kept {
             Kept::Last(_) => "retain".to_string(),
             Kept::Current(_) => "keep current".to_string(),
         }
@@ -174,6 +185,7 @@ struct KeepLast {
     retained: Arc<Mutex<Retained>>,
     followers: broadcast::Sender<Changes>,
     task: u32,
+    run: u64,
 }
 
 #[async_trait]
@@ -184,7 +196,7 @@ impl Operator for KeepLast {
             return Ok(());
         }
         let mut retained = lock(&self.retained);
-        *retained = Retained { limit: retained.limit, ..Retained::default() };
+        *retained = Retained { limit: retained.limit, run: self.run, ..Retained::default() };
         for file in ctx.restored.drain(..) {
             for rows in file.rows {
                 retained.append(Batch { rows, task: 0, file: Some(file.name.clone()) });
@@ -194,7 +206,12 @@ impl Operator for KeepLast {
     }
 
     async fn on_changes(&mut self, _input: usize, changes: Changes, _out: &mut Output) -> Result<()> {
-        lock(&self.retained).append(Batch { rows: changes.rows().clone(), task: self.task, file: None });
+        let mut retained = lock(&self.retained);
+        if retained.run != self.run {
+            return Ok(());
+        }
+        retained.append(Batch { rows: changes.rows().clone(), task: self.task, file: None });
+        drop(retained);
         // Nobody listening is the usual case, and not an error.
         let _ = self.followers.send(changes);
         Ok(())
@@ -245,6 +262,7 @@ mod tests {
         let schema = changes(0..1).rows().schema();
         let handle = RelationHandle::new(schema.clone(), Keep::Last(3)).unwrap();
         let mut retain = handle.operator().create(&task()).unwrap();
+        retain.open(&mut context(vec![])).await.unwrap();
         let mut files: Vec<StateFile> = vec![];
         for epoch in 1..=3 {
             let from = (epoch as i64 - 1) * 2;
@@ -259,5 +277,20 @@ mod tests {
         let restored = RelationHandle::new(schema, Keep::Last(3)).unwrap();
         restored.operator().create(&task()).unwrap().open(&mut context(files)).await.unwrap();
         assert_eq!(values(&restored), [3, 4, 5]);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_an_earlier_run_changes_nothing() {
+        for keep in [Keep::Last(10), Keep::Current] {
+            let handle = RelationHandle::new(changes(0..1).rows().schema(), keep).unwrap();
+            let mut earlier = handle.operator().create(&task()).unwrap();
+            earlier.open(&mut context(vec![])).await.unwrap();
+            earlier.on_changes(0, changes(0..2), &mut Output::default()).await.unwrap();
+            let mut later = handle.operator().create(&task()).unwrap();
+            later.open(&mut context(vec![])).await.unwrap();
+            earlier.on_changes(0, changes(2..4), &mut Output::default()).await.unwrap();
+            later.on_changes(0, changes(7..8), &mut Output::default()).await.unwrap();
+            assert_eq!(values(&handle), [7]);
+        }
     }
 }

@@ -22,7 +22,7 @@ use laminar_core::connector::SourceContext;
 use laminar_core::format::Decoder;
 use laminar_core::source::{BatchLimit, Fetched, Run, SourceReader, SplitStart, StartAt};
 use laminar_core::{Changes, Error, Position, Result, SplitId, TaskId};
-use laminar_engine::operator::{Operator, OperatorFactory, Output};
+use laminar_engine::operator::{Operator, OperatorContext, OperatorFactory, Output};
 use laminar_engine::{Keep, RelationHandle};
 use laminar_planner::catalog::{CatalogSnapshot, TableDef};
 use tokio::time::Instant;
@@ -162,7 +162,10 @@ impl Reading {
         let current = match source.yields_changes() {
             true => {
                 let relation = RelationHandle::new(Arc::clone(&opened.schema), Keep::Current)?;
-                Some(Current { operator: relation.operator().create(&task)?, relation })
+                let mut operator = relation.operator().create(&task)?;
+                let mut fresh = OperatorContext { task, parallelism: 1, restored: Vec::new(), watermark: None };
+                operator.open(&mut fresh).await?;
+                Some(Current { operator, relation })
             }
             false => None,
         };

@@ -25,6 +25,8 @@ type Balance = BTreeMap<OwnedRow, i64>;
 pub(super) struct Current {
     converter: RowConverter,
     schema: SchemaRef,
+    /// Which run fills it.
+    run: u64,
     /// By operator instance.
     balances: BTreeMap<u32, Balance>,
 }
@@ -35,6 +37,7 @@ impl Current {
         Ok(Self {
             converter: RowConverter::new(fields.collect())?,
             schema: Arc::clone(schema),
+            run: 0,
             balances: BTreeMap::new(),
         })
     }
@@ -86,6 +89,7 @@ pub(super) struct KeepCurrent {
     pub current: Arc<Mutex<Current>>,
     pub followers: broadcast::Sender<Changes>,
     pub task: u32,
+    pub run: u64,
     pub log: StateLog,
     /// Since the last snapshot.
     pub fresh: Balance,
@@ -108,6 +112,7 @@ impl Operator for KeepCurrent {
         if self.task == 0 {
             // A restart begins from the checkpoint's rows.
             current.balances.clear();
+            current.run = self.run;
         }
         for rows in batches.iter().filter(|_| takes) {
             let Some((counts, columns)) = rows.columns().split_last() else { continue };
@@ -120,6 +125,9 @@ impl Operator for KeepCurrent {
 
     async fn on_changes(&mut self, _input: usize, changes: Changes, _out: &mut Output) -> Result<()> {
         let mut current = Self::lock(&self.current);
+        if current.run != self.run {
+            return Ok(());
+        }
         let columns = changes.rows().columns();
         let added = match changes.kinds() {
             None => current.add(self.task, columns, std::iter::repeat(1))?,

@@ -24,6 +24,7 @@ pub mod parameters;
 pub mod parse;
 pub mod plan;
 mod planner;
+mod push_down;
 mod query;
 mod refuse;
 pub mod resolver;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::common::alias::AliasGenerator;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, DataFusionError, TableReference};
 use datafusion::execution::SessionStateBuilder;
@@ -129,11 +130,14 @@ impl SqlContext {
 
     /// Types checked and coerced, functions resolved, filters and projections moved and merged.
     pub fn optimize(&self, plan: LogicalPlan, query: Option<(&SqlQuery, &dyn Tables)>) -> Result<LogicalPlan> {
-        let analyzer: &Analyzer = self.state.analyzer();
-        let options = self.state.config_options();
+        // Names that the rules make up are counted for each plan: the same query is the same plan whatever was planned before,
+        // and finds its state again.
+        let mut state = self.state.clone();
+        state.execution_props_mut().alias_generator = Arc::new(AliasGenerator::new());
+        let analyzer: &Analyzer = state.analyzer();
         let optimized = analyzer
-            .execute_and_check(plan, options, |_, _| {})
-            .and_then(|plan| self.stream_rules.optimize(plan, &self.state, |_, _| {}));
+            .execute_and_check(plan, state.config_options(), |_, _| {})
+            .and_then(|plan| self.stream_rules.optimize(plan, &state, |_, _| {}));
         match (optimized, query) {
             (Ok(plan), _) => Ok(plan),
             (Err(error), Some((query, tables))) => Err(self.locate(translate(error), query, tables)),

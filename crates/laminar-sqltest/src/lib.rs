@@ -18,4 +18,4 @@ mod runner;
 mod script;
 
 pub use mode::Mode;
-pub use runner::{run_file, update_file};
+pub use runner::{World, run_file, update_file};

@@ -13,7 +13,7 @@ use laminar_connectors::{Registry, Surroundings};
 use laminar_core::Error;
 use laminar_core::time::{SharedClock, SystemClock};
 use laminar_metastore::SecretKey;
-use laminar_session::{Defaults, Session, System, SystemConfig};
+use laminar_session::{Defaults, PipelineInfo, Session, System, SystemConfig};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -61,7 +61,8 @@ pub async fn update_file(path: &Path) -> Result<()> {
     Ok(())
 }
 
-struct World {
+/// A system of its own, in a temporary folder.
+pub struct World {
     mode: Mode,
     folder: TempDir,
     /// The memory connector's logs: the outside world, which outlives the system.
@@ -73,7 +74,7 @@ struct World {
 }
 
 impl World {
-    async fn start(mode: Mode) -> Result<Self> {
+    pub async fn start(mode: Mode) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let logs = MemoryLogs::default();
         let registry = Arc::new(Registry::with(Surroundings { memory: logs.clone(), ..Surroundings::default() }));
@@ -81,6 +82,31 @@ impl World {
         let system = open(mode, folder.path(), &registry, &key).await?;
         let session = system.session();
         Ok(Self { mode, folder, logs, registry, key, system, session })
+    }
+
+    /// Runs a script; the rows of its queries.
+    pub async fn rows(&mut self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let outcomes = self.session.run_script(sql).await?;
+        Ok(drain(outcomes).await?)
+    }
+
+    /// Ends a log of the memory connector: no rows follow.
+    pub fn close(&self, log: &str) {
+        self.logs.close(log);
+    }
+
+    /// Waits until the pipeline has read its inputs to their end.
+    pub async fn finished(&self, pipeline: &str, patience: Duration) -> Result<()> {
+        self.wait(pipeline, &["finished"], patience).await.map(drop)
+    }
+
+    /// Waits until the pipeline has begun to run; has it ended already?
+    pub async fn runs(&self, pipeline: &str) -> Result<bool> {
+        Ok(self.wait(pipeline, &["running", "finished"], PATIENCE).await?.state == "running")
+    }
+
+    pub async fn shutdown(self) {
+        self.system.shutdown().await;
     }
 
     async fn restart(&mut self) -> Result<()> {
@@ -112,12 +138,12 @@ impl World {
             }
             Kind::Query { sql, rowsort, eventually: true, rows } => self.query_eventually(sql, *rowsort, rows).await,
             Kind::Close(logs) => {
-                logs.iter().for_each(|log| self.logs.close(log));
+                logs.iter().for_each(|log| self.close(log));
                 Ok(())
             }
-            Kind::WaitFinished(pipeline) => self.wait(pipeline, "finished").await.map(drop),
+            Kind::WaitFinished(pipeline) => self.finished(pipeline, PATIENCE).await,
             Kind::WaitFailed(pipeline, code) => {
-                let job = self.wait(pipeline, "failed").await?;
+                let job = self.wait(pipeline, &["failed"], PATIENCE).await?.job_id.unwrap_or_default();
                 let actual = self.system.job(&job).await?.failure_code.unwrap_or_default();
                 ensure!(actual == *code, "the pipeline failed with {actual}, not {code}");
                 Ok(())
@@ -144,9 +170,8 @@ impl World {
     }
 
     async fn query(&mut self, sql: &str, rowsort: bool) -> Result<Vec<String>> {
-        let outcomes = self.session.run_script(sql).await?;
         let mut rows = Vec::new();
-        for batch in drain(outcomes).await? {
+        for batch in self.rows(sql).await? {
             rows.extend(lines(&batch)?);
         }
         if rowsort {
@@ -167,16 +192,17 @@ impl World {
         }
     }
 
-    /// Waits for the state and returns the job's id.
-    async fn wait(&self, pipeline: &str, state: &str) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits until the pipeline is in one of the states.
+    async fn wait(&self, pipeline: &str, states: &[&str], patience: Duration) -> Result<PipelineInfo> {
+        let deadline = Instant::now() + patience;
         loop {
             let info = self.system.pipeline(pipeline).await?;
-            if info.state == state {
-                return Ok(info.job_id.unwrap_or_default());
+            if states.contains(&info.state.as_str()) {
+                return Ok(info);
             }
             let over = ["failed", "stopped", "finished"].contains(&info.state.as_str()) || Instant::now() > deadline;
-            ensure!(!over, "pipeline {pipeline} is {}, not {state}: {:?}", info.state, info.failure_message);
+            let wanted = states.join(" or ");
+            ensure!(!over, "pipeline {pipeline} is {}, not {wanted}: {:?}", info.state, info.failure_message);
             tokio::time::sleep(POLL).await;
         }
     }

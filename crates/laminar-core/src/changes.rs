@@ -6,7 +6,9 @@
 //!
 //! Invariant: `rows`, `times` and (where present) `kinds` have the same length.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int8Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int8Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array,
+};
 use arrow::compute;
 
 use crate::{Code, Error, Result};
@@ -124,7 +126,7 @@ impl Changes {
             Some(kinds) => Some(Kinds(downcast(compute::take(&kinds.0, indices, None)?)?)),
             None => None,
         };
-        Self::new(compute::take_record_batch(&self.rows, indices)?, downcast(times)?, kinds)
+        Self::new(take_rows(&self.rows, indices)?, downcast(times)?, kinds)
     }
 
     /// `length` rows from `offset` on; no copy.
@@ -135,6 +137,13 @@ impl Changes {
             kinds: self.kinds.as_ref().map(|k| Kinds(k.0.slice(offset, length))),
         }
     }
+}
+
+/// The rows at `indices`, in that order, also of rows without columns.
+pub fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+    let columns = compute::take_arrays(rows.columns(), indices, None)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+    Ok(RecordBatch::try_new_with_options(rows.schema(), columns, &options)?)
 }
 
 fn downcast<A: Array + Clone + 'static>(array: ArrayRef) -> Result<A> {

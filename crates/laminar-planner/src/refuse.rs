@@ -15,7 +15,7 @@ use crate::script::location;
 use crate::sql::SqlContext;
 use crate::statement::{SqlExpr, SqlQuery};
 
-const NO_LIMIT: &str = "a pipeline goes on for ever, and has no first rows: say which by ORDER BY … LIMIT n";
+const NO_LIMIT: &str = "a pipeline goes on for ever, and has no first rows: say which by ORDER BY … LIMIT n, or give a preview its field `limit`";
 
 /// Refuses what no stream can answer. What depends on the meaning of columns is refused by the lowering. Errors:
 /// `not_supported`, at the construct.

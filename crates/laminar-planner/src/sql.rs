@@ -130,13 +130,14 @@ impl SqlContext {
 
     /// Types checked and coerced, functions resolved, filters and projections moved and merged.
     pub fn optimize(&self, plan: LogicalPlan, query: Option<(&SqlQuery, &dyn Tables)>) -> Result<LogicalPlan> {
-        // Names that the rules make up are counted for each plan: the same query is the same plan whatever was planned before,
-        // and finds its state again.
+        let analyzer: &Analyzer = self.state.analyzer();
+        let options = self.state.config_options();
+        // Rules number what they make. The same SQL must get the same names, in whatever order pipelines are planned: state
+        // is restored by them.
         let mut state = self.state.clone();
         state.execution_props_mut().alias_generator = Arc::new(AliasGenerator::new());
-        let analyzer: &Analyzer = state.analyzer();
         let optimized = analyzer
-            .execute_and_check(plan, state.config_options(), |_, _| {})
+            .execute_and_check(plan, options, |_, _| {})
             .and_then(|plan| self.stream_rules.optimize(plan, &state, |_, _| {}));
         match (optimized, query) {
             (Ok(plan), _) => Ok(plan),

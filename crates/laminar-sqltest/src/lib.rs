@@ -11,11 +11,13 @@
 //! The rule: one expected text for all modes. A file that passes at parallelism 1 must pass at 4, with a restart of the
 //! whole system after each statement, and with a crash between a checkpoint's publication and its commit.
 //!
-//! Reading order: `script` (the files), `mode`, `runner`.
+//! Reading order: `script` (the files), `mode`, `world` (the system under test), `runner`.
 
 mod mode;
 mod runner;
 mod script;
+mod world;
 
 pub use mode::Mode;
-pub use runner::{World, run_file, update_file};
+pub use runner::{run_file, update_file};
+pub use world::{World, lines};

@@ -90,8 +90,10 @@ def latency(broker, rate, seconds):
     alone = probe(source, source, rate, seconds)
     source = broker.create_topic("bench-paced")
     run = Run(broker, source, 0, 0, "at_least_once")
-    with_pipeline = probe(source, run.sink, rate, seconds)
-    run.end()
+    try:
+        with_pipeline = probe(source, run.sink, rate, seconds)
+    finally:
+        run.end()
     return alone, with_pipeline
 
 

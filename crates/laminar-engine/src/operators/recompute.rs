@@ -17,10 +17,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
-use arrow::compute::concat_batches;
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+};
+use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
-use arrow::row::{OwnedRow, RowConverter, SortField};
+use arrow::row::{OwnedRow, Row, RowConverter, Rows, SortField};
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -73,11 +75,11 @@ impl std::fmt::Debug for RecomputeFactory {
 
 impl OperatorFactory for RecomputeFactory {
     fn create(&self, task: &TaskId) -> Result<Box<dyn Operator>> {
-        let converter = |types: Vec<DataType>| RowConverter::new(types.into_iter().map(SortField::new).collect());
-        let of_schema = |schema: &SchemaRef| converter(schema.fields().iter().map(|f| f.data_type().clone()).collect());
+        let of_schema =
+            |schema: &SchemaRef| Encoding::new(schema.fields().iter().map(|f| f.data_type().clone()).collect());
         let key_types = self.keys.iter().map(|k| k.data_type(&self.input)).collect::<Result<_, _>>();
         Ok(Box::new(Recompute {
-            key_rows: converter(key_types.map_err(evaluation_error)?)?,
+            key_rows: Encoding::new(key_types.map_err(evaluation_error)?)?,
             input_rows: of_schema(&self.input)?,
             output_rows: of_schema(&self.schema)?,
             plan: self.clone(),
@@ -144,9 +146,9 @@ struct Recompute {
     plan: RecomputeFactory,
     /// Made when the operator is opened.
     physical: Option<Arc<dyn ExecutionPlan>>,
-    key_rows: RowConverter,
-    input_rows: RowConverter,
-    output_rows: RowConverter,
+    key_rows: Encoding,
+    input_rows: Encoding,
+    output_rows: Encoding,
     groups: HashMap<OwnedRow, Group>,
     /// Keys by the end of their window.
     ends: BTreeMap<i64, BTreeSet<OwnedRow>>,
@@ -160,6 +162,36 @@ struct Recompute {
     closed: i64,
     /// Rows left the state in a way that the log does not say.
     whole_is_due: bool,
+}
+
+/// Rows as bytes that are equal if the rows are. Arrow would not count rows without columns: they get one that is constant.
+struct Encoding {
+    converter: RowConverter,
+    columns: usize,
+}
+
+impl Encoding {
+    fn new(mut types: Vec<DataType>) -> Result<Self> {
+        let columns = types.len();
+        if types.is_empty() {
+            types.push(DataType::Boolean);
+        }
+        let converter = RowConverter::new(types.into_iter().map(SortField::new).collect())?;
+        Ok(Self { converter, columns })
+    }
+
+    fn encode(&self, columns: &[ArrayRef], rows: usize) -> Result<Rows> {
+        match columns {
+            [] => Ok(self.converter.convert_columns(&[Arc::new(BooleanArray::from(vec![false; rows]))])?),
+            columns => Ok(self.converter.convert_columns(columns)?),
+        }
+    }
+
+    fn decode<'a>(&self, rows: impl IntoIterator<Item = Row<'a>>) -> Result<Vec<ArrayRef>> {
+        let mut columns = self.converter.convert_rows(rows)?;
+        columns.truncate(self.columns);
+        Ok(columns)
+    }
 }
 
 fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
@@ -198,8 +230,8 @@ impl Recompute {
             Emit::OnClose { window } => keys.get(window).map(window_ends).transpose()?,
             Emit::Updates => None,
         };
-        let encoded_keys = self.encode_keys(&keys)?;
-        let encoded = self.input_rows.convert_columns(rows.columns())?;
+        let encoded_keys = self.encode_keys(&keys, rows.num_rows())?;
+        let encoded = self.input_rows.encode(rows.columns(), rows.num_rows())?;
         let mut touched = BTreeSet::new();
         for (i, (key, row)) in encoded_keys.into_iter().zip(encoded.iter()).enumerate() {
             let (count, time) = (counts(i), times.get(i).copied().unwrap_or(i64::MIN));
@@ -223,8 +255,8 @@ impl Recompute {
         Ok(touched)
     }
 
-    fn encode_keys(&self, keys: &[ArrayRef]) -> Result<Vec<OwnedRow>> {
-        Ok(self.key_rows.convert_columns(keys)?.iter().map(|row| row.owned()).collect())
+    fn encode_keys(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<OwnedRow>> {
+        Ok(self.key_rows.encode(keys, rows)?.iter().map(|row| row.owned()).collect())
     }
 
     /// The plan's answer for the rows of these keys, by key.
@@ -236,10 +268,10 @@ impl Recompute {
             return Ok(results);
         }
         let rows = groups().flat_map(|g| &g.rows).flat_map(|(row, c)| std::iter::repeat_n(row.row(), copies(*c)));
-        let rows = batch(&self.plan.input, self.input_rows.convert_rows(rows)?, count)?;
+        let rows = batch(&self.plan.input, self.input_rows.decode(rows)?, count)?;
         let answer = self.run(rows).await?;
-        let keys = self.encode_keys(&evaluate(&self.plan.output_keys, &answer)?)?;
-        let encoded = self.output_rows.convert_columns(answer.columns())?;
+        let keys = self.encode_keys(&evaluate(&self.plan.output_keys, &answer)?, answer.num_rows())?;
+        let encoded = self.output_rows.encode(answer.columns(), answer.num_rows())?;
         for (key, row) in keys.into_iter().zip(encoded.iter()) {
             add(results.entry(key).or_default(), row.owned(), 1);
         }
@@ -252,8 +284,10 @@ impl Recompute {
         let answer = collect(plan, self.plan.state.task_ctx()).await.map_err(evaluation_error)?;
         let schema = answer.first().map_or_else(|| Arc::clone(&self.plan.schema), RecordBatch::schema);
         let answer = concat_batches(&schema, &answer)?;
-        let rows = answer.num_rows();
-        batch(&self.plan.schema, answer.columns().to_vec(), rows)
+        // DataFusion's rewrites may widen a decimal: sum(d) beside count(DISTINCT …) becomes a sum of sums.
+        let fields = self.plan.schema.fields().iter();
+        let columns = answer.columns().iter().zip(fields).map(|(column, field)| cast(column, field.data_type()));
+        batch(&self.plan.schema, columns.collect::<Result<_, _>>()?, answer.num_rows())
     }
 
     /// Brings the results of the keys up to date and emits the difference.
@@ -299,7 +333,7 @@ impl Recompute {
         if count == 0 {
             return Ok(());
         }
-        let rows = self.output_rows.convert_rows(rows.iter().map(OwnedRow::row))?;
+        let rows = self.output_rows.decode(rows.iter().map(OwnedRow::row))?;
         let rows = batch(&self.plan.schema, rows, count)?;
         let kinds = (!all_inserts).then(|| kinds.into_iter().collect::<Kinds>());
         out.push(Changes::new(rows, TimestampMicrosecondArray::from_value(time, count), kinds)?);
@@ -347,7 +381,7 @@ impl Recompute {
 
     fn log_rows<'a>(&self, rows: impl Iterator<Item = (&'a OwnedRow, i64, i64)>) -> Result<RecordBatch> {
         let rows: Vec<_> = rows.collect();
-        let mut columns = self.input_rows.convert_rows(rows.iter().map(|(row, ..)| row.row()))?;
+        let mut columns = self.input_rows.decode(rows.iter().map(|(row, ..)| row.row()))?;
         columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, count, _)| *count))));
         columns.push(Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|(.., time)| *time))));
         batch(&self.log_schema(), columns, rows.len())
@@ -358,7 +392,8 @@ impl Recompute {
 fn with_rows(plan: &Arc<dyn ExecutionPlan>, rows: &RecordBatch) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
     let replaced = Arc::clone(plan).transform_up(|node| {
         if !node.children().is_empty() {
-            return Ok(Transformed::no(node));
+            // A node may remember its last run: a sort with a limit the bound that it found.
+            return Ok(Transformed::yes(node.reset_state()?));
         }
         let schema = node.schema();
         let columns = schema.fields().iter().filter_map(|field| {
@@ -374,9 +409,9 @@ fn with_rows(plan: &Arc<dyn ExecutionPlan>, rows: &RecordBatch) -> datafusion::e
 }
 
 /// The input rows that are in the result.
-fn pruned(result: &Multiset, output: &RowConverter, input: &RowConverter, columns: usize) -> Result<Multiset> {
-    let decoded = output.convert_rows(result.keys().map(OwnedRow::row))?;
-    let encoded = input.convert_columns(decoded.get(..columns).unwrap_or_default())?;
+fn pruned(result: &Multiset, output: &Encoding, input: &Encoding, columns: usize) -> Result<Multiset> {
+    let decoded = output.decode(result.keys().map(OwnedRow::row))?;
+    let encoded = input.encode(decoded.get(..columns).unwrap_or_default(), result.len())?;
     let mut rows = Multiset::new();
     for (row, count) in encoded.iter().zip(result.values()) {
         add(&mut rows, row.owned(), *count);

@@ -38,6 +38,7 @@ struct GroupWindow {
 
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Stage> {
+        let aggregate = &without_repeats(aggregate);
         let input = self.stage(&aggregate.input)?;
         let input = self.sealed(input)?;
         if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
@@ -177,6 +178,19 @@ impl Lowering<'_> {
             calls: aggregate.aggr_expr.iter().map(call).collect::<Result<_>>()?,
         })
     }
+}
+
+/// With each key once, as in its schema.
+fn without_repeats(aggregate: &Aggregate) -> Aggregate {
+    let mut once: Vec<Expr> = Vec::new();
+    for key in &aggregate.group_expr {
+        if !once.contains(key) {
+            once.push(key.clone());
+        }
+    }
+    let mut aggregate = aggregate.clone();
+    aggregate.group_expr = once;
+    aggregate
 }
 
 /// `count(*), sum(price) by item, tumble(INTERVAL '1 hour')`

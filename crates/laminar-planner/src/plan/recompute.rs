@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::catalog::MemTable;
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, Operator, SkipType, Window,
@@ -18,6 +19,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions as physical;
+use datafusion::physical_plan::EmptyRecordBatchStream;
+use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::scalar::ScalarValue;
 use laminar_core::{Code, Error, Result};
 use laminar_engine::graph::{Exchange, NodeKind};
@@ -61,7 +64,7 @@ impl Lowering<'_> {
         let keys = self.keys(partition, &input)?;
         let exprs = window.window_expr.iter().map(|e| total(e, &input.schema)).collect::<Result<Vec<_>>>()?;
         let exprs = exprs.iter().map(|e| plain(e, &input.schema)).collect::<Result<Vec<_>>>()?;
-        let mut plan = rows(&input.schema)?.window(exprs).map_err(translate)?;
+        let mut plan = windows(rows(&input.schema)?, exprs)?;
         if let Some(filter) = filter {
             let filter = plain_after(filter, &window.schema, plan.schema())?;
             plan = plan.filter(filter).map_err(translate)?;
@@ -215,8 +218,51 @@ impl Lowering<'_> {
 fn rows(input: &DFSchema) -> Result<LogicalPlanBuilder> {
     let field = |(i, f): (usize, &Arc<Field>)| f.as_ref().clone().with_name(format!("c{i}"));
     let schema = Arc::new(Schema::new(input.fields().iter().enumerate().map(field).collect::<Vec<_>>()));
-    let table = MemTable::try_new(schema, vec![vec![]]).map_err(translate)?;
+    let table = StreamingTable::try_new(Arc::clone(&schema), vec![Arc::new(Placeholder(schema))]).map_err(translate)?;
     LogicalPlanBuilder::scan("input", provider_as_source(Arc::new(table)), None).map_err(translate)
+}
+
+/// The input's columns, then those of the functions. A node of a plan has functions with one ordering: those whose ordering
+/// was made total are apart from the others.
+fn windows(input: LogicalPlanBuilder, exprs: Vec<Expr>) -> Result<LogicalPlanBuilder> {
+    let mut nodes: Vec<(Vec<Sort>, Vec<(usize, Expr)>)> = Vec::new();
+    for (place, expr) in exprs.into_iter().enumerate() {
+        let order = call(&expr)?.params.order_by.clone();
+        match nodes.iter_mut().find(|(other, _)| *other == order) {
+            Some((_, functions)) => functions.push((place, expr)),
+            None => nodes.push((order, vec![(place, expr)])),
+        }
+    }
+    let width = input.schema().fields().len();
+    let (mut plan, mut places) = (input, Vec::new());
+    for (_, functions) in nodes {
+        let (numbers, functions): (Vec<usize>, Vec<Expr>) = functions.into_iter().unzip();
+        places.extend(numbers);
+        plan = plan.window(functions).map_err(translate)?;
+    }
+    if places.is_sorted() {
+        return Ok(plan);
+    }
+    let columns = plan.schema().columns();
+    let (input, functions) = columns.split_at(width.min(columns.len()));
+    let mut functions: Vec<_> = places.into_iter().zip(functions).collect();
+    functions.sort_by_key(|(place, _)| *place);
+    let all = input.iter().chain(functions.into_iter().map(|(_, column)| column)).cloned().map(Expr::Column);
+    plan.project(all.collect::<Vec<_>>()).map_err(translate)
+}
+
+/// Stands for rows of which nothing is known: of an empty table in memory the optimiser would know that there are none,
+/// and answer `count(*)` by itself.
+#[derive(Debug)]
+struct Placeholder(SchemaRef);
+
+impl PartitionStream for Placeholder {
+    fn schema(&self) -> &SchemaRef {
+        &self.0
+    }
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        Box::pin(EmptyRecordBatchStream::new(Arc::clone(&self.0)))
+    }
 }
 
 /// The expression over the columns of [`rows`].

@@ -14,6 +14,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, Timestamp
 use arrow::compute;
 use arrow::datatypes::DataType;
 use laminar_core::Result;
+use laminar_core::changes::take_rows;
 
 use super::chains::LinkOf;
 use super::groups::NO_GROUP;
@@ -213,7 +214,7 @@ impl Chunk {
             } else if !these.is_empty() {
                 let indices = UInt32Array::from_iter_values(these.iter().map(|row| row - piece.start as u32));
                 let times = compute::take(&piece.times, &indices, None)?.as_primitive().clone();
-                parts.push((compute::take_record_batch(&piece.rows, &indices)?, times));
+                parts.push((take_rows(&piece.rows, &indices)?, times));
             }
         }
         Ok(parts)

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use arrow::array::{AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
+use laminar_core::changes::take_rows;
 use laminar_core::{ChangeKind, Changes, Error, Result};
 
 use super::chains::Chains;
@@ -392,7 +393,7 @@ impl Store {
         let mut places = vec![RowId::NONE; rows.num_rows()];
         for indices in classes.into_values() {
             let indices = UInt32Array::from(indices);
-            let part = detached(compute::take_record_batch(rows, &indices)?)?;
+            let part = detached(take_rows(rows, &indices)?)?;
             let part_times = compute::take(times, &indices, None)?.as_primitive().clone();
             let max = compute::max(&part_times).unwrap_or(max);
             let part_places = self.append_to(max.div_euclid(width), max, part, part_times)?;

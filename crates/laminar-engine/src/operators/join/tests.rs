@@ -180,7 +180,7 @@ impl Running {
         let start = |index| {
             let task = TaskId { operator: "join-1".into(), index };
             let mut join = Join::new(&self.plan, &task).unwrap();
-            let mut ctx = OperatorContext { task, parallelism, restored: self.files.clone() };
+            let mut ctx = OperatorContext { task, parallelism, restored: self.files.clone(), watermark: None };
             block_on(join.open(&mut ctx)).unwrap();
             join
         };

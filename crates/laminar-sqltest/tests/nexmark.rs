@@ -75,8 +75,10 @@ enum Way {
 async fn tables(world: &mut World) -> Result<SessionContext> {
     let events = std::env::var("LAMINAR_NEXMARK_EVENTS").map_or(Ok(EVENTS), |events| events.parse())?;
     let script = text(&folder().join("tables.sql"))?;
-    world.rows(&script.replace("$events", &events.to_string()).replace("$batch_size", &BATCH_SIZE.to_string())).await?;
-    world.close("side_input");
+    world
+        .execute(&script.replace("$events", &events.to_string()).replace("$batch_size", &BATCH_SIZE.to_string()))
+        .await?;
+    world.logs.close("side_input");
     let batch = SessionContext::new();
     for table in TABLES {
         let rows = run(world, "all_rows", &format!("SELECT * FROM {table}"), Way::Straight).await?;
@@ -88,17 +90,17 @@ async fn tables(world: &mut World) -> Result<SessionContext> {
 
 /// What is left when a pipeline of this query has ended.
 async fn run(world: &mut World, name: &str, query: &str, way: Way) -> Result<Vec<RecordBatch>> {
-    world.rows(&format!("CREATE PIPELINE {name} WITH ({OPTIONS}) AS {query}")).await?;
+    world.execute(&format!("CREATE PIPELINE {name} WITH ({OPTIONS}) AS {query}")).await?;
     if way == Way::Halting {
         for _ in 0..STOPS {
-            if world.runs(name).await? {
-                world.rows(&format!("STOP PIPELINE {name} WITH CHECKPOINT; START PIPELINE {name}")).await?;
+            if world.wait_for(name, &["running", "finished"], PATIENCE).await?.state == "running" {
+                world.execute(&format!("STOP PIPELINE {name} WITH CHECKPOINT; START PIPELINE {name}")).await?;
             }
         }
     }
-    world.finished(name, PATIENCE).await?;
-    let rows = world.rows(&format!("SELECT * FROM {name}")).await?;
-    world.rows(&format!("DROP PIPELINE {name}")).await?;
+    world.wait_for(name, &["finished"], PATIENCE).await?;
+    let rows = world.execute(&format!("SELECT * FROM {name}")).await?;
+    world.execute(&format!("DROP PIPELINE {name}")).await?;
     Ok(rows)
 }
 

@@ -15,7 +15,7 @@ use laminar_connectors::{Registry, Surroundings};
 use laminar_core::Error;
 use laminar_core::time::{SharedClock, SystemClock};
 use laminar_metastore::SecretKey;
-use laminar_session::{Defaults, Session, System, SystemConfig};
+use laminar_session::{Defaults, PipelineInfo, Session, System, SystemConfig};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -87,17 +87,24 @@ impl World {
 
     /// Waits for the state and returns the job's id.
     pub async fn wait(&self, pipeline: &str, state: &str) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let info = self.wait_for(pipeline, &[state], PATIENCE).await?;
+        Ok(info.job_id.unwrap_or_default())
+    }
+
+    /// Waits until the pipeline is in one of the states.
+    pub async fn wait_for(&self, pipeline: &str, states: &[&str], patience: Duration) -> Result<PipelineInfo> {
+        let deadline = Instant::now() + patience;
         loop {
             let info = self.system.pipeline(pipeline).await?;
-            if info.state == state {
-                return Ok(info.job_id.unwrap_or_default());
+            if states.contains(&info.state.as_str()) {
+                return Ok(info);
             }
             // It would recover, and panic again.
             let panicked = info.failure_message.as_deref().is_some_and(|message| message.contains("panicked"));
             let ended = ["failed", "stopped", "finished"].contains(&info.state.as_str());
             let over = ended || panicked || Instant::now() > deadline;
-            ensure!(!over, "pipeline {pipeline} is {}, not {state}: {:?}", info.state, info.failure_message);
+            let wanted = states.join(" or ");
+            ensure!(!over, "pipeline {pipeline} is {}, not {wanted}: {:?}", info.state, info.failure_message);
             tokio::time::sleep(POLL).await;
         }
     }

@@ -86,6 +86,8 @@ struct Current {
 }
 
 /// Work that runs while the coordinator goes on listening.
+// A few values a checkpoint: their size is no matter.
+#[allow(clippy::large_enum_variant)]
 enum Done {
     Persisted { manifest: Manifest, digest: String, files: usize, bytes: u64 },
     Committed { committer: usize, epoch: Epoch },

@@ -222,10 +222,13 @@ fn rows(input: &DFSchema) -> Result<LogicalPlanBuilder> {
     LogicalPlanBuilder::scan("input", provider_as_source(Arc::new(table)), None).map_err(translate)
 }
 
+/// A function and its place among the columns.
+type Placed = (usize, Expr);
+
 /// The input's columns, then those of the functions. A node of a plan has functions with one ordering: those whose ordering
 /// was made total are apart from the others.
 fn windows(input: LogicalPlanBuilder, exprs: Vec<Expr>) -> Result<LogicalPlanBuilder> {
-    let mut nodes: Vec<(Vec<Sort>, Vec<(usize, Expr)>)> = Vec::new();
+    let mut nodes: Vec<(Vec<Sort>, Vec<Placed>)> = Vec::new();
     for (place, expr) in exprs.into_iter().enumerate() {
         let order = call(&expr)?.params.order_by.clone();
         match nodes.iter_mut().find(|(other, _)| *other == order) {

@@ -76,6 +76,13 @@ impl Lowering<'_> {
         }
         let mut facts = input.facts.clone();
         facts.updating = emit == Emit::Updates;
+        if let Emit::OnClose { window } = emit {
+            // Rows come out when it closes: any other window may have closed before.
+            let closes =
+                partition.get(window).and_then(|e| e.try_as_col()).and_then(|c| input.schema.maybe_index_of_column(c));
+            let others = facts.columns.iter_mut().enumerate().filter(|(i, _)| Some(*i) != closes);
+            others.for_each(|(_, fact)| *fact = TimeFact::Nothing);
+        }
         facts.columns.resize(window.schema.fields().len(), TimeFact::Nothing);
         let query = Query {
             kind: "over",

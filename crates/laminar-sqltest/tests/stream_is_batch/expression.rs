@@ -66,7 +66,14 @@ impl Scope {
 
     fn decimal(&self, choices: &mut Choices) -> Sql {
         let Some(column) = self.column(Kind::Decimal, choices) else { return Sql::same("CAST(1.5 AS DECIMAL(10, 2))") };
-        let template = choices.one_of(&["$1", "$1", "-$1", "($1 + CAST(0.5 AS DECIMAL(10, 2)))", "abs($1)", "coalesce($1, CAST(0.25 AS DECIMAL(10, 2)))"]);
+        let template = choices.one_of(&[
+            "$1",
+            "$1",
+            "-$1",
+            "($1 + CAST(0.5 AS DECIMAL(10, 2)))",
+            "abs($1)",
+            "coalesce($1, CAST(0.25 AS DECIMAL(10, 2)))",
+        ]);
         Sql::of(template, &[&column])
     }
 

@@ -37,7 +37,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["api"]),
     ("clap", &["cli"]),
     ("sqlparser", &["planner"]),
-    ("datafusion", &["engine", "planner", "session"]),
+    // `sqltest` as the other side that a stream is compared with
+    ("datafusion", &["engine", "planner", "session", "sqltest"]),
 ];
 
 const MAX_LINES: usize = 800;

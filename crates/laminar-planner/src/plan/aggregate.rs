@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Aggregate, Expr};
 use datafusion::physical_expr::PhysicalExpr;
@@ -34,6 +35,8 @@ struct GroupWindow {
     time: WindowTime,
     /// Its place among the expressions, if it is computed here; a given one is a key like others.
     computed_at: Option<usize>,
+    /// Its place, computed or given.
+    at: Option<usize>,
 }
 
 impl Lowering<'_> {
@@ -49,9 +52,18 @@ impl Lowering<'_> {
             .with_hint("write one INSERT for each set of keys"));
         }
         if input.facts.updating {
+            if let Some(kind) = aggregate.group_expr.iter().find_map(window_within) {
+                return Err(window_of_changes(kind));
+            }
             return self.aggregate_of_changes(aggregate, &input, shown(aggregate));
         }
         let window = self.window_of(aggregate, &input)?;
+        let others = aggregate.group_expr.iter().enumerate().filter(|(at, _)| Some(*at) != window.computed_at);
+        if let Some(kind) = others.map(|(_, expr)| expr).find_map(window_within) {
+            let message = format!("{}(…) within an expression of GROUP BY is not supported", kind.name());
+            return Err(Error::new(Code::NotSupported, message)
+                .with_hint("GROUP BY the window itself, and compute with its start and end in an outer SELECT"));
+        }
         let keys: Vec<(usize, &Expr)> =
             aggregate.group_expr.iter().enumerate().filter(|(i, _)| Some(*i) != window.computed_at).collect();
         let schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
@@ -102,12 +114,11 @@ impl Lowering<'_> {
         self.waits |= window.span != Span::Unbounded;
         let mut facts = Facts::inserts(aggregate.schema.fields().len());
         facts.updating = window.span == Span::Unbounded;
-        for (fact, expr) in facts.columns.iter_mut().zip(&aggregate.group_expr) {
-            *fact = match input.facts.of(expr, &input.schema)? {
-                // The event time of a row is now that of its window.
-                TimeFact::Event => TimeFact::Nothing,
-                other => other,
-            };
+        // The event time of a row is now that of this window: any other may have closed before.
+        if let Some(at) = window.at
+            && let (Some(fact), Some(expr)) = (facts.columns.get_mut(at), aggregate.group_expr.get(at))
+        {
+            *fact = input.facts.of(expr, &input.schema)?;
         }
         Ok(self.all_of(node, Arc::clone(&aggregate.schema), facts))
     }
@@ -125,22 +136,22 @@ impl Lowering<'_> {
         if let Some((at, call)) = computed {
             let time = self.time_of(&call, input)?;
             let span = call.span().ok_or_else(|| Error::internal("a window without its sizes"))?;
-            return Ok(GroupWindow { span, time, computed_at: Some(at) });
+            return Ok(GroupWindow { span, time, computed_at: Some(at), at: Some(at) });
         }
         // One of the columns that say when the window ends is enough.
         let mut given = None;
-        for expr in &aggregate.group_expr {
+        for (at, expr) in aggregate.group_expr.iter().enumerate() {
             let fact = input.facts.of(expr, &input.schema)?;
             if matches!(fact, TimeFact::Window { .. } | TimeFact::WindowEnd) {
-                given = Some(expr);
+                given = Some((at, expr));
                 break;
             }
         }
-        let Some(expr) = given else {
-            return Ok(GroupWindow { span: Span::Unbounded, time: WindowTime::Event, computed_at: None });
+        let Some((at, expr)) = given else {
+            return Ok(GroupWindow { span: Span::Unbounded, time: WindowTime::Event, computed_at: None, at: None });
         };
         let time = WindowTime::Column(compile(self.planner, expr, &input.schema)?);
-        Ok(GroupWindow { span: Span::Given, time, computed_at: None })
+        Ok(GroupWindow { span: Span::Given, time, computed_at: None, at: Some(at) })
     }
 
     /// What the window is of: the event time only, as only that tells when a window is complete.
@@ -178,6 +189,27 @@ impl Lowering<'_> {
             calls: aggregate.aggr_expr.iter().map(call).collect::<Result<_>>()?,
         })
     }
+}
+
+/// The window function in the expression, if it is one that only GROUP BY understands and no plain function of a column.
+fn window_within(expr: &Expr) -> Option<WindowKind> {
+    let mut found = None;
+    let visited = expr.apply(|part| {
+        if let (Ok(Some(call)), Expr::ScalarFunction(_)) = (WindowCall::of(part), part)
+            && (call.time.is_none() || call.kind != WindowKind::Tumble)
+        {
+            found = Some(call.kind);
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.ok().and(found)
+}
+
+/// A window of rows that change: when they came says nothing of when they will no longer change.
+pub(super) fn window_of_changes(kind: WindowKind) -> Error {
+    let message = format!("{}(…) of rows that may change later is not supported", kind.name());
+    Error::new(Code::NotSupported, message).with_hint("put rows into windows first, then join or aggregate them")
 }
 
 /// With each key once, as in its schema.

@@ -54,7 +54,7 @@ impl Lowering<'_> {
             emit: if bounds.is_some() { OuterRows::WhenExpired } else { OuterRows::AtOnce },
         };
         self.waits |= bounds.is_some();
-        let facts = facts(join, kind, &left.facts, &right.facts, bounds);
+        let facts = facts(join, kind, &left, &right, bounds)?;
         let node = self.add("join", shown(join, bounds), NodeKind::Operator(Arc::new(factory)), schema);
         self.connect_by(left.node, node, 0, Exchange::Hash(left_keys));
         self.connect_by(right.node, node, 1, Exchange::Hash(right_keys));
@@ -96,27 +96,35 @@ fn kind(join: &Join) -> Result<JoinKind> {
     })
 }
 
-fn facts(join: &Join, kind: JoinKind, left: &Facts, right: &Facts, bounds: Option<TimeBounds>) -> Facts {
-    let appends = !left.updating && !right.updating;
+fn facts(join: &Join, kind: JoinKind, left: &Stage, right: &Stage, bounds: Option<TimeBounds>) -> Result<Facts> {
+    let appends = !left.facts.updating && !right.facts.updating;
     let only_adds = matches!(kind, JoinKind::Inner | JoinKind::LeftSemi | JoinKind::RightSemi);
-    let mut columns = match kind {
-        JoinKind::LeftSemi | JoinKind::LeftAnti => left.columns.clone(),
-        JoinKind::RightSemi | JoinKind::RightAnti => right.columns.clone(),
-        _ => left.columns.iter().chain(&right.columns).copied().collect(),
-    };
-    columns.resize(join.schema.fields().len(), TimeFact::Nothing);
-    for fact in &mut columns {
-        // A pair's time is the later of the two; a row that waited is no longer of its own time.
-        if *fact == TimeFact::Event || (bounds.is_none() && *fact != TimeFact::Nothing) || pads(kind) {
-            *fact = TimeFact::Nothing;
+    let mut columns = vec![TimeFact::Nothing; join.schema.fields().len()];
+    // A pair comes with the later of its rows, and a row without a match when none can come any more. So a window is still
+    // open only if a match is in the same one, and there is a match.
+    if appends && only_adds && bounds.is_some() {
+        let width = left.schema.fields().len();
+        for (l, r) in &join.on {
+            let fact = left.facts.of(l, &left.schema)?;
+            let same = matches!(
+                (fact, right.facts.of(r, &right.schema)?),
+                (TimeFact::Window { .. }, TimeFact::Window { .. }) | (TimeFact::WindowEnd, TimeFact::WindowEnd)
+            );
+            let place = |expr: &Expr, side: &Stage| expr.try_as_col().and_then(|c| side_of(c, &side.schema));
+            let (l, r) = (place(l, left), place(r, right));
+            let places = match kind {
+                JoinKind::LeftSemi => [l, None],
+                JoinKind::RightSemi => [r, None],
+                _ => [l, r.map(|r| width + r)],
+            };
+            for place in places.into_iter().flatten().filter(|_| same) {
+                if let Some(column) = columns.get_mut(place) {
+                    *column = fact;
+                }
+            }
         }
     }
-    Facts { updating: !appends || !(only_adds || bounds.is_some()), columns }
-}
-
-/// May columns be NULL in rows of the output only?
-fn pads(kind: JoinKind) -> bool {
-    matches!(kind, JoinKind::Left | JoinKind::Right | JoinKind::Full)
+    Ok(Facts { updating: !appends || !(only_adds || bounds.is_some()), columns })
 }
 
 /// How far the event times of rows that match can be apart.

@@ -23,6 +23,7 @@ use laminar_core::{Code, Error, Result};
 use laminar_engine::graph::{Edge, Exchange, Graph, LateRows, Node, NodeKind, SinkNode};
 use laminar_engine::operators::{ProjectFactory, UnionFactory, UnnestFactory};
 
+use super::aggregate::window_of_changes;
 use super::facts::{Facts, TimeFact};
 use super::{Step, UsedColumns, explain, operator_id, source, source_context};
 use crate::catalog::{CatalogSnapshot, TableDef};
@@ -353,6 +354,7 @@ impl<'a> Lowering<'a> {
         let (expr, timed) = with_event_time(expr)?;
         let compiled = match timed {
             false => compile(self.planner, &expr, &stage.schema)?,
+            true if stage.facts.updating => return Err(window_of_changes(WindowKind::Tumble)),
             true => compile(self.planner, &expr, &with_time_column(&stage.schema)?)?,
         };
         let mut picks = stage.exprs.clone();

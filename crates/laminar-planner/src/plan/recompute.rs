@@ -76,6 +76,13 @@ impl Lowering<'_> {
         }
         let mut facts = input.facts.clone();
         facts.updating = emit == Emit::Updates;
+        if let Emit::OnClose { window } = emit {
+            // Rows come out when it closes: any other window may have closed before.
+            let closes =
+                partition.get(window).and_then(|e| e.try_as_col()).and_then(|c| input.schema.maybe_index_of_column(c));
+            let others = facts.columns.iter_mut().enumerate().filter(|(i, _)| Some(*i) != closes);
+            others.for_each(|(_, fact)| *fact = TimeFact::Nothing);
+        }
         facts.columns.resize(window.schema.fields().len(), TimeFact::Nothing);
         let query = Query {
             kind: "over",
@@ -222,23 +229,25 @@ fn rows(input: &DFSchema) -> Result<LogicalPlanBuilder> {
     LogicalPlanBuilder::scan("input", provider_as_source(Arc::new(table)), None).map_err(translate)
 }
 
-/// A function and its place among the columns.
-type Placed = (usize, Expr);
-
 /// The input's columns, then those of the functions. A node of a plan has functions with one ordering: those whose ordering
 /// was made total are apart from the others.
 fn windows(input: LogicalPlanBuilder, exprs: Vec<Expr>) -> Result<LogicalPlanBuilder> {
-    let mut nodes: Vec<(Vec<Sort>, Vec<Placed>)> = Vec::new();
+    struct Node {
+        order: Vec<Sort>,
+        /// With their places among all.
+        functions: Vec<(usize, Expr)>,
+    }
+    let mut nodes: Vec<Node> = Vec::new();
     for (place, expr) in exprs.into_iter().enumerate() {
         let order = call(&expr)?.params.order_by.clone();
-        match nodes.iter_mut().find(|(other, _)| *other == order) {
-            Some((_, functions)) => functions.push((place, expr)),
-            None => nodes.push((order, vec![(place, expr)])),
+        match nodes.iter_mut().find(|node| node.order == order) {
+            Some(node) => node.functions.push((place, expr)),
+            None => nodes.push(Node { order, functions: vec![(place, expr)] }),
         }
     }
     let width = input.schema().fields().len();
     let (mut plan, mut places) = (input, Vec::new());
-    for (_, functions) in nodes {
+    for Node { functions, .. } in nodes {
         let (numbers, functions): (Vec<usize>, Vec<Expr>) = functions.into_iter().unzip();
         places.extend(numbers);
         plan = plan.window(functions).map_err(translate)?;

@@ -10,6 +10,8 @@ struct Matching {
     conditions: Vec<Sql>,
     /// The times of rows that match are within bounds, which the planner finds.
     bounded: bool,
+    /// Windows that are equal, by their places: those of rows that match are open when a match comes.
+    windows: Option<(usize, usize)>,
 }
 
 impl Generator<'_> {
@@ -35,13 +37,14 @@ impl Generator<'_> {
             &[&left.from, &right.from, &Sql::join(&matching.conditions, " AND ")],
         );
         let sql = self.select(&list, &from, &[]);
-        let columns = columns.into_iter().map(|c| c.joined(inner && appends && matching.bounded)).collect();
+        let open = matching.windows.filter(|_| inner).map(|(l, r)| [l, left.relation.columns.len() + r]);
+        let columns = joined(columns, open.as_ref().map_or(&[], |open| open.as_slice()));
         let rows = left.relation.rows * right.relation.rows / 3 + 1;
         Relation { sql, columns, timed, updating: !(appends && (inner || matching.bounded)), rows }
     }
 
     fn matching(&mut self, left: &Source, right: &Source) -> Matching {
-        let (mut conditions, mut bounded) = (Vec::new(), false);
+        let (mut conditions, mut bounded, mut equal) = (Vec::new(), false, None);
         let appends = !left.relation.updating && !right.relation.updating;
         let windows = |s: &Source| s.relation.columns.iter().find(|c| matches!(c.kind, Kind::Window { .. })).cloned();
         if let (Some(l), Some(r), true) = (windows(left), windows(right), !self.choices.rarely(4)) {
@@ -51,7 +54,11 @@ impl Generator<'_> {
                 format!("{l_name}_s = {r_name}_s AND {l_name}_e = {r_name}_e"),
             ));
             let live = Kind::Window { live: true };
-            bounded |= appends && l.kind == live && r.kind == live;
+            if appends && l.kind == live && r.kind == live {
+                bounded = true;
+                let place = |s: &Source, c: &Column| s.relation.columns.iter().position(|other| other.name == c.name);
+                equal = place(left, &l).zip(place(right, &r));
+            }
         }
         let event = Kind::Time { event: true };
         let times = (left.relation.of_kind(event), right.relation.of_kind(event));
@@ -81,7 +88,7 @@ impl Generator<'_> {
             let scope = Scope::of(&left.relation, &left.alias).both(Scope::of(&right.relation, &right.alias));
             conditions.push(scope.condition(&mut self.choices, 2));
         }
-        Matching { conditions, bounded }
+        Matching { conditions, bounded, windows: equal }
     }
 
     pub fn semi_join(&mut self, depth: usize) -> Relation {
@@ -93,34 +100,35 @@ impl Generator<'_> {
     fn having_match(&mut self, left: Source, right: Source) -> Relation {
         let appends = !left.relation.updating && !right.relation.updating;
         let ints = (left.relation.of_kind(Kind::Int), right.relation.of_kind(Kind::Int));
-        let (condition, bounded) = match (self.choices.below(3), ints) {
+        let (condition, bounded, open) = match (self.choices.below(3), ints) {
             (2, (l, r)) if !l.is_empty() && !r.is_empty() => {
                 let (l, r) = (self.choices.one_of(&l).clone(), self.choices.one_of(&r).clone());
                 let condition = self.where_clause(&right);
                 let (l, r) = (format!("{}.{}", left.alias, l.name), format!("{}.{}", right.alias, r.name));
-                (Sql::of(&format!("{l} IN (SELECT {r} FROM $1 $2)"), &[&right.from, &condition]), false)
+                (Sql::of(&format!("{l} IN (SELECT {r} FROM $1 $2)"), &[&right.from, &condition]), false, None)
             }
             (n, _) => {
                 let matching = self.matching(&left, &right);
                 let not = if n == 0 { "" } else { "NOT " };
                 let all = Sql::join(&matching.conditions, " AND ");
-                (Sql::of(&format!("{not}EXISTS (SELECT 1 FROM $1 WHERE $2)"), &[&right.from, &all]), matching.bounded)
+                (
+                    Sql::of(&format!("{not}EXISTS (SELECT 1 FROM $1 WHERE $2)"), &[&right.from, &all]),
+                    matching.bounded,
+                    matching.windows.filter(|_| n == 0),
+                )
             }
         };
         let (list, columns) = self.all_of(&left);
         let sql = self.select(&list, &left.from, &[Sql::of("WHERE $1", &[&condition])]);
-        let columns = columns.into_iter().map(|c| c.joined(appends && bounded)).collect();
+        let open: Vec<usize> = open.map(|(l, _)| l).into_iter().collect();
+        let columns = joined(columns, &open);
         // When a row comes out depends on which match came first: no window can be of its time.
         Relation { sql, columns, timed: false, updating: !(appends && bounded), rows: left.relation.rows }
     }
 }
 
-impl Column {
-    /// In the rows of a join, whose time is not that of one side.
-    fn joined(self, windows_stay: bool) -> Self {
-        match self.kind {
-            Kind::Window { .. } if windows_stay => self,
-            _ => self.forgotten(),
-        }
-    }
+/// Columns of a join, whose rows are not of the time of one side; the windows at `open` have not closed when they come.
+fn joined(columns: Vec<Column>, open: &[usize]) -> Vec<Column> {
+    let columns = columns.into_iter().enumerate();
+    columns.map(|(place, c)| if open.contains(&place) { c } else { c.forgotten() }).collect()
 }

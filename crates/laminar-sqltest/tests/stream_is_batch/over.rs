@@ -40,7 +40,7 @@ impl Generator<'_> {
         }
         list.push(closing(&closes, &source));
         let sql = self.select(&list, &source.from, &[]);
-        self.made(sql, columns, closes, source.relation.rows)
+        self.made(sql, &source.relation, columns, closes)
     }
 
     /// The rows of each key with the first numbers.
@@ -62,18 +62,23 @@ impl Generator<'_> {
         let (mut list, columns) = self.all_of(&outer);
         list.push(outer.relation.time_of(&outer.alias));
         let sql = self.select(&list, &outer.from, &[Sql::of("WHERE $1", &[&condition])]);
-        self.made(sql, columns, closes, source.relation.rows)
+        self.made(sql, &source.relation, columns, closes)
     }
 
-    fn made(&self, sql: Sql, columns: Vec<Column>, closes: Option<Column>, rows: usize) -> Relation {
-        let columns = match closes {
-            Some(_) => columns
-                .into_iter()
-                .map(|c| if matches!(c.kind, Kind::Window { .. }) { c } else { c.forgotten() })
+    /// `columns`: first those of the source, under new names. Of its windows only the one that closes is still open.
+    fn made(&self, sql: Sql, source: &Relation, columns: Vec<Column>, closes: Option<Column>) -> Relation {
+        let own = &source.columns;
+        let columns = match &closes {
+            Some(window) => own
+                .iter()
+                .map(|column| Some(&column.name))
+                .chain(std::iter::repeat(None))
+                .zip(columns)
+                .map(|(own, c)| if own == Some(&window.name) { c } else { c.forgotten() })
                 .collect(),
             None => columns.into_iter().map(Column::forgotten).collect(),
         };
-        Relation { sql, columns, timed: closes.is_some(), updating: closes.is_none(), rows }
+        Relation { sql, columns, timed: closes.is_some(), updating: closes.is_none(), rows: source.rows }
     }
 
     pub fn limit(&mut self, depth: usize) -> Relation {

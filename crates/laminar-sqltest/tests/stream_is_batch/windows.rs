@@ -101,7 +101,7 @@ impl Generator<'_> {
             list.push(column.renamed(&source.alias, &name));
             let column = Column { name, ..column };
             keys.push(column.bare());
-            if column.kind == (Kind::Window { live: true }) && !source.relation.updating {
+            if column.kind == (Kind::Window { live: true }) && !source.relation.updating && final_end.is_none() {
                 final_end = Some(format!("{}_e", column.name));
             }
             columns.push(column);
@@ -135,8 +135,10 @@ impl Generator<'_> {
         if let Some(end) = &final_end {
             sql.batch = format!("SELECT g.*, g.{end} - INTERVAL '1 microsecond' AS et FROM ({}) AS g", sql.batch);
         }
-        let columns = match final_end {
-            Some(_) => columns.into_iter().map(Column::of_group).collect(),
+        let columns = match &final_end {
+            Some(end) => {
+                columns.into_iter().map(|c| if format!("{}_e", c.name) == *end { c } else { c.forgotten() }).collect()
+            }
             None => columns.into_iter().map(Column::forgotten).collect(),
         };
         let rows = source.relation.rows * if windowed { 3 } else { 1 };
@@ -183,14 +185,6 @@ impl Column {
         match self.kind {
             Kind::Window { .. } => Sql::new(name.clone(), format!("{name}_s, {name}_e")),
             _ => Sql::same(name.clone()),
-        }
-    }
-
-    /// A group's time is its window's; windows stay what they are.
-    fn of_group(self) -> Self {
-        match self.kind {
-            Kind::Window { .. } => self,
-            _ => self.forgotten(),
         }
     }
 }

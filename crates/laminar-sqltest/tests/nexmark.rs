@@ -19,9 +19,9 @@ use datafusion::prelude::SessionContext;
 use laminar_sqltest::{Mode, World};
 
 const QUERIES: usize = 23;
-const EVENTS: u64 = 10_000;
+const EVENTS: u64 = 5_000;
 /// Several batches of bids, so that groups change and windows close in between.
-const BATCH_SIZE: u64 = 1_000;
+const BATCH_SIZE: u64 = 500;
 /// A long stream takes long.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often a pipeline is stopped on its way.

@@ -306,6 +306,11 @@ impl Operator for UpdatingAggregate {
 
     async fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<()> {
         let (Watermark::At(now), Some(ttl)) = (watermark, self.plan.ttl_micros) else { return Ok(()) };
+        if self.next_sweep == i64::MIN {
+            // Restored from a checkpoint that had no watermark yet: they count from now.
+            let unknown = self.groups.places.iter_mut().filter(|place| place.time == i64::MIN);
+            unknown.for_each(|place| place.time = now);
+        }
         if now >= self.next_sweep {
             self.next_sweep = now.saturating_add(ttl / 4 + 1);
             self.forget(now.saturating_sub(ttl))?;

@@ -25,6 +25,14 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
+    /// How many more times the row is there afterwards: 1 or -1.
+    pub fn weight(self) -> i64 {
+        match self {
+            Self::Insert | Self::UpdateAfter => 1,
+            Self::UpdateBefore | Self::Delete => -1,
+        }
+    }
+
     /// The kind with this number; an unknown one counts as an insert.
     pub fn from_code(code: i8) -> Self {
         match code {

@@ -3,7 +3,7 @@
 //! Run with `cargo bench --workspace --bench join`. A row is a key, a value and a time; keys are ever new, so the join also
 //! expires rows and forgets keys.
 
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used)] // a failed benchmark panics
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -23,6 +23,7 @@ use crate::mode::Mode;
 
 /// How long a pipeline may take to do what the test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The state of a pipeline has no event to wait for from outside: it is asked for, as a user would.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 pub struct World {

@@ -419,13 +419,6 @@ fn pruned(result: &Multiset, output: &Encoding, input: &Encoding, columns: usize
     Ok(rows)
 }
 
-fn sign(kind: ChangeKind) -> i64 {
-    match kind {
-        ChangeKind::Insert | ChangeKind::UpdateAfter => 1,
-        ChangeKind::UpdateBefore | ChangeKind::Delete => -1,
-    }
-}
-
 #[async_trait]
 impl Operator for Recompute {
     async fn open(&mut self, ctx: &mut OperatorContext) -> Result<()> {
@@ -469,7 +462,7 @@ impl Operator for Recompute {
 
     async fn on_changes(&mut self, _input: usize, changes: Changes, out: &mut Output) -> Result<()> {
         let kinds = changes.kinds().cloned();
-        let count = |i| kinds.as_ref().map_or(1, |kinds| sign(kinds.get(i)));
+        let count = |i| kinds.as_ref().map_or(1, |kinds| kinds.get(i).weight());
         let touched = self.take(changes.rows(), changes.times().values(), count)?;
         match self.plan.emit {
             Emit::Updates => self.refresh(touched, out).await,

@@ -131,7 +131,7 @@ impl Operator for KeepCurrent {
         let columns = changes.rows().columns();
         let added = match changes.kinds() {
             None => current.add(self.task, columns, std::iter::repeat(1))?,
-            Some(kinds) => current.add(self.task, columns, kinds.iter().map(sign))?,
+            Some(kinds) => current.add(self.task, columns, kinds.iter().map(ChangeKind::weight))?,
         };
         drop(current);
         for (row, count) in added {
@@ -154,12 +154,5 @@ impl Operator for KeepCurrent {
         }
         let rows = current.log(&fresh)?;
         Ok(self.log.delta(epoch, vec![rows]))
-    }
-}
-
-fn sign(kind: ChangeKind) -> i64 {
-    match kind {
-        ChangeKind::Insert | ChangeKind::UpdateAfter => 1,
-        ChangeKind::UpdateBefore | ChangeKind::Delete => -1,
     }
 }

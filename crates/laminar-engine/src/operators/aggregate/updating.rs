@@ -50,6 +50,7 @@ impl OperatorFactory for UpdatingAggregateFactory {
             plan: self.clone(),
             log: StateLog::empty(task.index, 1),
             fresh: BTreeSet::new(),
+            whole_is_due: false,
             next_sweep: i64::MIN,
         }))
     }
@@ -65,6 +66,8 @@ struct UpdatingAggregate {
     log: StateLog,
     /// Slots that changed since the last snapshot.
     fresh: BTreeSet<usize>,
+    /// Slots have other numbers than in the log.
+    whole_is_due: bool,
     /// When the watermark is here, old groups are looked for.
     next_sweep: i64,
 }
@@ -241,12 +244,8 @@ impl UpdatingAggregate {
         self.groups = groups;
         // Slots have other numbers now: the next snapshot is whole.
         self.fresh.clear();
-        self.next_snapshot_is_whole();
+        self.whole_is_due = true;
         Ok(())
-    }
-
-    fn next_snapshot_is_whole(&mut self) {
-        self.fresh = BTreeSet::from([usize::MAX]);
     }
 }
 
@@ -298,7 +297,7 @@ impl Operator for UpdatingAggregate {
 
         self.emit(&before, &after, time, out)?;
         let written: Vec<usize> = old.into_iter().chain(new).collect();
-        if !self.fresh.contains(&usize::MAX) {
+        if !self.whole_is_due {
             self.fresh.extend(written.iter().copied());
         }
         self.groups.write(&written, after, time)
@@ -321,7 +320,8 @@ impl Operator for UpdatingAggregate {
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {
         let fresh: Vec<usize> = std::mem::take(&mut self.fresh).into_iter().collect();
         let live = self.groups.places.len();
-        let whole = fresh.contains(&usize::MAX) || self.log.wants_whole(live, fresh.len());
+        let due = std::mem::take(&mut self.whole_is_due);
+        let whole = due || self.log.wants_whole(live, fresh.len());
         let slots = if whole { (0..live).collect() } else { fresh };
         let rows = self.groups.gather(&slots)?;
         let states = rows.project(&(0..self.keys() + self.states()).collect::<Vec<_>>())?;

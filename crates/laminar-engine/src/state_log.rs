@@ -44,6 +44,11 @@ pub struct StateLog {
     rows: usize,
     /// The files were written at another parallelism.
     inherited: bool,
+    /// What the next delta is made of.
+    noted: Vec<RecordBatch>,
+    noted_rows: usize,
+    /// The next snapshot is to be whole.
+    whole_is_due: bool,
 }
 
 impl StateLog {
@@ -57,7 +62,7 @@ impl StateLog {
             found.retain(|(name, _)| name.is_some_and(|(i, ..)| i == index));
         }
         found.sort_by_key(|(name, _)| name.map(|(i, _, epoch)| (epoch, i)));
-        let mut log = Self { index, parallelism, files: Vec::new(), rows: 0, inherited };
+        let mut log = Self { inherited, ..Self::empty(index, parallelism) };
         let mut batches = Vec::new();
         for (_, file) in found {
             log.files.push(file.name);
@@ -69,7 +74,16 @@ impl StateLog {
 
     /// The log of an operator that was never opened.
     pub fn empty(index: u32, parallelism: usize) -> Self {
-        Self { index, parallelism, files: Vec::new(), rows: 0, inherited: false }
+        Self {
+            index,
+            parallelism,
+            files: Vec::new(),
+            rows: 0,
+            inherited: false,
+            noted: Vec::new(),
+            noted_rows: 0,
+            whole_is_due: false,
+        }
     }
 
     pub fn is_inherited(&self) -> bool {
@@ -83,7 +97,34 @@ impl StateLog {
 
     /// Should the next snapshot be [`StateLog::whole`]? `live` rows are the whole state, `changed` the next delta.
     pub fn wants_whole(&self, live: usize, changed: usize) -> bool {
-        self.inherited || (self.rows + changed > 2 * live.max(SMALL_LOG_ROWS))
+        self.inherited || self.whole_is_due || (self.rows + changed > 2 * live.max(SMALL_LOG_ROWS))
+    }
+
+    /// Keeps rows for the next delta. They are not kept when the whole state, `live` rows, would be shorter.
+    pub fn note(&mut self, rows: RecordBatch, live: usize) {
+        self.noted_rows += rows.num_rows();
+        if self.wants_whole(live, self.noted_rows) {
+            self.next_is_whole();
+        }
+        if !self.whole_is_due {
+            self.noted.push(rows);
+        }
+    }
+
+    /// What was noted is not what changed: no delta can say it.
+    pub fn next_is_whole(&mut self) {
+        self.whole_is_due = true;
+        self.noted.clear();
+    }
+
+    /// The snapshot of what was noted since the last one; `None`: it must be [`StateLog::whole`]. `live` rows are the state.
+    pub fn noted(&mut self, epoch: Epoch, live: usize) -> Option<Snapshot> {
+        if self.wants_whole(live, self.noted_rows) {
+            return None;
+        }
+        self.noted_rows = 0;
+        let noted = std::mem::take(&mut self.noted);
+        Some(self.delta(epoch, noted))
     }
 
     /// A snapshot of what changed. Without rows it is empty.
@@ -94,8 +135,9 @@ impl StateLog {
     /// A snapshot of the whole state, in place of all that was written before.
     pub fn whole(&mut self, epoch: Epoch, rows: Vec<RecordBatch>) -> Snapshot {
         let remove = std::mem::take(&mut self.files);
-        self.rows = 0;
-        self.inherited = false;
+        (self.rows, self.noted_rows) = (0, 0);
+        (self.inherited, self.whole_is_due) = (false, false);
+        self.noted.clear();
         Snapshot { add: self.write(epoch, rows), remove }
     }
 
@@ -155,6 +197,25 @@ mod tests {
         let whole = log.whole(Epoch(3), rows(1500));
         assert_eq!((names(&whole.add), whole.remove), (vec!["0of1-3"], vec!["0of1-1".to_string(), "0of1-2".into()]));
         assert!(log.delta(Epoch(4), vec![]).add.is_empty());
+    }
+
+    #[test]
+    fn noted_rows_are_the_delta_unless_the_whole_is_shorter() {
+        let mut log = StateLog::empty(0, 1);
+        let note = |log: &mut StateLog, n| rows(n).into_iter().for_each(|batch| log.note(batch, 1500));
+        note(&mut log, 1000);
+        note(&mut log, 500);
+        let delta = log.noted(Epoch(1), 1500).unwrap();
+        assert_eq!(delta.add.iter().flat_map(|f| &f.rows).map(RecordBatch::num_rows).sum::<usize>(), 1500);
+        note(&mut log, 1501);
+        note(&mut log, 1);
+        assert!(log.noted(Epoch(2), 1500).is_none());
+        log.whole(Epoch(2), rows(1500));
+        note(&mut log, 1);
+        assert_eq!(names(&log.noted(Epoch(3), 1500).unwrap().add), ["0of1-3"]);
+        log.next_is_whole();
+        note(&mut log, 1);
+        assert!(log.noted(Epoch(4), 1500).is_none());
     }
 
     #[test]

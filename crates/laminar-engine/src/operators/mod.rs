@@ -1,9 +1,11 @@
 //! The operators. Each file holds a factory, built by the planner, and the operator it makes.
 
 pub mod aggregate;
+mod groups;
 mod join;
 mod project;
 mod recompute;
+pub(crate) mod rows;
 mod union;
 mod unnest;
 

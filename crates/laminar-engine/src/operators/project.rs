@@ -7,14 +7,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use laminar_core::{Changes, Error, Result, TaskId};
 
-use super::evaluation_error;
+use super::rows::{as_mask, batch, evaluate, evaluate_all};
 use crate::operator::{Operator, OperatorFactory, Output};
 
 /// `predicate`: a boolean expression over the input, null counts as false. `exprs`: one per column of `schema`, in order.
@@ -66,7 +66,7 @@ impl Operator for Project {
                 let arrays =
                     columns.iter().map(|i| changes.rows().columns().get(*i).cloned().ok_or_else(missing_column));
                 let arrays = arrays.collect::<Result<Vec<_>>>()?;
-                let picked = self.batch(arrays, changes.num_rows())?;
+                let picked = batch(&self.plan.schema, arrays, changes.num_rows())?;
                 let picked = changes.with_rows(picked)?;
                 match mask {
                     Some(mask) => picked.filter(&mask)?,
@@ -78,20 +78,13 @@ impl Operator for Project {
                     Some(mask) => changes.filter(&mask)?,
                     None => changes,
                 };
-                let arrays = self.plan.exprs.iter().map(|e| evaluate(e, kept.rows())).collect::<Result<Vec<_>>>()?;
-                let rows = self.batch(arrays, kept.num_rows())?;
+                let arrays = evaluate_all(&self.plan.exprs, kept.rows())?;
+                let rows = batch(&self.plan.schema, arrays, kept.num_rows())?;
                 kept.with_rows(rows)?
             }
         };
         out.push(projected);
         Ok(())
-    }
-}
-
-impl Project {
-    fn batch(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.plan.schema), arrays, &options)?)
     }
 }
 
@@ -102,16 +95,6 @@ fn with_time(changes: Changes) -> Result<Changes> {
     columns.push(Arc::new(changes.times().clone()));
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
     changes.with_rows(rows)
-}
-
-pub(super) fn evaluate(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
-    expr.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(evaluation_error)
-}
-
-pub(super) fn as_mask(array: ArrayRef) -> Result<BooleanArray> {
-    let mask = array.as_any().downcast_ref::<BooleanArray>();
-    let mask = mask.ok_or_else(|| Error::internal(format!("a filter is of type {}", array.data_type())))?;
-    Ok(if mask.null_count() > 0 { arrow::compute::prep_null_mask_filter(mask) } else { mask.clone() })
 }
 
 fn missing_column() -> Error {

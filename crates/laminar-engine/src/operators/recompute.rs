@@ -35,6 +35,7 @@ use laminar_core::{Changes, Epoch, Error, Result, TaskId, Watermark};
 
 use super::aggregate::window_ends;
 use super::evaluation_error;
+use super::rows::{batch, evaluate_all};
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::state_log::StateLog;
 
@@ -194,16 +195,6 @@ impl Encoding {
     }
 }
 
-fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    let one = |e: &Arc<dyn PhysicalExpr>| e.evaluate(rows).and_then(|v| v.into_array(rows.num_rows()));
-    exprs.iter().map(one).collect::<Result<_, _>>().map_err(evaluation_error)
-}
-
-fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
-}
-
 fn add(rows: &mut Multiset, row: OwnedRow, count: i64) {
     match rows.entry(row) {
         std::collections::btree_map::Entry::Occupied(mut entry) => {
@@ -225,7 +216,7 @@ fn copies(count: i64) -> usize {
 impl Recompute {
     /// Puts rows into their groups; returns the keys that were touched.
     fn take(&mut self, rows: &RecordBatch, times: &[i64], counts: impl Fn(usize) -> i64) -> Result<BTreeSet<OwnedRow>> {
-        let keys = evaluate(&self.plan.keys, rows)?;
+        let keys = evaluate_all(&self.plan.keys, rows)?;
         let ends = match self.plan.emit {
             Emit::OnClose { window } => keys.get(window).map(window_ends).transpose()?,
             Emit::Updates => None,
@@ -270,7 +261,7 @@ impl Recompute {
         let rows = groups().flat_map(|g| &g.rows).flat_map(|(row, c)| std::iter::repeat_n(row.row(), copies(*c)));
         let rows = batch(&self.plan.input, self.input_rows.decode(rows)?, count)?;
         let answer = self.run(rows).await?;
-        let keys = self.encode_keys(&evaluate(&self.plan.output_keys, &answer)?, answer.num_rows())?;
+        let keys = self.encode_keys(&evaluate_all(&self.plan.output_keys, &answer)?, answer.num_rows())?;
         let encoded = self.output_rows.encode(answer.columns(), answer.num_rows())?;
         for (key, row) in keys.into_iter().zip(encoded.iter()) {
             add(results.entry(key).or_default(), row.owned(), 1);
@@ -432,7 +423,7 @@ impl Operator for Recompute {
             let mut rows = batch(&self.plan.input, columns, logged.num_rows())?;
             let mut extra = logged.columns().get(width..).unwrap_or_default().to_vec();
             if self.log.is_inherited() {
-                let mine = self.log.is_mine(&evaluate(&self.plan.keys, &rows)?, rows.num_rows())?;
+                let mine = self.log.is_mine(&evaluate_all(&self.plan.keys, &rows)?, rows.num_rows())?;
                 rows = arrow::compute::filter_record_batch(&rows, &mine)?;
                 extra = extra.iter().map(|c| arrow::compute::filter(c, &mine)).collect::<Result<_, _>>()?;
             }

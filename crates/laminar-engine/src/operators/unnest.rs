@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int8Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, Int8Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::common::UnnestOptions;
@@ -15,7 +15,7 @@ use datafusion::physical_plan::unnest::{ListUnnest, UnnestExec};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use laminar_core::{ChangeKind, Changes, Error, Kinds, Result, TaskId};
 
-use super::evaluation_error;
+use super::{evaluation_error, rows};
 use crate::operator::{Operator, OperatorFactory, Output};
 
 /// As DataFusion's logical `Unnest` node describes it; indices are of the input's columns.
@@ -64,14 +64,13 @@ impl Operator for Unnest {
 
 impl Unnest {
     fn split_extras(&self, batch: &RecordBatch, with_kinds: bool) -> Result<Changes> {
-        let (rows, extras) = batch.columns().split_at(batch.num_columns().saturating_sub(2));
+        let (own, extras) = batch.columns().split_at(batch.num_columns().saturating_sub(2));
         let lost = || Error::internal("unnest lost the event times");
         let times =
             extras.first().and_then(|a| a.as_any().downcast_ref::<TimestampMicrosecondArray>()).ok_or_else(lost)?;
         let codes = extras.get(1).and_then(|a| a.as_any().downcast_ref::<Int8Array>()).ok_or_else(lost)?;
         let kinds = with_kinds.then(|| codes.values().iter().map(|c| ChangeKind::from_code(*c)).collect::<Kinds>());
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let rows = RecordBatch::try_new_with_options(self.plan.schema.clone(), rows.to_vec(), &options)?;
+        let rows = rows::batch(&self.plan.schema, own.to_vec(), batch.num_rows())?;
         Changes::new(rows, times.clone(), kinds)
     }
 }

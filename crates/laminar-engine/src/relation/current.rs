@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use laminar_core::{Changes, Epoch, Error, Result};
 use tokio::sync::broadcast;
 
 use crate::operator::{Operator, OperatorContext, Output, Snapshot};
+use crate::operators::rows::batch;
 use crate::state_log::StateLog;
 
 /// How many more times a row was inserted than deleted; never 0.
@@ -77,11 +78,6 @@ impl Current {
         fields.push(Arc::new(Field::new("balance", DataType::Int64, false)));
         batch(&Arc::new(Schema::new(fields)), columns, rows.len())
     }
-}
-
-fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
 /// One instance of the operator that keeps them.

@@ -9,11 +9,14 @@
 //! nothing over a barrier. What travels and what is kept are DataFusion's own partial states, one row a group, so every
 //! aggregate function that DataFusion has works in all of them.
 //!
-//! Reading order: `table` (groups and their accumulators), `span` (which window a row is in), `partial`, `window`,
-//! `session`, `updating`.
+//! Reading order: `table` (groups and their `accumulators`), `span` (which window a row is in), `partial` (with `runs`
+//! for sessions), `window`, `session` and `updating` (which keep their rows in `slots`).
 
+mod accumulators;
 mod partial;
+mod runs;
 mod session;
+mod slots;
 mod span;
 mod table;
 mod updating;

@@ -12,11 +12,11 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use laminar_core::{Changes, Result, TaskId, Watermark};
 
-use super::session;
+use super::runs;
 use super::span::{Span, WindowTime, floor, window_ends};
 use super::table::{GroupBy, GroupTable};
 use crate::operator::{Operator, OperatorFactory, Output};
-use crate::operators::evaluation_error;
+use crate::operators::rows::evaluate;
 
 /// Groups that are combined before they are pushed.
 const MAX_GROUPS: usize = 32_768;
@@ -39,7 +39,7 @@ impl PartialAggregateFactory {
 
     /// The same for [`Span::Session`]: first and last time instead of the pane.
     pub fn session_schema_of(group_by: &GroupBy) -> Result<SchemaRef> {
-        session::state_schema(group_by)
+        runs::state_schema(group_by)
     }
 }
 
@@ -85,8 +85,7 @@ impl PartialAggregate {
             let WindowTime::Column(expr) = &self.plan.time else {
                 return Err(laminar_core::Error::internal("given windows without their column"));
             };
-            let windows = expr.evaluate(rows).and_then(|v| v.into_array(rows.num_rows())).map_err(evaluation_error)?;
-            return Ok((window_ends(&windows)?, None));
+            return Ok((window_ends(&evaluate(expr, rows)?)?, None));
         }
         let times = self.plan.time.of(changes)?;
         if times.null_count() == 0 {
@@ -108,7 +107,7 @@ impl PartialAggregate {
             return Ok(());
         }
         let keys = self.plan.group_by.evaluate_keys(&rows)?;
-        let states = session::combine(&self.plan.group_by, &keys, &times, &rows, gap, &self.plan.schema)?;
+        let states = runs::combine(&self.plan.group_by, &keys, &times, &rows, gap, &self.plan.schema)?;
         let lasts =
             states.columns().get(1).and_then(|c| c.as_any().downcast_ref::<TimestampMicrosecondArray>()).cloned();
         let lasts = lasts.ok_or_else(|| laminar_core::Error::internal("session states without times"))?;

@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit, TimestampMicrosecondTy
 use datafusion::physical_expr::PhysicalExpr;
 use laminar_core::{Changes, Code, Error, Result};
 
-use crate::operators::evaluation_error;
+use crate::operators::rows::evaluate;
 
 /// A kind of window; sizes in µs, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +99,7 @@ impl WindowTime {
         match self {
             Self::Event => Ok(changes.times().clone()),
             Self::Column(expr) => {
-                let rows = changes.rows();
-                let array =
-                    expr.evaluate(rows).and_then(|v| v.into_array(rows.num_rows())).map_err(evaluation_error)?;
+                let array = evaluate(expr, changes.rows())?;
                 let typed = array.as_primitive_opt::<TimestampMicrosecondType>().cloned();
                 typed.ok_or_else(|| Error::internal(format!("a window over {}", array.data_type())))
             }

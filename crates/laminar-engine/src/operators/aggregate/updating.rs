@@ -4,32 +4,27 @@
 //! an insert for a new group, and for one whose result changed the row before and the row after.
 //!
 //! ```text
-//!  groups   key ─► slot ─► (chunk, row)        chunks   states and results of groups, as they were written
+//!  key ─► group ─► row of states and results        a batch: the groups that it touches are numbered 0, 1 …, old ones first,
+//!                                                   their states merged with those that came, and written back
 //! ```
-//!
-//! A group's state is a row in an immutable chunk; a change writes a new row. When most rows are outdated, the chunks are
-//! written anew.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{filter_record_batch, interleave};
+use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use laminar_core::changes::{ChangeKind, Kinds};
-use laminar_core::{Changes, Epoch, Error, Result, TaskId, Watermark};
+use laminar_core::{Changes, Epoch, Result, TaskId, Watermark};
 
-use super::table::{GroupBy, GroupTable};
+use super::accumulators::Accumulators;
+use super::slots::Slots;
+use super::table::{AggregateCall, GroupBy};
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
-use crate::operators::evaluation_error;
+use crate::operators::groups::Groups;
+use crate::operators::rows::{batch, gather};
 use crate::state_log::StateLog;
-
-/// Chunks with fewer outdated rows than this are not written anew.
-const MIN_OUTDATED: usize = 65_536;
 
 #[derive(Clone, Debug)]
 pub struct UpdatingAggregateFactory {
@@ -45,12 +40,15 @@ pub struct UpdatingAggregateFactory {
 
 impl OperatorFactory for UpdatingAggregateFactory {
     fn create(&self, task: &TaskId) -> Result<Box<dyn Operator>> {
+        let layout = Layout::new(self)?;
         Ok(Box::new(UpdatingAggregate {
-            groups: Groups::new(self)?,
             plan: self.clone(),
+            groups: self.groups()?,
+            rows: Slots::new(Arc::clone(&layout.schema)),
+            notes: Vec::new(),
+            layout,
             log: StateLog::empty(task.index, 1),
-            fresh: BTreeSet::new(),
-            whole_is_due: false,
+            fresh: Vec::new(),
             next_sweep: i64::MIN,
         }))
     }
@@ -60,280 +58,146 @@ impl OperatorFactory for UpdatingAggregateFactory {
     }
 }
 
+impl UpdatingAggregateFactory {
+    fn groups(&self) -> Result<Groups> {
+        Groups::new(self.group_by.key_fields.iter().map(|field| field.data_type().clone()))
+    }
+}
+
+/// The columns of a group's row: keys, states, and the results that are not a state themselves.
+struct Layout {
+    keys: usize,
+    states: usize,
+    schema: SchemaRef,
+    /// Of each aggregate, the column with its result.
+    results: Vec<usize>,
+    /// Aggregates whose results are columns of their own, and the states of each.
+    computed: Vec<(AggregateCall, std::ops::Range<usize>)>,
+}
+
+impl Layout {
+    fn new(plan: &UpdatingAggregateFactory) -> Result<Self> {
+        let keys = plan.group_by.key_fields.len();
+        let mut fields: Vec<_> = plan.state_schema.fields().iter().skip(1).cloned().collect();
+        let states = fields.len() - keys;
+        let (mut results, mut computed) = (Vec::new(), Vec::new());
+        let mut at = keys;
+        for call in &plan.group_by.calls {
+            let own = at..at + call.state_width()?;
+            if call.state_is_result()? {
+                results.push(at);
+            } else {
+                results.push(fields.len());
+                let result = call.function.field().data_type().clone();
+                fields.push(Arc::new(Field::new(format!("result{at}"), result, true)));
+                computed.push((call.clone(), own.clone()));
+            }
+            at = own.end;
+        }
+        Ok(Self { keys, states, schema: Arc::new(Schema::new(fields)), results, computed })
+    }
+}
+
 struct UpdatingAggregate {
     plan: UpdatingAggregateFactory,
+    layout: Layout,
+    /// Key to group.
     groups: Groups,
+    /// Of each group.
+    rows: Slots,
+    notes: Vec<Note>,
     log: StateLog,
-    /// Slots that changed since the last snapshot.
-    fresh: BTreeSet<usize>,
-    /// Slots have other numbers than in the log.
-    whole_is_due: bool,
+    /// Groups that changed since the last snapshot.
+    fresh: Vec<usize>,
     /// When the watermark is here, old groups are looked for.
     next_sweep: i64,
 }
 
-/// The current state and result of each group.
-struct Groups {
-    /// Key to slot; `None`: there is one group, of all rows.
-    slots: Option<Box<dyn GroupValues>>,
-    /// Keys, states and results, in columns.
-    chunks: Vec<RecordBatch>,
-    /// Of each slot.
-    places: Vec<Place>,
-    rows: usize,
-    schema: SchemaRef,
-}
-
+/// What is remembered of a group.
 #[derive(Clone, Copy)]
-struct Place {
-    chunk: usize,
-    row: usize,
+struct Note {
     /// Largest event time of its rows, µs.
     time: i64,
+    is_fresh: bool,
+    /// Its number in the batch at hand.
+    number: usize,
 }
 
-impl Groups {
-    fn new(plan: &UpdatingAggregateFactory) -> Result<Self> {
-        let fields = &plan.group_by.key_fields;
-        let slots = match fields.as_slice() {
-            [] => None,
-            fields => Some(
-                new_group_values(Arc::new(Schema::new(fields.to_vec())), &GroupOrdering::None)
-                    .map_err(evaluation_error)?,
-            ),
-        };
-        let states = plan.state_schema.fields().iter().skip(1).cloned();
-        let results = plan.schema.fields().iter().skip(fields.len());
-        let results =
-            results.enumerate().map(|(i, f)| Arc::new(Field::new(format!("result{i}"), f.data_type().clone(), true)));
-        let schema = Arc::new(Schema::new(states.chain(results).collect::<Vec<_>>()));
-        Ok(Self { slots, chunks: Vec::new(), places: Vec::new(), rows: 0, schema })
-    }
+const NEW: Note = Note { time: i64::MIN, is_fresh: false, number: NO_NUMBER };
+const NO_NUMBER: usize = usize::MAX;
 
-    /// The slot of each row; a new key gets the next one.
-    fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
-        let mut found = Vec::with_capacity(rows);
-        match &mut self.slots {
-            Some(slots) => slots.intern(keys, &mut found).map_err(evaluation_error)?,
-            None => found.resize(rows, 0),
-        }
-        Ok(found)
-    }
-
-    /// Rows of the slots, in their order.
-    fn gather(&self, slots: &[usize]) -> Result<RecordBatch> {
-        let places: Vec<(usize, usize)> =
-            slots.iter().filter_map(|s| self.places.get(*s)).map(|p| (p.chunk, p.row)).collect();
-        gather(&self.chunks, &places, &self.schema)
-    }
-
-    /// Writes the slots' new rows; `slots` has one entry per row of `chunk`.
-    fn write(&mut self, slots: &[usize], chunk: RecordBatch, time: i64) -> Result<()> {
-        let index = self.chunks.len();
-        self.rows += chunk.num_rows();
-        self.chunks.push(chunk);
-        for (row, slot) in slots.iter().enumerate() {
-            let place = Place { chunk: index, row, time };
-            match self.places.get_mut(*slot) {
-                Some(old) => *old = Place { time: old.time.max(time), ..place },
-                None => self.places.push(place),
-            }
-        }
-        if self.rows > 2 * self.places.len() + MIN_OUTDATED { self.rewrite() } else { Ok(()) }
-    }
-
-    /// Drops outdated rows.
-    fn rewrite(&mut self) -> Result<()> {
-        let all: Vec<usize> = (0..self.places.len()).collect();
-        let rows = self.gather(&all)?;
-        self.rows = rows.num_rows();
-        self.chunks = vec![rows];
-        for (row, place) in self.places.iter_mut().enumerate() {
-            *place = Place { chunk: 0, row, ..*place };
-        }
-        Ok(())
-    }
-}
-
-fn gather(chunks: &[RecordBatch], places: &[(usize, usize)], schema: &SchemaRef) -> Result<RecordBatch> {
-    if places.is_empty() {
-        return Ok(RecordBatch::new_empty(Arc::clone(schema)));
-    }
-    let column = |i: usize| {
-        let arrays: Vec<&dyn Array> = chunks.iter().map(|c| c.column(i).as_ref()).collect();
-        interleave(&arrays, places)
-    };
-    let columns = (0..schema.fields().len()).map(column).collect::<Result<Vec<_>, _>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+/// The groups that a batch touches.
+struct Touched {
+    /// Those that were there before, then the others; their numbers are their places here.
+    groups: Vec<usize>,
+    /// How many were there before.
+    old: usize,
+    /// A row of the batch for each.
+    samples: UInt32Array,
+    /// The number of each row's group.
+    numbers: Vec<usize>,
 }
 
 impl UpdatingAggregate {
-    fn keys(&self) -> usize {
-        self.plan.group_by.key_fields.len()
-    }
-
-    fn states(&self) -> usize {
-        self.plan.state_schema.fields().len().saturating_sub(1 + self.keys())
-    }
-
-    fn table(&self) -> Result<GroupTable> {
-        GroupTable::new(&self.plan.group_by.key_fields, &self.plan.group_by.calls)
-    }
-
-    /// Columns of `rows` from `from` on, `count` of them.
     fn columns(rows: &RecordBatch, from: usize, count: usize) -> &[ArrayRef] {
         rows.columns().get(from..from + count).unwrap_or_default()
     }
 
-    /// Keys, states and results of the groups in `states`, which holds keys and states.
-    fn with_results(&self, mut states: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-        let mut table = self.table()?;
-        let (keys, rest) =
-            states.split_at_checked(self.keys()).ok_or_else(|| Error::internal("states without keys"))?;
-        table.merge(keys, rest, rows)?;
-        let results = table.take_results()?;
-        states.extend(results.into_iter().skip(self.keys()));
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.groups.schema), states, &options)?)
-    }
+    fn touch(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Touched> {
+        let mut of_rows = Vec::with_capacity(rows);
+        self.groups.intern(keys, rows, &mut of_rows)?;
+        let known = self.notes.len();
+        let end = of_rows.iter().max().map_or(0, |max| max + 1);
+        self.notes.resize(known.max(end), NEW);
 
-    /// Keys and results of rows of the chunks' schema, in the output's.
-    fn output(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let mut columns = Self::columns(rows, 0, self.keys()).to_vec();
-        columns.extend_from_slice(rows.columns().get(self.keys() + self.states()..).unwrap_or_default());
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.plan.schema), columns, &options)?)
-    }
-
-    /// Rows where a result differs.
-    fn differing(&self, before: &RecordBatch, after: &RecordBatch) -> Result<BooleanArray> {
-        let mut differs: Option<BooleanArray> = None;
-        for i in self.keys() + self.states()..before.num_columns() {
-            let (old, new) = (before.column(i), after.column(i));
-            let own = match old.data_type().is_nested() {
-                false => distinct(old, new)?,
-                true => {
-                    (0..old.len()).map(|row| Some(old.slice(row, 1).to_data() != new.slice(row, 1).to_data())).collect()
-                }
-            };
-            differs = Some(match differs {
-                None => own,
-                Some(so_far) => arrow::compute::or(&so_far, &own)?,
-            });
-        }
-        // Without results, as in SELECT DISTINCT, nothing ever changes.
-        Ok(differs.unwrap_or_else(|| BooleanArray::from(vec![false; before.num_rows()])))
-    }
-
-    /// Forgets groups that have been quiet since before `horizon`.
-    fn forget(&mut self, horizon: i64) -> Result<()> {
-        let live: Vec<usize> =
-            self.groups.places.iter().enumerate().filter(|(_, p)| p.time >= horizon).map(|(slot, _)| slot).collect();
-        if live.len() == self.groups.places.len() {
-            return Ok(());
-        }
-        let rows = self.groups.gather(&live)?;
-        let times: Vec<i64> = live.iter().filter_map(|s| self.groups.places.get(*s)).map(|p| p.time).collect();
-        let mut groups = Groups::new(&self.plan)?;
-        let slots = groups.intern(Self::columns(&rows, 0, self.keys()), rows.num_rows())?;
-        groups.write(&slots, rows, i64::MIN)?;
-        for (place, time) in groups.places.iter_mut().zip(times) {
-            place.time = time;
-        }
-        self.groups = groups;
-        // Slots have other numbers now: the next snapshot is whole.
-        self.fresh.clear();
-        self.whole_is_due = true;
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Operator for UpdatingAggregate {
-    async fn open(&mut self, ctx: &mut OperatorContext) -> Result<()> {
-        let (log, batches) = StateLog::open(ctx);
-        self.log = log;
-        let time = ctx.watermark.unwrap_or(i64::MIN);
-        for batch in batches {
-            let mine = match self.log.is_inherited() {
-                false => batch,
-                true => {
-                    let keys = Self::columns(&batch, 0, self.keys());
-                    filter_record_batch(&batch, &self.log.is_mine(keys, batch.num_rows())?)?
-                }
-            };
-            if mine.num_rows() == 0 {
-                continue;
+        let (mut groups, mut samples) = (Vec::new(), Vec::new());
+        let mut old = 0;
+        for is_old in [true, false] {
+            for (row, group) in of_rows.iter().enumerate().filter(|(_, group)| (**group < known) == is_old) {
+                let Some(note) = self.notes.get_mut(*group).filter(|note| note.number == NO_NUMBER) else { continue };
+                note.number = groups.len();
+                groups.push(*group);
+                samples.push(row as u32);
             }
-            let rows = self.with_results(mine.columns().to_vec(), mine.num_rows())?;
-            let slots = self.groups.intern(Self::columns(&rows, 0, self.keys()), rows.num_rows())?;
-            self.groups.write(&slots, rows, time)?;
+            old = if is_old { groups.len() } else { old };
         }
-        Ok(())
+        let number = |group: &usize| self.notes.get(*group).map_or(0, |note| note.number);
+        let numbers = of_rows.iter().map(number).collect();
+        for group in &groups {
+            if let Some(note) = self.notes.get_mut(*group) {
+                note.number = NO_NUMBER;
+            }
+        }
+        Ok(Touched { groups, old, samples: samples.into(), numbers })
     }
 
-    async fn on_changes(&mut self, _input: usize, changes: Changes, out: &mut Output) -> Result<()> {
-        let (rows, n) = (changes.rows(), changes.num_rows());
-        let time = changes.times().values().iter().copied().max().unwrap_or(i64::MIN);
-        let keys = Self::columns(rows, 1, self.keys());
-        let known = self.groups.places.len();
-        let slots = self.groups.intern(keys, n)?;
-        // The groups in the order in which the table below numbers them: known ones first.
-        let mut seen = vec![false; slots.iter().max().map_or(0, |max| max + 1)];
-        let mut first_seen = |slot: &usize| seen.get_mut(*slot).is_some_and(|seen| !std::mem::replace(seen, true));
-        let (old, new): (Vec<usize>, Vec<usize>) =
-            slots.iter().copied().filter(|s| first_seen(s)).partition(|s| *s < known);
-
-        let before = self.groups.gather(&old)?;
-        let mut table = self.table()?;
-        if !old.is_empty() {
-            let states = Self::columns(&before, self.keys(), self.states());
-            table.merge(Self::columns(&before, 0, self.keys()), states, old.len())?;
+    /// Rows of the groups in `columns`, which are keys and states: the results are added.
+    fn with_results(&self, mut columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let numbers: Vec<usize> = (0..rows).collect();
+        for (call, states) in &self.layout.computed {
+            let mut accumulator = Accumulators::new(std::slice::from_ref(call))?;
+            accumulator.merge(columns.get(states.clone()).unwrap_or_default(), &numbers, rows)?;
+            columns.extend(accumulator.take_results()?);
         }
-        table.merge(keys, Self::columns(rows, 1 + self.keys(), self.states()), n)?;
-        let groups = table.len();
-        let after = self.with_results(table.take_states()?, groups)?;
-
-        self.emit(&before, &after, time, out)?;
-        let written: Vec<usize> = old.into_iter().chain(new).collect();
-        if !self.whole_is_due {
-            self.fresh.extend(written.iter().copied());
-        }
-        self.groups.write(&written, after, time)
+        batch(&self.layout.schema, columns, rows)
     }
 
-    async fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<()> {
-        let (Watermark::At(now), Some(ttl)) = (watermark, self.plan.ttl_micros) else { return Ok(()) };
-        if self.next_sweep == i64::MIN {
-            // Restored from a checkpoint that had no watermark yet: they count from now.
-            let unknown = self.groups.places.iter_mut().filter(|place| place.time == i64::MIN);
-            unknown.for_each(|place| place.time = now);
-        }
-        if now >= self.next_sweep {
-            self.next_sweep = now.saturating_add(ttl / 4 + 1);
-            self.forget(now.saturating_sub(ttl))?;
-        }
-        Ok(())
+    /// The output for groups: their keys, and their results among `values`, which are the columns behind the keys.
+    fn output(&self, keys: &[ArrayRef], values: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+        let results = self.layout.results.iter().filter_map(|at| values.get(at - self.layout.keys));
+        batch(&self.plan.schema, keys.iter().chain(results).cloned().collect(), rows)
     }
 
-    fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {
-        let fresh: Vec<usize> = std::mem::take(&mut self.fresh).into_iter().collect();
-        let live = self.groups.places.len();
-        let due = std::mem::take(&mut self.whole_is_due);
-        let whole = due || self.log.wants_whole(live, fresh.len());
-        let slots = if whole { (0..live).collect() } else { fresh };
-        let rows = self.groups.gather(&slots)?;
-        let states = rows.project(&(0..self.keys() + self.states()).collect::<Vec<_>>())?;
-        Ok(if whole { self.log.whole(epoch, vec![states]) } else { self.log.delta(epoch, vec![states]) })
-    }
-}
-
-impl UpdatingAggregate {
-    /// `before` has the old rows of the first groups of `after`.
+    /// Emits what the groups are now; `before` has the values of the first of them, as they were.
     fn emit(&self, before: &RecordBatch, after: &RecordBatch, time: i64, out: &mut Output) -> Result<()> {
         let known = before.num_rows();
-        let differs = self.differing(before, &after.slice(0, known))?;
+        let keys = Self::columns(after, 0, self.layout.keys);
+        let known_keys: Vec<ArrayRef> = keys.iter().map(|key| key.slice(0, known)).collect();
+        let before = self.output(&known_keys, before.columns(), known)?;
+        let values = after.columns().get(self.layout.keys..).unwrap_or_default();
+        let after = self.output(keys, values, after.num_rows())?;
+
+        let differs = differing(&before, &after.slice(0, known), self.layout.keys)?;
         let mut order = Vec::new();
         let mut kinds = Vec::new();
         for row in (0..known).filter(|row| differs.value(*row)) {
@@ -346,9 +210,147 @@ impl UpdatingAggregate {
         if order.is_empty() {
             return Ok(());
         }
-        let rows = gather(&[self.output(before)?, self.output(after)?], &order, &self.plan.schema)?;
+        let rows = match changed {
+            true => gather(&[&before, &after], 0, &order, &self.plan.schema)?,
+            false => after.slice(known, after.num_rows() - known),
+        };
         let times = TimestampMicrosecondArray::from_value(time, rows.num_rows());
         out.push(Changes::new(rows, times, changed.then(|| kinds.into_iter().collect::<Kinds>()))?);
         Ok(())
+    }
+
+    /// Writes the groups' rows.
+    fn write(&mut self, groups: Vec<usize>, rows: RecordBatch, time: i64) -> Result<()> {
+        for group in &groups {
+            let Some(note) = self.notes.get_mut(*group) else { continue };
+            note.time = note.time.max(time);
+            if !std::mem::replace(&mut note.is_fresh, true) {
+                self.fresh.push(*group);
+            }
+        }
+        self.rows.put(groups, rows)
+    }
+
+    /// Forgets groups that have been quiet since before `horizon`.
+    fn forget(&mut self, horizon: i64) -> Result<()> {
+        let live: Vec<usize> =
+            (0..self.notes.len()).filter(|g| self.notes.get(*g).is_some_and(|n| n.time >= horizon)).collect();
+        if live.len() == self.notes.len() {
+            return Ok(());
+        }
+        let rows = self.rows.get(&live)?;
+        self.groups = self.plan.groups()?;
+        let mut groups = Vec::new();
+        self.groups.intern(Self::columns(&rows, 0, self.layout.keys), rows.num_rows(), &mut groups)?;
+        self.notes =
+            live.iter().filter_map(|group| self.notes.get(*group)).map(|n| Note { time: n.time, ..NEW }).collect();
+        self.rows = Slots::new(Arc::clone(&self.layout.schema));
+        self.rows.put(groups, rows)?;
+        // Groups have other numbers now.
+        self.fresh.clear();
+        self.log.next_is_whole();
+        Ok(())
+    }
+}
+
+/// Rows where a column from `first` on differs.
+fn differing(before: &RecordBatch, after: &RecordBatch, first: usize) -> Result<BooleanArray> {
+    let mut differs: Option<BooleanArray> = None;
+    for (old, new) in before.columns().iter().zip(after.columns()).skip(first) {
+        let own = match old.data_type().is_nested() {
+            false => distinct(old, new)?,
+            true => {
+                (0..old.len()).map(|row| Some(old.slice(row, 1).to_data() != new.slice(row, 1).to_data())).collect()
+            }
+        };
+        differs = Some(match differs {
+            None => own,
+            Some(so_far) => arrow::compute::or(&so_far, &own)?,
+        });
+    }
+    // Without results, as in SELECT DISTINCT, nothing ever changes.
+    Ok(differs.unwrap_or_else(|| BooleanArray::from(vec![false; before.num_rows()])))
+}
+
+#[async_trait]
+impl Operator for UpdatingAggregate {
+    async fn open(&mut self, ctx: &mut OperatorContext) -> Result<()> {
+        let (log, batches) = StateLog::open(ctx);
+        self.log = log;
+        let time = ctx.watermark.unwrap_or(i64::MIN);
+        let keys = self.layout.keys;
+        for batch in batches {
+            let mine = match self.log.is_inherited() {
+                false => batch,
+                true => {
+                    let keys = Self::columns(&batch, 0, keys);
+                    filter_record_batch(&batch, &self.log.is_mine(keys, batch.num_rows())?)?
+                }
+            };
+            if mine.num_rows() == 0 {
+                continue;
+            }
+            let rows = self.with_results(mine.columns().to_vec(), mine.num_rows())?;
+            // A file has each group once.
+            let touched = self.touch(Self::columns(&rows, 0, keys), rows.num_rows())?;
+            let rows = arrow::compute::take_record_batch(&rows, &touched.samples)?;
+            self.write(touched.groups, rows, time)?;
+        }
+        self.notes.iter_mut().for_each(|note| note.is_fresh = false);
+        self.fresh.clear();
+        Ok(())
+    }
+
+    async fn on_changes(&mut self, _input: usize, changes: Changes, out: &mut Output) -> Result<()> {
+        let (rows, n) = (changes.rows(), changes.num_rows());
+        let time = changes.times().values().iter().copied().max().unwrap_or(i64::MIN);
+        let (keys, states) = (self.layout.keys, self.layout.states);
+        let touched = self.touch(Self::columns(rows, 1, keys), n)?;
+        let count = touched.groups.len();
+        let (old, _) = touched.groups.split_at_checked(touched.old).unwrap_or_default();
+
+        let before = self.rows.get_from(keys, old)?;
+        let mut accumulators = Accumulators::new(&self.plan.group_by.calls)?;
+        let old: Vec<usize> = (0..old.len()).collect();
+        accumulators.merge(Self::columns(&before, 0, states), &old, count)?;
+        accumulators.merge(Self::columns(rows, 1 + keys, states), &touched.numbers, count)?;
+        let mut columns = Vec::new();
+        for key in Self::columns(rows, 1, keys) {
+            columns.push(take(key, &touched.samples, None)?);
+        }
+        columns.extend(accumulators.take_states()?);
+        let after = self.with_results(columns, count)?;
+
+        self.emit(&before, &after, time, out)?;
+        self.write(touched.groups, after, time)
+    }
+
+    async fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<()> {
+        let (Watermark::At(now), Some(ttl)) = (watermark, self.plan.ttl_micros) else { return Ok(()) };
+        if self.next_sweep == i64::MIN {
+            // Restored from a checkpoint that had no watermark yet: they count from now.
+            self.notes.iter_mut().filter(|note| note.time == i64::MIN).for_each(|note| note.time = now);
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now.saturating_add(ttl / 4 + 1);
+            self.forget(now.saturating_sub(ttl))?;
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {
+        let fresh = std::mem::take(&mut self.fresh);
+        for group in &fresh {
+            if let Some(note) = self.notes.get_mut(*group) {
+                note.is_fresh = false;
+            }
+        }
+        let logged: Vec<usize> = (0..self.layout.keys + self.layout.states).collect();
+        if self.log.wants_whole(self.rows.len(), fresh.len()) {
+            let all = self.rows.get(&self.rows.in_use())?.project(&logged)?;
+            return Ok(self.log.whole(epoch, vec![all]));
+        }
+        let changed = self.rows.get(&fresh)?.project(&logged)?;
+        Ok(self.log.delta(epoch, vec![changed]))
     }
 }

@@ -17,9 +17,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array,
-};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -28,6 +26,7 @@ use laminar_core::{Changes, Epoch, Error, Result, TaskId, Watermark};
 use super::span::{Span, floor, window_column};
 use super::table::{GroupBy, GroupTable};
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
+use crate::operators::rows::batch;
 use crate::state_log::StateLog;
 
 #[derive(Clone, Debug)]
@@ -61,9 +60,6 @@ impl OperatorFactory for WindowAggregateFactory {
             nodes: BTreeMap::new(),
             closed: i64::MIN,
             log: StateLog::empty(task.index, 1),
-            fresh: Vec::new(),
-            fresh_rows: 0,
-            log_is_short: true,
         }))
     }
 
@@ -80,12 +76,8 @@ struct WindowAggregate {
     nodes: BTreeMap<(u32, i64), Option<States>>,
     /// The watermark: panes that end here or before are closed.
     closed: i64,
+    /// Of the states that came, and now and then of all panes.
     log: StateLog,
-    /// States that came since the last snapshot.
-    fresh: Vec<RecordBatch>,
-    fresh_rows: usize,
-    /// False when so many came that the next snapshot writes the whole state instead.
-    log_is_short: bool,
 }
 
 enum Pane {
@@ -274,8 +266,7 @@ impl WindowAggregate {
         if let Some(at) = self.plan.window_at {
             columns.insert(at.min(columns.len()), window_column(start, end, rows));
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.plan.schema), columns, &options)?;
+        let batch = batch(&self.plan.schema, columns, rows)?;
         let times = TimestampMicrosecondArray::from_value(end.saturating_sub(1), rows);
         out.push(Changes::inserts(batch, times)?);
         Ok(())
@@ -349,14 +340,7 @@ impl Operator for WindowAggregate {
             None => changes.rows().clone(),
         };
         self.merge(&states)?;
-        if self.log_is_short {
-            self.fresh_rows += states.num_rows();
-            self.fresh.push(states);
-            if self.log.wants_whole(self.live_rows(), self.fresh_rows) {
-                self.log_is_short = false;
-                self.fresh.clear();
-            }
-        }
+        self.log.note(states, self.live_rows());
         Ok(())
     }
 
@@ -369,17 +353,13 @@ impl Operator for WindowAggregate {
 
     async fn on_end(&mut self, out: &mut Output) -> Result<()> {
         // The log must not bring back what is emitted here.
-        self.log_is_short = false;
-        self.fresh.clear();
+        self.log.next_is_whole();
         self.close(i64::MAX, out)
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {
-        let fresh = std::mem::take(&mut self.fresh);
-        let rows = std::mem::take(&mut self.fresh_rows);
-        let short = std::mem::replace(&mut self.log_is_short, true);
-        if short && !self.log.wants_whole(self.live_rows(), rows) {
-            return Ok(self.log.delta(epoch, fresh));
+        if let Some(delta) = self.log.noted(epoch, self.live_rows()) {
+            return Ok(delta);
         }
         let whole = self.whole()?;
         Ok(self.log.whole(epoch, whole))

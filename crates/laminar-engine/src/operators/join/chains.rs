@@ -2,8 +2,8 @@
 //!
 //! The links are in the rows' chunks, so a row leaves its chain in constant time wherever it is in it. The newest is first.
 
+use super::super::groups::NO_GROUP;
 use super::chunk::{Chunk, Chunks, Link, REMOVED, RowId};
-use super::groups::NO_GROUP;
 
 /// Which of a row's links.
 pub(super) type LinkOf = fn(&mut Chunk, usize) -> Option<&mut Link>;

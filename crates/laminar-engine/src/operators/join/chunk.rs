@@ -16,8 +16,8 @@ use arrow::datatypes::DataType;
 use laminar_core::Result;
 use laminar_core::changes::take_rows;
 
+use super::super::groups::NO_GROUP;
 use super::chains::LinkOf;
-use super::groups::NO_GROUP;
 
 /// The group of a row that was removed.
 pub(super) const REMOVED: u32 = NO_GROUP - 1;

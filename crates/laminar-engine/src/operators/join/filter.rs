@@ -10,8 +10,8 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
 use laminar_core::{Error, Result};
 
-use super::super::project::{as_mask, evaluate};
-use super::output::{Place, Sources, batch};
+use super::super::rows::{as_mask, batch, evaluate};
+use super::output::{Place, Sources};
 use super::sides::Sides;
 
 /// Evaluates the condition on the columns that it names, and copies no others.

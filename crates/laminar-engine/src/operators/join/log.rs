@@ -21,7 +21,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Field, Fields, Int8Type, Schema, SchemaRef, TimeUnit, UInt32Type, UInt64Type};
 use laminar_core::{Changes, Error, Result};
 
-use super::output::batch;
+use super::super::rows::batch;
 use super::sides::{Side, Sides};
 use super::store::Store;
 

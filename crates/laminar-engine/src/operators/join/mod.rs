@@ -19,7 +19,6 @@
 mod chains;
 mod chunk;
 mod filter;
-mod groups;
 mod log;
 mod output;
 mod probe;
@@ -41,7 +40,6 @@ use laminar_core::{ChangeKind, Changes, Epoch, Error, Result, TaskId, Watermark}
 
 use self::chunk::RowId;
 use self::filter::PairFilter;
-use self::groups::{Groups, NO_GROUP};
 use self::log::JoinLog;
 use self::output::{Pending, Sources};
 use self::probe::Probe;
@@ -49,7 +47,8 @@ pub use self::shape::{JoinKind, OuterRows};
 use self::shape::{Shape, Shows};
 use self::sides::{Side, Sides};
 use self::store::{Retention, Store};
-use super::project::evaluate;
+use super::groups::{Groups, NO_GROUP};
+use super::rows::evaluate_all;
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::state_log::StateLog;
 
@@ -245,7 +244,7 @@ impl Join {
             Side::Left => &self.plan.left_keys,
             Side::Right => &self.plan.right_keys,
         };
-        keys.iter().map(|key| evaluate(key, changes.rows())).collect()
+        evaluate_all(keys, changes.rows())
     }
 
     /// The changes, without those of rows that match nothing and need not be stored, and the number of each row's key.

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use arrow::array::new_null_array;
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use laminar_core::{ChangeKind, Changes, Error, Kinds, Result};
 
+use super::super::rows::batch;
 use super::chunk::RowId;
 use super::sides::{Side, Sides};
 use super::store::Store;
@@ -174,11 +175,6 @@ impl Pending {
         }
         Ok(())
     }
-}
-
-pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
 fn missing() -> Error {

@@ -23,9 +23,9 @@ use arrow::datatypes::SchemaRef;
 use laminar_core::changes::take_rows;
 use laminar_core::{ChangeKind, Changes, Error, Result};
 
+use super::super::groups::Groups;
 use super::chains::Chains;
 use super::chunk::{Chunk, Chunks, Link, RowId, Slot, detached};
-use super::groups::Groups;
 
 /// Rows of a chunk that is filled from small batches; a bigger batch is a chunk of its own. Few in tests, as all such
 /// constants of the join, so that these meet the borders.

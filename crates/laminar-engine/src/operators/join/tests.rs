@@ -479,7 +479,7 @@ fn columns_may_be_none_and_strings() {
     };
     let mut running = Running::new(plan);
     let times = |n: usize| TimestampMicrosecondArray::from(vec![0; n]);
-    let counted = super::output::batch(&(empty as SchemaRef), vec![], 2).unwrap();
+    let counted = super::super::rows::batch(&(empty as SchemaRef), vec![], 2).unwrap();
     let column: ArrayRef = Arc::new(arrow::array::StringViewArray::from(vec!["a", "b", "c"]));
     let named = RecordBatch::try_new(strings, vec![column]).unwrap();
     let mut seen = HashMap::new();

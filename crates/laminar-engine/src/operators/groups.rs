@@ -12,7 +12,7 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use laminar_core::{Error, Result};
 
-use super::super::evaluation_error;
+use super::evaluation_error;
 
 /// Given for a number that [`Groups::keep`] dropped, and to rows that have none.
 pub(super) const NO_GROUP: u32 = u32::MAX;
@@ -50,6 +50,11 @@ impl Groups {
         self.values.as_ref().map_or(1, |values| values.len())
     }
 
+    /// The values in the order of their numbers; none is left.
+    pub(super) fn take(&mut self) -> Result<Vec<ArrayRef>> {
+        self.values.as_mut().map_or(Ok(Vec::new()), |values| values.emit(EmitTo::All).map_err(evaluation_error))
+    }
+
     /// Are so many numbers unused that a new table pays? `used` of them are not, and `rows` have one to be replaced.
     pub(super) fn is_sparse(&self, used: usize, rows: usize) -> bool {
         let unused = self.len().saturating_sub(used);
@@ -58,8 +63,10 @@ impl Groups {
 
     /// Forgets the values whose number is not `alive`. Returns the new number of each old one, [`NO_GROUP`] if forgotten.
     pub(super) fn keep(&mut self, alive: &BooleanArray) -> Result<Vec<u32>> {
-        let Some(values) = &mut self.values else { return Ok(vec![0]) };
-        let columns = values.emit(EmitTo::All).map_err(evaluation_error)?;
+        if self.values.is_none() {
+            return Ok(vec![0]);
+        }
+        let columns = self.take()?;
         let kept = columns.iter().map(|column| arrow::compute::filter(column, alive));
         let kept = kept.collect::<Result<Vec<_>, _>>()?;
         self.values = table(&self.schema)?;

@@ -1,12 +1,8 @@
-//! Rows a second through an interval join on one core: two streams of inserts, about one match a row.
+//! An interval join of two streams of inserts, about one match a row.
 //!
-//! Run with `cargo bench --workspace --bench join`. A row is a key, a value and a time; keys are ever new, so the join also
-//! expires rows and forgets keys.
-
-#![allow(clippy::expect_used)] // a failed benchmark panics
+//! A row is a key, a value and a time; keys are ever new, so the join also expires rows and forgets keys.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -18,45 +14,43 @@ use laminar_core::{Changes, TaskId, Watermark};
 use laminar_engine::operator::{Operator, OperatorFactory, Output};
 use laminar_engine::operators::{JoinFactory, JoinKind, OuterRows, TimeBounds};
 
-const BATCH_ROWS: i64 = 8192;
-const BATCHES: i64 = 500;
+use crate::{BATCH_ROWS, measure, mixed, rows_of};
+
+const BATCHES: i64 = 250;
 const STEP_MICROS: i64 = 1_000;
 const SECOND_MICROS: i64 = 1_000_000;
 
-fn main() {
-    let rows = 2 * BATCH_ROWS * BATCHES;
+pub(crate) fn run() {
     for (name, kind, filtered) in [
-        ("inner join", JoinKind::Inner, false),
-        ("inner join with a filter", JoinKind::Inner, true),
-        ("left join with a filter", JoinKind::Left, true),
+        ("interval join, inner", JoinKind::Inner, false),
+        ("interval join, inner, with a filter", JoinKind::Inner, true),
+        ("interval join, left, with a filter", JoinKind::Left, true),
     ] {
         let join = factory(kind, filtered).create(&TaskId { operator: "join-1".into(), index: 0 });
-        let (out_rows, seconds) = run(join.expect("a join"));
-        println!("{name}: {:.2} M rows/s ({rows} rows in, {out_rows} out)", rows as f64 / seconds / 1e6);
+        let inputs: Vec<_> = (0..BATCHES).map(|i| [batch(i, 0), batch(i, 3)]).collect();
+        measure(name, 2 * BATCH_ROWS * BATCHES, || joined(join.expect("a join"), inputs));
     }
 }
 
-fn run(mut join: Box<dyn Operator>) -> (usize, f64) {
-    let inputs: Vec<_> = (0..BATCHES).map(|i| [batch(i, 0), batch(i, 3)]).collect();
+fn joined(mut join: Box<dyn Operator>, inputs: Vec<[Changes; 2]>) -> usize {
     let mut out = Output::default();
     let mut out_rows = 0;
-    let start = Instant::now();
     for (i, sides) in inputs.into_iter().enumerate() {
         for (input, changes) in sides.into_iter().enumerate() {
             block_on(join.on_changes(input, changes, &mut out)).expect("rows are joined");
         }
         let watermark = Watermark::At((i as i64 * BATCH_ROWS) * STEP_MICROS);
         block_on(join.on_watermark(watermark, &mut out)).expect("rows expire");
-        out_rows += out.take().iter().map(Changes::num_rows).sum::<usize>();
+        out_rows += rows_of(&mut out);
     }
-    (out_rows, start.elapsed().as_secs_f64())
+    out_rows
 }
 
 /// Keys are the row's number, mixed up; those of the other side come a little later.
 fn batch(number: i64, late_rows: i64) -> Changes {
     let numbers = || (number * BATCH_ROWS..(number + 1) * BATCH_ROWS).map(move |row| row - late_rows);
     let times = || TimestampMicrosecondArray::from_iter_values(numbers().map(|row| (row + late_rows) * STEP_MICROS));
-    let keys = Int64Array::from_iter_values(numbers().map(|row| row.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)));
+    let keys = Int64Array::from_iter_values(numbers().map(mixed));
     let columns: Vec<ArrayRef> =
         vec![Arc::new(keys), Arc::new(Int64Array::from_iter_values(numbers())), Arc::new(times())];
     Changes::inserts(RecordBatch::try_new(schema(1), columns).expect("columns fit"), times()).expect("times fit")

@@ -1,0 +1,80 @@
+//! The accumulators of a query's aggregates, over groups that the caller numbers from 0.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use datafusion::common::DataFusionError;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
+use laminar_core::Result;
+
+use super::table::AggregateCall;
+use crate::operators::evaluation_error;
+use crate::operators::rows::{as_mask, evaluate, evaluate_all};
+
+pub(super) struct Accumulators {
+    calls: Vec<AggregateCall>,
+    /// Arguments of each aggregate, then what it orders its rows by.
+    arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+    /// State columns of each aggregate.
+    widths: Vec<usize>,
+    all: Vec<Box<dyn GroupsAccumulator>>,
+}
+
+impl Accumulators {
+    pub fn new(calls: &[AggregateCall]) -> Result<Self> {
+        let arguments = |call: &AggregateCall| {
+            let mut arguments = call.function.expressions();
+            arguments.extend(call.function.order_bys().iter().map(|order| Arc::clone(&order.expr)));
+            arguments
+        };
+        Ok(Self {
+            calls: calls.to_vec(),
+            arguments: calls.iter().map(arguments).collect(),
+            widths: calls.iter().map(AggregateCall::state_width).collect::<Result<_>>()?,
+            all: calls.iter().map(accumulator).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Adds rows, each to the group of its number; there are `count` groups.
+    pub fn update(&mut self, rows: &RecordBatch, groups: &[usize], count: usize) -> Result<()> {
+        let aggregates = self.all.iter_mut().zip(&self.calls).zip(&self.arguments);
+        for ((accumulator, call), arguments) in aggregates {
+            let arguments = evaluate_all(arguments, rows)?;
+            let filter = call.filter.as_ref().map(|filter| as_mask(evaluate(filter, rows)?)).transpose()?;
+            accumulator.update_batch(&arguments, groups, filter.as_ref(), count).map_err(evaluation_error)?;
+        }
+        Ok(())
+    }
+
+    /// Adds partial states: the state columns of all aggregates, an entry a number.
+    pub fn merge(&mut self, mut states: &[ArrayRef], groups: &[usize], count: usize) -> Result<()> {
+        for (accumulator, width) in self.all.iter_mut().zip(&self.widths) {
+            let Some((own, rest)) = states.split_at_checked(*width) else { break };
+            states = rest;
+            accumulator.merge_batch(own, groups, count).map_err(evaluation_error)?;
+        }
+        Ok(())
+    }
+
+    /// The state columns of all aggregates, a row a group; there are no groups then.
+    pub fn take_states(&mut self) -> Result<Vec<ArrayRef>> {
+        let states = self.all.iter_mut().map(|accumulator| accumulator.state(EmitTo::All));
+        Ok(states.collect::<Result<Vec<_>, DataFusionError>>().map_err(evaluation_error)?.concat())
+    }
+
+    /// A column for each aggregate, a row a group; there are no groups then.
+    pub fn take_results(&mut self) -> Result<Vec<ArrayRef>> {
+        let results = self.all.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All));
+        results.collect::<Result<_, DataFusionError>>().map_err(evaluation_error)
+    }
+}
+
+fn accumulator(call: &AggregateCall) -> Result<Box<dyn GroupsAccumulator>> {
+    if call.function.groups_accumulator_supported() {
+        return call.function.create_groups_accumulator().map_err(evaluation_error);
+    }
+    let function = Arc::clone(&call.function);
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
+}

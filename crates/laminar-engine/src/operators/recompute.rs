@@ -17,12 +17,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
-use arrow::row::{OwnedRow, Row, RowConverter, Rows, SortField};
+use arrow::row::OwnedRow;
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -34,6 +32,7 @@ use laminar_core::changes::{ChangeKind, Kinds};
 use laminar_core::{Changes, Epoch, Error, Result, TaskId, Watermark};
 
 use super::aggregate::window_ends;
+use super::encoding::Encoding;
 use super::evaluation_error;
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::state_log::StateLog;
@@ -162,36 +161,6 @@ struct Recompute {
     closed: i64,
     /// Rows left the state in a way that the log does not say.
     whole_is_due: bool,
-}
-
-/// Rows as bytes that are equal if the rows are. Arrow would not count rows without columns: they get one that is constant.
-struct Encoding {
-    converter: RowConverter,
-    columns: usize,
-}
-
-impl Encoding {
-    fn new(mut types: Vec<DataType>) -> Result<Self> {
-        let columns = types.len();
-        if types.is_empty() {
-            types.push(DataType::Boolean);
-        }
-        let converter = RowConverter::new(types.into_iter().map(SortField::new).collect())?;
-        Ok(Self { converter, columns })
-    }
-
-    fn encode(&self, columns: &[ArrayRef], rows: usize) -> Result<Rows> {
-        match columns {
-            [] => Ok(self.converter.convert_columns(&[Arc::new(BooleanArray::from(vec![false; rows]))])?),
-            columns => Ok(self.converter.convert_columns(columns)?),
-        }
-    }
-
-    fn decode<'a>(&self, rows: impl IntoIterator<Item = Row<'a>>) -> Result<Vec<ArrayRef>> {
-        let mut columns = self.converter.convert_rows(rows)?;
-        columns.truncate(self.columns);
-        Ok(columns)
-    }
 }
 
 fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {

@@ -10,8 +10,9 @@
 //! aggregate function that DataFusion has works in all of them.
 //!
 //! Reading order: `table` (groups and their accumulators), `span` (which window a row is in), `partial`, `window`,
-//! `session`, `updating`.
+//! `early`, `session`, `updating`.
 
+mod early;
 mod partial;
 mod session;
 mod span;
@@ -19,6 +20,7 @@ mod table;
 mod updating;
 mod window;
 
+pub use early::EarlyResultFactory;
 pub use partial::PartialAggregateFactory;
 pub use session::SessionAggregateFactory;
 pub(super) use span::window_ends;

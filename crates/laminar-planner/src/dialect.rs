@@ -112,6 +112,13 @@ impl Dialect for LaminarDialect {
             || CALLS.contains(&keyword)
     }
 
+    fn is_table_factor_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
+        // `FROM (…) EMIT EVERY …`
+        let emit =
+            is_word(&parser.get_current_token().token, "EMIT") && is_word(&parser.peek_token_ref().token, "EVERY");
+        explicit || (!emit && self.is_table_alias(keyword, parser))
+    }
+
     fn supports_unicode_string_literal(&self) -> bool {
         true
     }
@@ -169,6 +176,10 @@ impl Dialect for LaminarDialect {
     fn supports_values_as_table_factor(&self) -> bool {
         true
     }
+}
+
+fn is_word(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(word))
 }
 
 fn is_keyword(token: &Token, keyword: Keyword) -> bool {

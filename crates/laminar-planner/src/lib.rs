@@ -16,6 +16,7 @@ pub mod catalog;
 mod check;
 pub mod diagnostic;
 pub mod dialect;
+mod emit;
 mod functions;
 pub mod limits;
 mod locate;

@@ -18,6 +18,7 @@ pub(crate) fn plan(
     query: &SqlQuery,
     providers: &dyn RelationProviders,
 ) -> Result<DataFrame> {
+    crate::emit::refuse_at_once(query)?;
     let sql = planner.one_off()?;
     let tables = CatalogTables::new(&sql, catalog, Reads::Query(providers));
     let plan = sql.plan(query, &tables)?;

@@ -110,7 +110,10 @@ impl SqlContext {
         functions::windows::spell_out(&mut ast);
         let statement = ast::Statement::Query(ast);
         match self.planner(&context).sql_statement_to_plan(statement) {
-            Ok(plan) => Ok(plan),
+            Ok(plan) => match &query.emit {
+                Some(emit) => crate::emit::every(self, plan, emit),
+                None => Ok(plan),
+            },
             Err(error) => Err(self.locate(translate(error), query, tables)),
         }
     }

@@ -202,8 +202,17 @@ pub struct Insert {
 #[derive(Clone, Debug)]
 pub struct SqlQuery {
     pub ast: Box<ast::Query>,
+    /// With its `EMIT EVERY`.
     pub text: String,
     pub start: Location,
+    pub emit: Option<EmitEvery>,
+}
+
+/// `EMIT EVERY INTERVAL '1 minute'`, at the end of a query: windows come out while they grow.
+#[derive(Clone, Debug)]
+pub struct EmitEvery {
+    pub interval: SqlExpr,
+    pub location: Location,
 }
 
 /// An expression and its text.

@@ -277,3 +277,19 @@ CREATE PIPELINE p AS SELECT TOP 5 id FROM orders;
 DESCRIBE system.a.b;
 -- # text without quotes that looks like a column
 SELECT * FROM orders WHERE item = itme;
+-- # early results without a window
+CREATE PIPELINE p AS
+SELECT item, count(*) AS n FROM orders GROUP BY item
+EMIT EVERY INTERVAL '1 minute';
+-- # early results of sessions
+CREATE PIPELINE p AS SELECT session(INTERVAL '1 minute') AS w, count(*) AS n FROM orders GROUP BY w EMIT EVERY INTERVAL '1 second';
+-- # early results after no time
+CREATE PIPELINE p AS SELECT tumble(INTERVAL '1 minute') AS w, count(*) AS n FROM orders GROUP BY w EMIT EVERY INTERVAL '-1 second';
+-- # early results every month
+CREATE PIPELINE p AS SELECT tumble(INTERVAL '1 minute') AS w, count(*) AS n FROM orders GROUP BY w EMIT EVERY INTERVAL '1 month';
+-- # early results in too many parts
+CREATE PIPELINE p AS SELECT tumble(INTERVAL '1 day') AS w, count(*) AS n FROM orders GROUP BY w EMIT EVERY INTERVAL '7 milliseconds';
+-- # early results of what is answered once
+SELECT count(*) FROM orders EMIT EVERY INTERVAL '1 minute';
+-- # early results for a sink of inserts
+CREATE PIPELINE p AS INSERT INTO out SELECT count(*) AS id, item, sum(price) AS price FROM orders GROUP BY item, tumble(INTERVAL '1 minute') EMIT EVERY INTERVAL '1 second';

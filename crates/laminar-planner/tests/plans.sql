@@ -55,3 +55,5 @@ EXPLAIN SELECT timestamp, partition, offset, key, value, start, end, count, wind
 SELECT count AS end, w.offset AS timestamp, w.end FROM words w WHERE w.timestamp IS NOT NULL;
 -- # intervals in every spelling
 SELECT now() - INTERVAL '1 hour' AS a, now() - INTERVAL '1' HOUR AS b, now() - interval '2 second' AS c, now() - INTERVAL 5 MINUTE AS d, now() - INTERVAL '10 SECONDS' AS e, interval '30' day AS f;
+-- # windows that come out while they grow
+EXPLAIN SELECT item, hop(INTERVAL '1 minute', INTERVAL '3 minutes') AS w, count(*) AS n FROM orders GROUP BY item, w EMIT EVERY INTERVAL '90 seconds';

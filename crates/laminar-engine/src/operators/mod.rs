@@ -1,6 +1,7 @@
 //! The operators. Each file holds a factory, built by the planner, and the operator it makes.
 
 pub mod aggregate;
+mod encoding;
 mod groups;
 mod join;
 mod project;

@@ -17,12 +17,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
-use arrow::row::{OwnedRow, Row, RowConverter, Rows, SortField};
+use arrow::row::OwnedRow;
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -34,6 +32,7 @@ use laminar_core::changes::{ChangeKind, Kinds};
 use laminar_core::{Changes, Epoch, Error, Result, TaskId, Watermark};
 
 use super::aggregate::window_ends;
+use super::encoding::Encoding;
 use super::evaluation_error;
 use super::rows::{batch, evaluate_all};
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
@@ -92,7 +91,6 @@ impl OperatorFactory for RecomputeFactory {
             live: 0,
             next_sweep: i64::MIN,
             closed: i64::MIN,
-            whole_is_due: false,
         }))
     }
 
@@ -161,38 +159,6 @@ struct Recompute {
     next_sweep: i64,
     /// The watermark: windows that end here or before were emitted.
     closed: i64,
-    /// Rows left the state in a way that the log does not say.
-    whole_is_due: bool,
-}
-
-/// Rows as bytes that are equal if the rows are. Arrow would not count rows without columns: they get one that is constant.
-struct Encoding {
-    converter: RowConverter,
-    columns: usize,
-}
-
-impl Encoding {
-    fn new(mut types: Vec<DataType>) -> Result<Self> {
-        let columns = types.len();
-        if types.is_empty() {
-            types.push(DataType::Boolean);
-        }
-        let converter = RowConverter::new(types.into_iter().map(SortField::new).collect())?;
-        Ok(Self { converter, columns })
-    }
-
-    fn encode(&self, columns: &[ArrayRef], rows: usize) -> Result<Rows> {
-        match columns {
-            [] => Ok(self.converter.convert_columns(&[Arc::new(BooleanArray::from(vec![false; rows]))])?),
-            columns => Ok(self.converter.convert_columns(columns)?),
-        }
-    }
-
-    fn decode<'a>(&self, rows: impl IntoIterator<Item = Row<'a>>) -> Result<Vec<ArrayRef>> {
-        let mut columns = self.converter.convert_rows(rows)?;
-        columns.truncate(self.columns);
-        Ok(columns)
-    }
 }
 
 fn add(rows: &mut Multiset, row: OwnedRow, count: i64) {
@@ -359,7 +325,7 @@ impl Recompute {
         self.groups.retain(|_, group| group.time >= horizon);
         if self.groups.len() != before {
             self.live = self.groups.values().map(|g| g.rows.len()).sum();
-            self.whole_is_due = true;
+            self.log.next_is_whole();
         }
     }
 
@@ -447,7 +413,6 @@ impl Operator for Recompute {
                 self.refresh(keys, &mut Output::default()).await?;
             }
         }
-        self.whole_is_due = false;
         Ok(())
     }
 
@@ -477,15 +442,14 @@ impl Operator for Recompute {
         if let Emit::OnClose { .. } = self.plan.emit {
             self.close(i64::MAX, out).await?;
             // The log must not bring back what is emitted here.
-            self.whole_is_due = true;
+            self.log.next_is_whole();
         }
         Ok(())
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {
         let fresh = std::mem::take(&mut self.fresh);
-        let due = std::mem::take(&mut self.whole_is_due);
-        if due || self.log.wants_whole(self.live, fresh.len()) {
+        if self.log.wants_whole(self.live, fresh.len()) {
             let groups = self.groups.values();
             let rows = groups.flat_map(|g| g.rows.iter().map(|(row, count)| (row, *count, g.time)));
             let rows = self.log_rows(rows)?;

@@ -11,6 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, StructArray, TimestampMicrosecondAr
 use arrow::datatypes::ArrowPrimitiveType;
 use arrow::datatypes::{DataType, Fields, IntervalMonthDayNanoType, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -33,14 +34,20 @@ pub(crate) enum WindowKind {
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct WindowFunction {
     kind: WindowKind,
+    /// `EMIT EVERY`, µs.
+    every: Option<i64>,
     signature: Signature,
 }
 
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     let kinds = [WindowKind::Tumble, WindowKind::Hop, WindowKind::Cumulate, WindowKind::Session];
-    kinds
-        .map(|kind| ScalarUDF::from(WindowFunction { kind, signature: Signature::user_defined(Volatility::Volatile) }))
-        .into()
+    kinds.map(|kind| ScalarUDF::from(WindowFunction::new(kind, None))).into()
+}
+
+impl WindowFunction {
+    fn new(kind: WindowKind, every: Option<i64>) -> Self {
+        Self { kind, every, signature: Signature::user_defined(Volatility::Volatile) }
+    }
 }
 
 /// A window function as it stands in a query.
@@ -51,6 +58,8 @@ pub(crate) struct WindowCall {
     pub time: Option<Expr>,
     /// µs, in the order of the arguments.
     intervals: Vec<i64>,
+    /// `EMIT EVERY`, µs.
+    every: Option<i64>,
 }
 
 impl WindowKind {
@@ -96,12 +105,34 @@ impl WindowCall {
             false => (None, call.args.as_slice()),
         };
         let intervals = sizes.iter().map(|size| micros(kind, size)).collect::<laminar_core::Result<_>>()?;
-        let call = Self { kind, time, intervals };
+        let call = Self { kind, time, intervals, every: function.every };
         call.check()?;
         Ok(Some(call))
     }
 
+    /// The same expression, of windows that also come out while they grow.
+    pub fn emitting_every(expr: &Expr, every: i64) -> Expr {
+        match expr {
+            Expr::Alias(alias) => {
+                let mut alias = alias.clone();
+                alias.expr = Box::new(Self::emitting_every(&alias.expr, every));
+                Expr::Alias(alias)
+            }
+            Expr::ScalarFunction(call) => match call.func.inner().downcast_ref::<WindowFunction>() {
+                Some(function) => {
+                    let function = ScalarUDF::from(WindowFunction::new(function.kind, Some(every)));
+                    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), call.args.clone()))
+                }
+                None => expr.clone(),
+            },
+            other => other.clone(),
+        }
+    }
+
     pub fn span(&self) -> Option<Span> {
+        if let Some(every) = self.every {
+            return self.growing(every);
+        }
         match (self.kind, self.intervals.as_slice()) {
             (WindowKind::Tumble, [size]) => Some(Span::Tumble { size: *size }),
             (WindowKind::Hop, [slide, size]) => Some(Span::Hop { slide: *slide, size: *size }),
@@ -109,6 +140,16 @@ impl WindowCall {
             (WindowKind::Cumulate, [step, size]) => Some(Span::Cumulate { step: *step, size: *size }),
             _ => None,
         }
+    }
+
+    fn growing(&self, every: i64) -> Option<Span> {
+        let (slide, size, step) = match (self.kind, self.intervals.as_slice()) {
+            (WindowKind::Tumble, [size]) => (*size, *size, *size),
+            (WindowKind::Hop, [slide, size]) => (*slide, *size, *size),
+            (WindowKind::Cumulate, [step, size]) => (*size, *size, *step),
+            _ => return None,
+        };
+        Some(Span::Growing { slide, size, step, every })
     }
 
     /// Of windows that all have one.

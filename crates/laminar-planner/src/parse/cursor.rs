@@ -8,7 +8,7 @@ use laminar_core::{Code, Error, Location, Result};
 use crate::dialect::LaminarDialect;
 use crate::limits;
 use crate::script::{Script, location};
-use crate::statement::{Name, SqlExpr, SqlQuery};
+use crate::statement::{EmitEvery, Name, SqlExpr, SqlQuery};
 
 /// Longest name of an object or column.
 const MAX_NAME_CHARS: usize = 255;
@@ -172,7 +172,17 @@ impl<'a> Cursor<'a> {
     pub fn query(&mut self) -> Result<SqlQuery> {
         let start = self.here();
         let ast = self.sql.parse_query().map_err(|e| self.parser_error(e))?;
-        Ok(SqlQuery { ast, text: self.text_from(start), start })
+        let emit = self.emit_every()?;
+        Ok(SqlQuery { ast, text: self.text_from(start), start, emit })
+    }
+
+    /// `EMIT EVERY INTERVAL '…'`, if it comes next.
+    fn emit_every(&mut self) -> Result<Option<EmitEvery>> {
+        let location = self.here();
+        if !self.take_words(&["EMIT", "EVERY"]) {
+            return Ok(None);
+        }
+        Ok(Some(EmitEvery { interval: self.expr()?, location }))
     }
 
     pub fn expr(&mut self) -> Result<SqlExpr> {

@@ -52,19 +52,11 @@ pub fn step(cursor: &mut Cursor<'_>) -> Result<PipelineStep> {
         return Err(cursor.unexpected("INSERT, SELECT or WITH"));
     }
     let query = cursor.query()?;
-    match *query.ast {
-        ast::Query { with, body, .. } if matches!(*body, SetExpr::Insert(_)) => {
-            let SetExpr::Insert(ast::Statement::Insert(insert)) = *body else {
-                return Err(not_an_insert().at(query.start));
-            };
-            with_insert(with, insert, &query.text, query.start).map(PipelineStep::Insert)
-        }
-        ast => {
-            let query = SqlQuery { ast: Box::new(ast), text: query.text, start: query.start };
-            refuse_changes(&query)?;
-            Ok(PipelineStep::Select(query))
-        }
+    if !matches!(*query.ast.body, SetExpr::Insert(_)) {
+        refuse_changes(&query)?;
+        return Ok(PipelineStep::Select(query));
     }
+    with_insert(query).map(PipelineStep::Insert)
 }
 
 /// `INSERT INTO t [(a, b)] query`.
@@ -87,12 +79,10 @@ pub fn insert(cursor: &mut Cursor<'_>) -> Result<Insert> {
 }
 
 /// `WITH a AS (…) INSERT INTO t SELECT …`: the same as `INSERT INTO t WITH a AS (…) SELECT …`.
-fn with_insert(
-    with: Option<ast::With>,
-    insert: ast::Insert,
-    text: &str,
-    start: laminar_core::Location,
-) -> Result<Insert> {
+fn with_insert(whole: SqlQuery) -> Result<Insert> {
+    let start = whole.start;
+    let ast::Query { with, body, .. } = *whole.ast;
+    let SetExpr::Insert(ast::Statement::Insert(insert)) = *body else { return Err(not_an_insert().at(start)) };
     let TableObject::TableName(name) = &insert.table else { return Err(not_an_insert().at(start)) };
     let table = match name.0.as_slice() {
         [part] => part.as_ident().map(to_name),
@@ -114,7 +104,7 @@ fn with_insert(
     };
     let columns =
         insert.columns.iter().map(column_name).collect::<Option<Vec<_>>>().ok_or_else(|| not_an_insert().at(start))?;
-    let query = SqlQuery { ast: query, text: text.to_string(), start };
+    let query = SqlQuery { ast: query, text: whole.text, start, emit: whole.emit };
     refuse_changes(&query)?;
     Ok(Insert { table, columns, query })
 }

@@ -19,8 +19,8 @@ use laminar_core::{Code, Error, Result};
 use laminar_engine::graph::{Exchange, NodeKind};
 use laminar_engine::operator::OperatorFactory;
 use laminar_engine::operators::aggregate::{
-    AggregateCall, GroupBy, PartialAggregateFactory, SessionAggregateFactory, Span, UpdatingAggregateFactory,
-    WindowAggregateFactory, WindowTime,
+    AggregateCall, EarlyResultFactory, GroupBy, PartialAggregateFactory, SessionAggregateFactory, Span,
+    UpdatingAggregateFactory, WindowAggregateFactory, WindowTime,
 };
 
 use super::explain;
@@ -105,15 +105,16 @@ impl Lowering<'_> {
                 ("window", Arc::new(WindowAggregateFactory { span, group_by, window_at, state_schema, schema }))
             }
         };
-        let node = self.add(kind, shown, NodeKind::Operator(factory), schema);
+        let node = self.add(kind, shown, NodeKind::Operator(factory), Arc::clone(&schema));
         let pick = |i: usize| -> Arc<dyn PhysicalExpr> {
             Arc::new(Column::new(state_schema.fields().get(i).map_or("", |f| f.name()), i))
         };
         self.connect_by(partial, node, 0, Exchange::Hash(routed.into_iter().map(pick).collect()));
 
+        let node = self.early(node, (window.span, window.computed_at), keys.len(), &schema);
         self.waits |= window.span != Span::Unbounded;
         let mut facts = Facts::inserts(aggregate.schema.fields().len());
-        facts.updating = window.span == Span::Unbounded;
+        facts.updating = matches!(window.span, Span::Unbounded | Span::Growing { .. });
         // The event time of a row is now that of this window: any other may have closed before.
         if let Some(at) = window.at
             && let (Some(fact), Some(expr)) = (facts.columns.get_mut(at), aggregate.group_expr.get(at))
@@ -121,6 +122,17 @@ impl Lowering<'_> {
             *fact = input.facts.of(expr, &input.schema)?;
         }
         Ok(self.all_of(node, Arc::clone(&aggregate.schema), facts))
+    }
+
+    /// Behind windows that are looked at while they grow, what makes updates of the looks.
+    fn early(&mut self, node: usize, window: (Span, Option<usize>), keys: usize, schema: &SchemaRef) -> usize {
+        let (span @ Span::Growing { every, .. }, Some(window_at)) = window else { return node };
+        let schema = Arc::clone(schema);
+        let factory = EarlyResultFactory { span, window_at, keys, schema: Arc::clone(&schema) };
+        let shown = format!("what has changed, every {}", explain::duration(every));
+        let early = self.add("early", shown, NodeKind::Operator(Arc::new(factory)), schema);
+        self.connect(node, early, 0);
+        early
     }
 
     fn window_of(&self, aggregate: &Aggregate, input: &Stage) -> Result<GroupWindow> {

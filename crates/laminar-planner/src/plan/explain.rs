@@ -61,6 +61,21 @@ pub(crate) fn expression(expr: &Expr) -> String {
     }
 }
 
+/// Of µs, in the largest unit that fits: `90 seconds`.
+pub(crate) fn duration(micros: i64) -> String {
+    const UNITS: [(i64, &str); 6] = [
+        (86_400_000_000, "day"),
+        (3_600_000_000, "hour"),
+        (60_000_000, "minute"),
+        (1_000_000, "second"),
+        (1_000, "millisecond"),
+        (1, "microsecond"),
+    ];
+    let unit = UNITS.iter().find(|(unit, _)| micros % unit == 0);
+    let (count, name) = unit.map_or((micros, "microsecond"), |(unit, name)| (micros / unit, *name));
+    if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
+}
+
 /// Quotes only names that need it.
 struct Spelling;
 

@@ -227,6 +227,7 @@ pub(crate) fn one_shot(
     ctx: &PipelineContext<'_>,
 ) -> Result<OneShot> {
     let table = sink_table(catalog, &insert.table)?;
+    crate::emit::refuse_at_once(&insert.query)?;
     let sql = planner.one_off()?;
     let plan = sql.plan(&insert.query, &NoTables)?;
     let (plan, columns) = insert::to_sink(planner, plan, table, insert)?;

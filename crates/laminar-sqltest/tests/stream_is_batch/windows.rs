@@ -132,6 +132,10 @@ impl Generator<'_> {
         };
         let having = self.having(&scope, keys.is_empty());
         let mut sql = self.select(&list, &from, &[condition, group_by, having]);
+        if windowed && timed && self.choices.rarely(3) {
+            sql.stream = self.emitted_early(&sql.stream);
+            final_end = None;
+        }
         if let Some(end) = &final_end {
             sql.batch = format!("SELECT g.*, g.{end} - INTERVAL '1 microsecond' AS et FROM ({}) AS g", sql.batch);
         }
@@ -143,6 +147,14 @@ impl Generator<'_> {
         };
         let rows = source.relation.rows * if windowed { 3 } else { 1 };
         Relation { sql, columns, timed: final_end.is_some(), updating: final_end.is_none(), rows }
+    }
+
+    /// The query with early results, as a view. In the end it has the same rows.
+    fn emitted_early(&mut self, query: &str) -> String {
+        let view = self.fresh(&format!("{}_early", self.name));
+        let every = seconds(self.choices.one_of(&[1, 2, 5, 3, 60]));
+        self.views.push(format!("CREATE VIEW {view} AS {query} EMIT EVERY {every};"));
+        format!("SELECT * FROM {view}")
     }
 
     /// Over no rows at all, a batch has one row without keys, and a stream none.

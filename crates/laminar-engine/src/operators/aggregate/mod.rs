@@ -10,9 +10,10 @@
 //! aggregate function that DataFusion has works in all of them.
 //!
 //! Reading order: `table` (groups and their `accumulators`), `span` (which window a row is in), `partial` (with `runs`
-//! for sessions), `window`, `session` and `updating` (which keep their rows in `slots`).
+//! for sessions), `window`, `early`, `session` and `updating` (which keep their rows in `slots`).
 
 mod accumulators;
+mod early;
 mod partial;
 mod runs;
 mod session;
@@ -22,6 +23,7 @@ mod table;
 mod updating;
 mod window;
 
+pub use early::EarlyResultFactory;
 pub use partial::PartialAggregateFactory;
 pub use session::SessionAggregateFactory;
 pub(super) use span::window_ends;

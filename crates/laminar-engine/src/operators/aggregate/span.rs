@@ -34,6 +34,14 @@ pub enum Span {
         step: i64,
         size: i64,
     },
+    /// Windows of `size` that start every `slide` and are looked at while they grow: [0, t) for each t that is a multiple of
+    /// `every`, or where a window ends. One ends at each multiple of `step` behind its start: at `size`, or as cumulate's.
+    Growing {
+        slide: i64,
+        size: i64,
+        step: i64,
+        every: i64,
+    },
     /// The row has its window: a column of the window that an aggregate below made.
     Given,
     /// Rows of a key that follow each other within `gap`.
@@ -60,6 +68,7 @@ impl Span {
             Self::Tumble { size } => size.max(1),
             Self::Hop { slide, size } => gcd(slide, size).max(1),
             Self::Cumulate { step, size } => gcd(step, size).max(1),
+            Self::Growing { slide, size, step, every } => gcd(gcd(slide, size), gcd(step, every)).max(1),
             Self::Given | Self::Session { .. } | Self::Unbounded => 1,
         }
     }
@@ -77,7 +86,33 @@ impl Span {
                 let grown = end.saturating_sub(start);
                 if grown.rem_euclid(step) == 0 || grown == size { vec![(start, end)] } else { vec![] }
             }
+            Self::Growing { slide, size, step, every } => {
+                let latest = floor(end.saturating_sub(1), slide);
+                let starts = std::iter::successors(Some(latest), |start| start.checked_sub(slide));
+                let open = starts.take_while(|start| end.saturating_sub(*start) <= size);
+                let looked_at = |start: &i64| end.rem_euclid(every) == 0 || (end - start).rem_euclid(step) == 0;
+                open.filter(looked_at).map(|start| (start, end)).collect()
+            }
             Self::Given | Self::Session { .. } | Self::Unbounded => vec![],
+        }
+    }
+
+    /// The windows of [`Span::Growing`] that a look at [start, end) is one of: their ends, from the first on.
+    pub(super) fn ends_of_look(self, start: i64, end: i64) -> impl Iterator<Item = i64> {
+        let (size, step) = match self {
+            Self::Growing { size, step, .. } => (size, step.max(1)),
+            _ => (0, 1),
+        };
+        let grown = end.saturating_sub(start);
+        let first = grown.div_euclid(step) + i64::from(grown.rem_euclid(step) != 0);
+        (first..=size.div_euclid(step)).map(move |steps| start.saturating_add(steps.saturating_mul(step)))
+    }
+
+    /// Where the last look before the one at `end` was; at a window's end, too, all of it is looked at.
+    pub(super) fn look_before(self, end: i64) -> Option<i64> {
+        match self {
+            Self::Growing { every, .. } if end.rem_euclid(every.max(1)) == 0 => Some(end.saturating_sub(every)),
+            _ => None,
         }
     }
 
@@ -87,6 +122,7 @@ impl Span {
             Self::Tumble { size } => pane.saturating_add(size),
             Self::Hop { slide, size } => floor(pane, slide).saturating_add(size),
             Self::Cumulate { size, .. } => floor(pane, size).saturating_add(size),
+            Self::Growing { slide, size, .. } => floor(pane, slide).saturating_add(size),
             Self::Given => pane,
             Self::Session { .. } | Self::Unbounded => i64::MAX,
         }
@@ -162,6 +198,22 @@ mod tests {
         check(Span::Hop { slide: 4, size: 6 }, "-4..2 0..6 4..10");
         check(Span::Hop { slide: 6, size: 4 }, "0..4 6..10");
         check(Span::Cumulate { step: 2, size: 6 }, "0..2 0..4 0..6 6..8 6..10 6..12");
+        let tumbling = |every| Span::Growing { slide: 6, size: 6, step: 6, every };
+        check(tumbling(2), "0..2 0..4 0..6 6..8 6..10 6..12");
+        check(tumbling(3), "0..3 0..6 6..9 6..12 12..15 12..18");
+        check(
+            Span::Growing { slide: 2, size: 4, step: 4, every: 2 },
+            "0..2 -2..2 2..4 0..4 4..6 2..6 6..8 4..8 8..10 6..10 10..12 8..12",
+        );
+    }
+
+    #[test]
+    fn a_look_is_at_all_windows_that_may_still_grow() {
+        let ends = |span: Span, end| span.ends_of_look(0, end).collect::<Vec<_>>();
+        let tumbling = Span::Growing { slide: 10, size: 10, step: 10, every: 3 };
+        assert_eq!((ends(tumbling, 3), ends(tumbling, 10)), (vec![10], vec![10]));
+        let cumulating = Span::Growing { slide: 9, size: 9, step: 3, every: 2 };
+        assert_eq!((ends(cumulating, 3), ends(cumulating, 4)), (vec![3, 6, 9], vec![6, 9]));
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl WindowAggregate {
         match self.plan.span {
             Span::Tumble { .. } | Span::Given => self.close_panes(watermark, out)?,
             Span::Session { .. } | Span::Unbounded => {}
-            Span::Hop { .. } | Span::Cumulate { .. } => self.close_windows(watermark, out)?,
+            Span::Hop { .. } | Span::Cumulate { .. } | Span::Growing { .. } => self.close_windows(watermark, out)?,
         }
         self.closed = self.closed.max(watermark);
         Ok(())
@@ -181,6 +181,9 @@ impl WindowAggregate {
             }
             self.seal(end.saturating_sub(pane))?;
             for (start, end) in span.ending_at(end) {
+                if self.is_as_before(end, start) {
+                    continue;
+                }
                 let table = self.window(start.div_euclid(pane), end.div_euclid(pane))?;
                 self.emit((start, end), table, out)?;
             }
@@ -188,6 +191,15 @@ impl WindowAggregate {
             end = end.saturating_add(pane);
         }
         Ok(())
+    }
+
+    /// Did no row come since the window was last looked at? At its end it is looked at in any case.
+    fn is_as_before(&self, end: i64, start: i64) -> bool {
+        let span = self.plan.span;
+        let Some(before) = span.look_before(end).filter(|_| span.ends_of_look(start, end).all(|e| e != end)) else {
+            return false;
+        };
+        self.panes.range(before.max(start)..end).next().is_none()
     }
 
     /// Turns the pane, if there is one, into a batch of states.

@@ -97,7 +97,7 @@ def from_kafka(bench, broker, rows):
 
 def from_files(bench, folder, rows):
     """One file in four places, so that only a quarter of the rows is written."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     first = folder / "0.json"
     with open(first, "w") as out:
         out.writelines(bid(i) + "\n" for i in range(rows // PARTITIONS))
@@ -119,7 +119,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="laminar-bench-") as folder:
         bench = Bench(Path(folder))
         from_kafka(bench, Broker(os.environ["LAMINAR_TEST_KAFKA"]), rows)
-        from_files(bench, Path(folder) / "bids", 4 * rows)
+        from_files(bench, Path(folder) / "data/files/bids", 4 * rows)
         print(f"peak memory of the server: {peak_megabytes(bench.server.child.pid):.0f} MB")
         bench.server.stop()
 

@@ -1,4 +1,7 @@
 //! The accumulators of a query's aggregates, over groups that the caller numbers from 0.
+//!
+//! DataFusion's rule: a group is new with a row of its own. So of `count` groups each has a row in this call or had one
+//! before; an accumulator may take the others for groups of values that are not NULL.
 
 use std::sync::Arc;
 

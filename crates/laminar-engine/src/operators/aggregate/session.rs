@@ -100,9 +100,10 @@ struct Session {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// Open, and touched by the batch at hand.
+    /// Open, and touched by the batch at hand, first by the row `sample`.
     Touched {
-        /// Among those that are.
+        sample: u32,
+        /// Among those that are; [`NONE`] before they are numbered.
         number: u32,
     },
     Joined,
@@ -115,11 +116,9 @@ const NONE: u32 = u32::MAX;
 #[derive(Default)]
 struct Touched {
     sessions: Vec<u32>,
-    /// A row of the batch for each.
-    samples: Vec<u32>,
     /// Those that were joined to another.
     joined: Vec<u32>,
-    /// Sessions with a row of states from before, they or those that they were joined to.
+    /// Those, touched or joined, that have a row of states from before.
     old: Vec<u32>,
 }
 
@@ -143,7 +142,7 @@ impl SessionAggregate {
             .enumerate()
             .map(|(row, (key, (first, last)))| self.place(key as u32, *first, *last, row as u32, &mut touched))
             .collect();
-        self.merge(rows, &of_rows, touched)
+        self.merge(rows, &of_rows, &touched)
     }
 
     /// The session that takes a row of this key and these times; [`NONE`] if it is late.
@@ -200,9 +199,8 @@ impl SessionAggregate {
 
     fn touch(&mut self, at: u32, row: u32, touched: &mut Touched) {
         let Some(session) = self.sessions.get_mut(at as usize).filter(|s| s.state == State::Open) else { return };
-        session.state = State::Touched { number: touched.sessions.len() as u32 };
+        session.state = State::Touched { sample: row, number: NONE };
         touched.sessions.push(at);
-        touched.samples.push(row);
         if self.rows.has(at as usize) {
             touched.old.push(at);
         }
@@ -237,28 +235,54 @@ impl SessionAggregate {
         }
     }
 
-    /// The number of the touched session that this one is, or was joined to.
-    fn number(&self, mut at: u32) -> Option<usize> {
-        loop {
-            let session = self.sessions.get(at as usize)?;
-            match session.state {
-                State::Touched { number } => return Some(number as usize),
-                State::Joined => at = session.next,
-                State::Open | State::Free => return None,
-            }
+    /// The session that this one was joined to, in the end.
+    fn survivor(&self, mut at: u32) -> u32 {
+        while let Some(session) = self.sessions.get(at as usize).filter(|session| session.state == State::Joined) {
+            at = session.next;
+        }
+        at
+    }
+
+    /// The number of the session, or of the one that it was joined to.
+    fn number(&self, at: u32) -> Option<usize> {
+        match self.sessions.get(self.survivor(at) as usize)?.state {
+            State::Touched { number, .. } => Some(number as usize),
+            _ => None,
+        }
+    }
+
+    /// Numbers the touched sessions that are left, those with states from before first. Returns them and how many have.
+    fn numbered(&mut self, touched: &Touched) -> (Vec<u32>, usize) {
+        let mut numbered = Vec::with_capacity(touched.sessions.len());
+        for at in &touched.old {
+            self.give_number(self.survivor(*at), &mut numbered);
+        }
+        let old = numbered.len();
+        for at in &touched.sessions {
+            self.give_number(*at, &mut numbered);
+        }
+        (numbered, old)
+    }
+
+    fn give_number(&mut self, at: u32, numbered: &mut Vec<u32>) {
+        if let Some(session) = self.sessions.get_mut(at as usize)
+            && let State::Touched { number, .. } = &mut session.state
+            && *number == NONE
+        {
+            *number = numbered.len() as u32;
+            numbered.push(at);
         }
     }
 
     /// Merges the states of rows into those of their sessions.
-    fn merge(&mut self, rows: &RecordBatch, of_rows: &[u32], touched: Touched) -> Result<()> {
-        // A session that was touched and then joined to another keeps its number, with no group behind it.
-        let count = touched.sessions.len();
+    fn merge(&mut self, rows: &RecordBatch, of_rows: &[u32], touched: &Touched) -> Result<()> {
+        let (sessions, old) = self.numbered(touched);
+        let count = sessions.len();
         let mut accumulators = Accumulators::new(&self.plan.group_by.calls)?;
         let skipped = LEADING + self.width();
-        let old: Vec<usize> = touched.old.iter().map(|at| *at as usize).collect();
-        let before = self.rows.get_from(skipped, &old)?;
+        let before = self.rows.get_from(skipped, &touched.old.iter().map(|at| *at as usize).collect::<Vec<_>>())?;
         let numbers: Vec<usize> = touched.old.iter().filter_map(|at| self.number(*at)).collect();
-        accumulators.merge(before.columns(), &numbers, count)?;
+        accumulators.merge(before.columns(), &numbers, old)?;
 
         let numbers: Vec<Option<usize>> = of_rows.iter().map(|at| self.number(*at)).collect();
         let kept = match numbers.contains(&None) {
@@ -269,28 +293,34 @@ impl SessionAggregate {
         accumulators.merge(kept.columns().get(skipped..).unwrap_or_default(), &numbers, count)?;
         let states = accumulators.take_states()?;
 
-        let session = |at: &u32| self.sessions.get(*at as usize).copied();
-        let touched_sessions = || touched.sessions.iter().filter_map(session);
+        let written = self.rows_of(&sessions, rows, states)?;
+        self.rows.put(sessions.iter().map(|at| *at as usize).collect(), written)?;
+        for at in &touched.joined {
+            self.release(*at);
+        }
+        for at in sessions {
+            self.sessions.get_mut(at as usize).into_iter().for_each(|session| session.state = State::Open);
+        }
+        Ok(())
+    }
+
+    /// First, last, keys and states of touched sessions; `batch_rows` is the batch that touched them.
+    fn rows_of(&self, sessions: &[u32], batch_rows: &RecordBatch, states: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let touched: Vec<Session> = sessions.iter().filter_map(|at| self.sessions.get(*at as usize)).copied().collect();
+        let samples = touched.iter().map(|session| match session.state {
+            State::Touched { sample, .. } => Some(sample),
+            _ => None,
+        });
+        let samples: UInt32Array = samples.collect();
         let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(TimestampMicrosecondArray::from_iter_values(touched_sessions().map(|s| s.first))),
-            Arc::new(TimestampMicrosecondArray::from_iter_values(touched_sessions().map(|s| s.last))),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(touched.iter().map(|session| session.first))),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(touched.iter().map(|session| session.last))),
         ];
-        let samples = UInt32Array::from(touched.samples);
-        for key in key_columns(rows, self.width()) {
+        for key in key_columns(batch_rows, self.width()) {
             columns.push(take(key, &samples, None)?);
         }
         columns.extend(states);
-        let written = batch(&self.plan.state_schema, columns, count)?;
-        self.rows.put(touched.sessions.iter().map(|at| *at as usize).collect(), written)?;
-
-        for at in touched.joined {
-            self.release(at);
-        }
-        for at in touched.sessions {
-            let session = self.sessions.get_mut(at as usize).filter(|s| matches!(s.state, State::Touched { .. }));
-            session.into_iter().for_each(|session| session.state = State::Open);
-        }
-        Ok(())
+        batch(&self.plan.state_schema, columns, sessions.len())
     }
 
     fn release(&mut self, at: u32) {

@@ -311,8 +311,7 @@ impl Operator for UpdatingAggregate {
 
         let before = self.rows.get_from(keys, old)?;
         let mut accumulators = Accumulators::new(&self.plan.group_by.calls)?;
-        let old: Vec<usize> = (0..old.len()).collect();
-        accumulators.merge(Self::columns(&before, 0, states), &old, count)?;
+        accumulators.merge(Self::columns(&before, 0, states), &(0..old.len()).collect::<Vec<_>>(), old.len())?;
         accumulators.merge(Self::columns(rows, 1 + keys, states), &touched.numbers, count)?;
         let mut columns = Vec::new();
         for key in Self::columns(rows, 1, keys) {

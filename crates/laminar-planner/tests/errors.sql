@@ -277,3 +277,5 @@ CREATE PIPELINE p AS SELECT TOP 5 id FROM orders;
 DESCRIBE system.a.b;
 -- # text without quotes that looks like a column
 SELECT * FROM orders WHERE item = itme;
+-- # a checkpoint that may take no time
+CREATE PIPELINE p WITH (checkpoint_timeout = 0) AS SELECT id FROM orders;

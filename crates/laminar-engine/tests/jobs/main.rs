@@ -3,6 +3,7 @@
 
 mod changes;
 mod envelopes;
+mod slow_checkpoints;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -115,6 +116,7 @@ impl World {
             parallelism,
             checkpoint_interval: self.interval,
             checkpoint_timeout: Duration::from_secs(20),
+            tolerable_failed_checkpoints: 3,
             store: CheckpointStore::open(self.folder.path().to_str().unwrap(), []).unwrap(),
             clock: self.clock.clone(),
             restore: Restore::Latest,

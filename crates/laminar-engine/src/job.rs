@@ -143,6 +143,9 @@ impl Job {
         let (released, released_by_tasks) = watch::channel(recovered.last);
         let (task_events, from_tasks) = mpsc::channel(TASK_EVENTS);
         let metrics = Arc::new(JobMetrics::default());
+        if let Some((manifest, _)) = &recovered.manifest {
+            metrics.set_state(manifest);
+        }
         let pin_start = recovered.pin_start;
         let first = recovered.replay.as_ref().map(|r| r.epoch).or(pin_start.then(|| recovered.last.next()));
         let mut builder = Builder {

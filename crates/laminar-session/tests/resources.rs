@@ -243,3 +243,35 @@ async fn a_checkpoint_that_fails_is_shown_and_the_job_goes_on() {
     let job = world.system.jobs(None, 10).await.unwrap().remove(0);
     assert_eq!((job.state.as_str(), job.restarts), ("Running", 0), "nothing was restarted");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_and_watermarks_are_measured() {
+    let mut world = World::new().await;
+    let create =
+        "CREATE TABLE numbers (n INT, at TIMESTAMP, WATERMARK FOR at) WITH (connector = 'memory', partitions = 2)";
+    world.run(create).await;
+    let lines: String = (0..40).map(|n| format!("{{\"n\": {n}, \"at\": \"2024-01-01T00:00:{:02}Z\"}}\n", n)).collect();
+    world.logs.append_json("numbers", &lines).unwrap();
+    world.run("CREATE PIPELINE counts WITH (parallelism = 2) AS SELECT n, count(*) AS c FROM numbers GROUP BY n").await;
+    let state =
+        "SELECT state_rows, state_bytes > 0, checkpoint_bytes IS NOT NULL, last_alignment_micros <= alignment_micros
+        FROM system.metrics WHERE operator_id LIKE 'updating%'";
+    until_row(&mut world, state, "40 true true true").await;
+    let none =
+        "SELECT count(*) FROM system.metrics WHERE kind = 'source' AND state_rows IS NULL AND watermark_lag_ms > 0";
+    until_row(&mut world, none, "1").await;
+    let tasks = "SELECT count(*), sum(records_in), min(watermark), max(watermark), min(watermark_lag_ms) > 0
+        FROM system.tasks WHERE operator_id = 'source-0'";
+    until_row(&mut world, tasks, "2 40 2024-01-01T00:00:38 2024-01-01T00:00:39 true").await;
+    let text = world.system.metrics_text();
+    let rows = |l: &&str| l.starts_with("laminar_operator_state_rows{") && l.contains("operator=\"updating");
+    let rows = text.lines().find(rows).unwrap();
+    assert!(rows.ends_with(" 40"), "{rows}");
+    for family in ["watermark_lag_seconds", "state_bytes", "checkpoint_bytes", "last_alignment_seconds"] {
+        assert!(text.contains(&format!("\nlaminar_operator_{family}{{")), "{family}");
+    }
+    // After a restart the sizes are those of the checkpoint that it began from.
+    world.restart(laminar_engine::crash::CrashPoints::default()).await;
+    world.until("counts", "running").await;
+    until_row(&mut world, "SELECT state_rows FROM system.metrics WHERE operator_id LIKE 'updating%'", "40").await;
+}

@@ -277,6 +277,7 @@ impl Coordinator {
             Done::Persisted { manifest, digest, files, bytes } => {
                 self.crash.hit("manifest-written")?;
                 let epoch = manifest.epoch;
+                self.metrics.set_state(&manifest);
                 current.manifest = Some((manifest, digest));
                 self.pending = PendingState::default();
                 self.persisting = None;

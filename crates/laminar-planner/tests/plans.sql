@@ -55,3 +55,5 @@ EXPLAIN SELECT timestamp, partition, offset, key, value, start, end, count, wind
 SELECT count AS end, w.offset AS timestamp, w.end FROM words w WHERE w.timestamp IS NOT NULL;
 -- # intervals in every spelling
 SELECT now() - INTERVAL '1 hour' AS a, now() - INTERVAL '1' HOUR AS b, now() - interval '2 second' AS c, now() - INTERVAL 5 MINUTE AS d, now() - INTERVAL '10 SECONDS' AS e, interval '30' day AS f;
+-- # the watermark comes with the source's rows
+EXPLAIN SELECT id, current_watermark() AS w FROM orders WHERE id > 1 OR current_watermark() IS NULL;

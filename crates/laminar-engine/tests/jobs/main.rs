@@ -88,6 +88,7 @@ impl World {
             watermark_delay: Duration::ZERO,
             idle_timeout: Duration::from_secs(30),
             late: laminar_engine::LateRows::Keep,
+            watermark_column: false,
             bad_data: BadDataPolicy::Fail,
         };
         add(graph, "source", NodeKind::Source(node), table.schema(), &[])

@@ -63,7 +63,7 @@ pub struct PipelineDefaults {
     /// Time between checkpoints, such as 500ms or 10s
     #[arg(long, env = "LAMINAR_CHECKPOINT_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = duration)]
     pub checkpoint_interval: Duration,
-    /// A checkpoint that takes longer fails
+    /// A checkpoint that takes longer fails, and the next one has all of it
     #[arg(long, env = "LAMINAR_CHECKPOINT_TIMEOUT", default_value = "10m", value_name = "DURATION", value_parser = duration)]
     pub checkpoint_timeout: Duration,
     /// Longest time that a SELECT on a stream reads

@@ -115,6 +115,10 @@ impl Driver {
                 // Only the first is news: nobody is woken for the others.
                 self.status.send_if_modified(|status| !std::mem::replace(&mut status.has_checkpoint, true));
             }
+            JobEvent::CheckpointFailed { epoch, started_micros, finished_micros, error } => {
+                self.record_failed(epoch, started_micros, finished_micros, &error);
+                self.record_error(running, "warning", None, error.to_string(), failure_value(&error));
+            }
             JobEvent::BadRecord { table, split, position, message } => {
                 let detail = json!({ "table": table, "split": split, "position": position });
                 self.record_error(running, "warning", Some(table), message, detail);
@@ -181,6 +185,7 @@ impl Driver {
             parallelism: self.spec.parallelism,
             checkpoint_interval: self.spec.checkpoint_interval,
             checkpoint_timeout: self.spec.checkpoint_timeout,
+            tolerable_failed_checkpoints: self.spec.tolerable_failed_checkpoints,
             store: self.store.clone(),
             clock: Arc::clone(&self.clock),
             restore: if self.status.borrow().has_checkpoint { Restore::Latest } else { self.spec.restore },
@@ -230,6 +235,21 @@ impl Driver {
             finished_at: Some(summary.finished_micros / 1_000),
             bytes: summary.bytes,
             detail: json!({ "files": summary.files, "positions": summary.positions }),
+        };
+        self.shared.push_checkpoint(row.clone());
+        self.recorder.checkpoint(row);
+    }
+
+    fn record_failed(&self, epoch: Epoch, started_micros: i64, finished_micros: i64, error: &Error) {
+        let row = CheckpointRow {
+            pipeline_id: self.spec.pipeline.clone(),
+            job_id: self.status.borrow().id.clone(),
+            epoch,
+            state: "failed".to_string(),
+            started_at: started_micros / 1_000,
+            finished_at: Some(finished_micros / 1_000),
+            bytes: 0,
+            detail: json!({ "failure": failure_value(error) }),
         };
         self.shared.push_checkpoint(row.clone());
         self.recorder.checkpoint(row);

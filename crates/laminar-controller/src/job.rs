@@ -30,6 +30,8 @@ pub struct JobSpec {
     pub parallelism: usize,
     pub checkpoint_interval: Duration,
     pub checkpoint_timeout: Duration,
+    /// So many checkpoints in a row may fail before the job does.
+    pub tolerable_failed_checkpoints: u32,
     pub policy: RestartPolicy,
     /// Where the first launch begins, and every other until the job has a checkpoint of its own.
     pub restore: Restore,

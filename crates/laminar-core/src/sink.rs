@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Between a writer's `flush(N)` and the return of `commit(N)` the runner writes nothing: rows of epoch N+1 must not enter
-//! the transaction of epoch N.
+//! the transaction of epoch N. A checkpoint that is given up has no `commit(N)`: writing goes on, `flush(N+1)` follows, and
+//! `commit(N+1)` makes the rows of both visible.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,6 +90,16 @@ pub struct Marker {
     pub positions: BTreeMap<OperatorId, BTreeMap<SplitId, Position>>,
     /// Smallest watermark of the sinks, µs since 1970 UTC.
     pub watermark: Option<i64>,
+    /// The epoch that was committed before this one; absent where it is one less, as in markers of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Epoch>,
+}
+
+impl Marker {
+    /// The epoch that was committed before this one; 0 if this is the first.
+    pub fn previous(&self) -> Epoch {
+        self.previous.unwrap_or(Epoch(self.epoch.0.saturating_sub(1)))
+    }
 }
 
 /// How far one source operator got in an epoch.

@@ -13,10 +13,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use laminar_core::sink::Sink;
 use laminar_core::source::{BatchLimit, Source};
+use laminar_core::table::timestamp_type;
 use laminar_core::{Error, OperatorId, Result};
 
 use crate::operator::OperatorFactory;
@@ -60,7 +61,20 @@ pub struct SourceNode {
     /// A split that is caught up and silent this long holds nobody back.
     pub idle_timeout: Duration,
     pub late: LateRows,
+    /// Each row has one more column, the last: the watermark of its split as the rows before it left it; see
+    /// [`with_watermark_column`].
+    pub watermark_column: bool,
     pub bad_data: BadDataPolicy,
+}
+
+/// Its name; no SQL name is like it.
+pub const WATERMARK_COLUMN: &str = "__watermark";
+
+/// The columns of a source's rows with the watermark behind them: a TIMESTAMP, null before the split's first row.
+pub fn with_watermark_column(schema: &Schema) -> SchemaRef {
+    let mut fields = schema.fields().to_vec();
+    fields.push(Arc::new(Field::new(WATERMARK_COLUMN, timestamp_type(), true)));
+    Arc::new(Schema::new(fields))
 }
 
 /// What happens to a row that is behind the watermark of its own split when it is read.

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::checkpoint::coordinator::{Coordinator, SourceHandle};
+use crate::checkpoint::pending::PendingState;
 use crate::checkpoint::protocol::Protocol;
 use crate::checkpoint::recovery::{Recovered, recover};
 use crate::crash::CrashPoints;
@@ -47,8 +48,10 @@ pub struct JobConfig {
     /// Parallel instances of every chain, at least 1.
     pub parallelism: usize,
     pub checkpoint_interval: Duration,
-    /// A checkpoint that takes longer fails the job.
+    /// A checkpoint that takes longer is given up: what it should have committed is part of the next.
     pub checkpoint_timeout: Duration,
+    /// So many checkpoints in a row may fail before the job does.
+    pub tolerable_failed_checkpoints: u32,
     pub store: CheckpointStore,
     pub clock: SharedClock,
     pub restore: Restore,
@@ -91,6 +94,14 @@ pub enum JobEvent {
         epoch: Epoch,
     },
     CheckpointCommitted(CheckpointSummary),
+    /// It was given up, and the job goes on.
+    CheckpointFailed {
+        epoch: Epoch,
+        /// µs since 1970 UTC.
+        started_micros: i64,
+        finished_micros: i64,
+        error: Error,
+    },
     /// A sample of the records that were left out.
     BadRecord {
         table: String,
@@ -132,7 +143,11 @@ impl Job {
         let (released, released_by_tasks) = watch::channel(recovered.last);
         let (task_events, from_tasks) = mpsc::channel(TASK_EVENTS);
         let metrics = Arc::new(JobMetrics::default());
+        if let Some((manifest, _)) = &recovered.manifest {
+            metrics.set_state(manifest);
+        }
         let pin_start = recovered.pin_start;
+        let first = recovered.replay.as_ref().map(|r| r.epoch).or(pin_start.then(|| recovered.last.next()));
         let mut builder = Builder {
             graph: &graph,
             config: &config,
@@ -158,15 +173,21 @@ impl Job {
             NodeKind::Source(source) => Some((node.id.clone(), source.source.group())),
             _ => None,
         };
+        let protocol = Protocol::new(ids.into_iter().collect(), recovered.ahead, recovered.last);
         let coordinator = Coordinator {
             job: config.job.clone(),
             pipeline: config.pipeline.clone(),
-            protocol: Protocol::new(ids.into_iter().collect(), recovered.ahead, recovered.last),
+            protocol: match first {
+                Some(epoch) => protocol.starting_with(epoch),
+                None => protocol,
+            },
             committers,
             store,
             clock: config.clock.clone(),
             interval: config.checkpoint_interval,
             checkpoint_timeout: config.checkpoint_timeout,
+            tolerable_failures: config.tolerable_failed_checkpoints,
+            failures: 0,
             tasks,
             task_events: from_tasks,
             sources,
@@ -178,6 +199,8 @@ impl Job {
             crash: config.crash.clone(),
             operators: graph.fingerprint(),
             previous: recovered.manifest,
+            pending: PendingState::default(),
+            persisting: None,
             replaying: recovered.replay.is_some(),
             pin_start,
         };
@@ -329,8 +352,8 @@ impl Builder<'_> {
             false => (Some(node.source.open(splits).await?), node.source.decoder()?),
         };
         let positions: BTreeMap<_, _> = reader.iter().flat_map(|r| r.positions()).collect();
-        let replay = self.recovered.replay.as_ref().map(|bounds| {
-            let mut bounds = bounds.get(&operator).cloned().unwrap_or_default();
+        let replay = self.recovered.replay.as_ref().map(|replay| {
+            let mut bounds = replay.bounds.get(&operator).cloned().unwrap_or_default();
             // A split that appeared since has no part in the epoch that is made again: it stays where it starts.
             for (split, at) in &positions {
                 bounds.entry(split.clone()).or_insert(*at);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use laminar_core::OperatorId;
+use laminar_state::{Manifest, OperatorState};
 use serde::Serialize;
 
 /// One operator instance's counters.
@@ -27,6 +28,14 @@ pub struct OperatorMetrics {
     pub commit_wait_micros: AtomicU64,
     /// Time the task waited for the other inputs' barriers, µs.
     pub alignment_micros: AtomicU64,
+    /// The same at the last barrier alone.
+    pub last_alignment_micros: AtomicU64,
+}
+
+impl OperatorMetrics {
+    fn watermark(&self) -> Option<i64> {
+        Some(self.watermark_micros.load(Ordering::Relaxed)).filter(|w| *w != i64::MIN)
+    }
 }
 
 pub(crate) fn add(counter: &AtomicU64, n: usize) {
@@ -37,12 +46,23 @@ pub(crate) fn add(counter: &AtomicU64, n: usize) {
 #[derive(Debug, Default)]
 pub struct JobMetrics {
     operators: Mutex<BTreeMap<(OperatorId, u32), Labelled>>,
+    states: Mutex<BTreeMap<OperatorId, StateSize>>,
     pub checkpoints_committed: AtomicU64,
     pub checkpoints_failed: AtomicU64,
     pub last_epoch: AtomicU64,
     pub last_checkpoint_bytes: AtomicU64,
     pub last_checkpoint_micros: AtomicU64,
     pub bad_records: AtomicU64,
+}
+
+/// How large an operator's state is in the last checkpoint, all instances together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StateSize {
+    /// Of its files: what is in force and, until the next whole one, what later ones replaced.
+    pub rows: u64,
+    pub bytes: u64,
+    /// Bytes that this checkpoint wrote.
+    pub written: u64,
 }
 
 /// An instance's counters, and what they are called.
@@ -78,6 +98,24 @@ pub struct OperatorSnapshot {
     pub watermark_micros: Option<i64>,
     pub commit_wait_micros: u64,
     pub alignment_micros: u64,
+    /// Of the instance that waited longest.
+    pub last_alignment_micros: u64,
+    /// `None`: it keeps none.
+    pub state: Option<StateSize>,
+}
+
+/// One instance's numbers.
+#[derive(Clone, Debug)]
+pub struct TaskSnapshot {
+    pub operator: OperatorId,
+    /// Which instance, from 0.
+    pub index: u32,
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub watermark_micros: Option<i64>,
+    pub alignment_micros: u64,
+    pub last_alignment_micros: u64,
+    pub commit_wait_micros: u64,
 }
 
 /// All of a job's numbers at one moment.
@@ -103,17 +141,51 @@ impl JobMetrics {
         metrics
     }
 
+    /// Takes over the sizes of a checkpoint's state.
+    pub(crate) fn set_state(&self, manifest: &Manifest) {
+        let size = |state: &OperatorState| {
+            let mut size = StateSize::default();
+            for file in state.files.values() {
+                size.rows += file.rows;
+                size.bytes += file.bytes;
+                size.written += if file.epoch == manifest.epoch { file.bytes } else { 0 };
+            }
+            size
+        };
+        let sizes = manifest.state.iter().map(|(id, state)| (id.clone(), size(state))).collect();
+        *self.states.lock().unwrap_or_else(PoisonError::into_inner) = sizes;
+    }
+
+    /// By operator and index.
+    pub fn tasks(&self) -> Vec<TaskSnapshot> {
+        let operators = self.operators.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let task = |((id, index), (metrics, _)): (&(OperatorId, u32), &Labelled)| TaskSnapshot {
+            operator: id.clone(),
+            index: *index,
+            rows_in: of(&metrics.rows_in),
+            rows_out: of(&metrics.rows_out),
+            watermark_micros: metrics.watermark(),
+            alignment_micros: of(&metrics.alignment_micros),
+            last_alignment_micros: of(&metrics.last_alignment_micros),
+            commit_wait_micros: of(&metrics.commit_wait_micros),
+        };
+        operators.iter().map(task).collect()
+    }
+
     pub fn snapshot(&self) -> JobSnapshot {
         let operators = self.operators.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let mut summed: Vec<OperatorSnapshot> = Vec::new();
         for ((id, _), (metrics, labels)) in operators.iter() {
-            let watermark = Some(metrics.watermark_micros.load(Ordering::Relaxed)).filter(|w| *w != i64::MIN);
+            let watermark = metrics.watermark();
             match summed.last_mut().filter(|s| s.operator == *id) {
                 Some(sum) => sum.add(metrics, watermark),
                 None => {
                     let mut sum = OperatorSnapshot::empty(id, labels);
                     sum.add(metrics, watermark);
                     sum.watermark_micros = watermark;
+                    sum.state = states.get(id).copied();
                     summed.push(sum);
                 }
             }
@@ -163,6 +235,8 @@ impl OperatorSnapshot {
             watermark_micros: None,
             commit_wait_micros: 0,
             alignment_micros: 0,
+            last_alignment_micros: 0,
+            state: None,
         }
     }
 
@@ -177,6 +251,7 @@ impl OperatorSnapshot {
         self.late_rows += of(&metrics.late_rows);
         self.commit_wait_micros += of(&metrics.commit_wait_micros);
         self.alignment_micros += of(&metrics.alignment_micros);
+        self.last_alignment_micros = self.last_alignment_micros.max(of(&metrics.last_alignment_micros));
         self.watermark_micros = self.watermark_micros.zip(watermark).map(|(a, b)| a.min(b));
     }
 }

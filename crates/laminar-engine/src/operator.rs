@@ -65,7 +65,7 @@ pub struct StateFile {
 }
 
 /// The difference between two checkpoints of one operator instance.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub add: Vec<StateFile>,
     /// Names of files that no restore needs any more.

@@ -7,9 +7,11 @@ use datafusion::dataframe::DataFrame;
 use laminar_core::Result;
 
 use crate::catalog::{CatalogSnapshot, Relation};
+use crate::functions::watermark;
 use crate::planner::{Planner, RelationProviders};
 use crate::statement::{Name, SqlQuery};
 use crate::tables::{CatalogTables, Reads};
+use crate::translate::translate;
 
 /// The query as a frame that is ready to be collected; its types and columns are checked.
 pub(crate) fn plan(
@@ -25,6 +27,9 @@ pub(crate) fn plan(
     // checked here for the place of an error; the frame analyzes it again when it runs
     sql.analyze(plan.clone(), query, &tables)?;
     drop(tables);
+    if watermark::is_in_plan(&plan).map_err(translate)? {
+        return Err(watermark::outside_of_pipelines().at(query.start));
+    }
     Ok(DataFrame::new(sql.into_state(), plan))
 }
 

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 use laminar_core::{Code, Error, Location, Result};
 
+use crate::functions::watermark;
 use crate::script::location;
 use crate::sql::SqlContext;
 use crate::statement::{SqlExpr, SqlQuery};
@@ -83,6 +84,9 @@ impl Refuse<'_> {
             return self.refuse("OVER", at);
         }
         let aggregate = function.filter.is_some() || self.sql.is_aggregate(&name);
+        if name == watermark::NAME && !self.groups {
+            return self.refuse("current_watermark() in a column's expression", at);
+        }
         if aggregate && !self.groups {
             return self.refuse(&format!("aggregate {name}()"), at);
         }

@@ -149,6 +149,13 @@ pub struct PipelineOptions {
     /// long they take. Default: the server's `--checkpoint-interval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_interval: Option<HumanDuration>,
+    /// A checkpoint that takes longer than this has failed: the next one has all of it. Above 0. Default: the server's
+    /// `--checkpoint-timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_timeout: Option<HumanDuration>,
+    /// Checkpoints that may fail in a row; with one more, the pipeline does, and `on_failure` decides. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerable_failed_checkpoints: Option<u32>,
     /// What the pipeline's sinks guarantee; a sink that cannot do it is refused. Default: what each sink's table says, else
     /// the best that the sink can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,12 +185,18 @@ pub enum OnFailure {
     Stop,
 }
 
+const DEFAULT_TOLERABLE_FAILED_CHECKPOINTS: u32 = 3;
+
 /// Most parallel instances of a pipeline.
 const MAX_PARALLELISM: u32 = 1024;
 
 impl PipelineOptions {
     pub fn updating_ttl(&self) -> Duration {
         self.updating_ttl.map_or(DEFAULT_UPDATING_TTL, |d| d.0)
+    }
+
+    pub fn tolerable_failed_checkpoints(&self) -> u32 {
+        self.tolerable_failed_checkpoints.unwrap_or(DEFAULT_TOLERABLE_FAILED_CHECKPOINTS)
     }
 
     /// Errors: as of [`Options::parse`], and `invalid_option` for values out of range.
@@ -202,6 +215,9 @@ impl PipelineOptions {
         }
         if parsed.checkpoint_interval.is_some_and(|d| d.0 < Duration::from_millis(10)) {
             return invalid("checkpoint_interval", "at least 10ms");
+        }
+        if parsed.checkpoint_timeout.is_some_and(|d| d.0.is_zero()) {
+            return invalid("checkpoint_timeout", "a duration above 0");
         }
         if parsed.retain_rows == Some(0) {
             return invalid("retain_rows", "at least 1");

@@ -293,3 +293,5 @@ CREATE PIPELINE p AS SELECT tumble(INTERVAL '1 day') AS w, count(*) AS n FROM or
 SELECT count(*) FROM orders EMIT EVERY INTERVAL '1 minute';
 -- # early results for a sink of inserts
 CREATE PIPELINE p AS INSERT INTO out SELECT count(*) AS id, item, sum(price) AS price FROM orders GROUP BY item, tumble(INTERVAL '1 minute') EMIT EVERY INTERVAL '1 second';
+-- # a checkpoint that may take no time
+CREATE PIPELINE p WITH (checkpoint_timeout = 0) AS SELECT id FROM orders;

@@ -57,3 +57,5 @@ SELECT count AS end, w.offset AS timestamp, w.end FROM words w WHERE w.timestamp
 SELECT now() - INTERVAL '1 hour' AS a, now() - INTERVAL '1' HOUR AS b, now() - interval '2 second' AS c, now() - INTERVAL 5 MINUTE AS d, now() - INTERVAL '10 SECONDS' AS e, interval '30' day AS f;
 -- # windows that come out while they grow
 EXPLAIN SELECT item, hop(INTERVAL '1 minute', INTERVAL '3 minutes') AS w, count(*) AS n FROM orders GROUP BY item, w EMIT EVERY INTERVAL '90 seconds';
+-- # the watermark comes with the source's rows
+EXPLAIN SELECT id, current_watermark() AS w FROM orders WHERE id > 1 OR current_watermark() IS NULL;

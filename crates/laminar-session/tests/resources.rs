@@ -198,3 +198,80 @@ async fn secrets_stay_secret_and_the_environment_closed() {
     let (code, _) = world.fails("CREATE TABLE u (n INT) WITH (connector = 'memory', name = '${env:HOME_TOWN}')").await;
     assert_eq!(code, Code::ForbiddenOption);
 }
+
+/// Waits, within limits, until the first row of the query is this one.
+async fn until_row(world: &mut World, sql: &str, row: &str) {
+    let reached = async {
+        while world.rows(sql).await.first().map(String::as_str) != Some(row) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let reached = tokio::time::timeout(std::time::Duration::from_secs(20), reached).await;
+    assert!(reached.is_ok(), "{:?}", world.rows(sql).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_fails_is_shown_and_the_job_goes_on() {
+    let mut world = World::new().await;
+    world.run("CREATE TABLE numbers (n INT) WITH (connector = 'memory')").await;
+    world.run("CREATE TABLE copies (n INT) WITH (connector = 'memory')").await;
+    world.logs.append_json("numbers", "{\"n\": 1}").unwrap();
+    let create = "CREATE PIPELINE copy WITH (tolerable_failed_checkpoints = 1000, checkpoint_timeout = '1 minute') AS
+        INSERT INTO copies SELECT n FROM numbers";
+    world.run(create).await;
+    world.records("copies", 1).await;
+    // A file where the manifests' folder was.
+    let id = world.system.pipeline("copy").await.unwrap().id;
+    let manifests = world.folder.path().join("state").join(id).join("manifests");
+    let aside = world.folder.path().join("aside");
+    std::fs::rename(&manifests, &aside).unwrap();
+    std::fs::write(&manifests, "").unwrap();
+    world.logs.append_json("numbers", "{\"n\": 2}").unwrap();
+    let failed = "SELECT state, json_get_str(json_get_json(detail, 'failure'), 'code'), finish_time IS NOT NULL
+        FROM system.checkpoints WHERE state = 'failed' LIMIT 1";
+    until_row(&mut world, failed, "failed store_unavailable true").await;
+    assert!(
+        world
+            .system
+            .metrics_text()
+            .lines()
+            .any(|line| { line.starts_with("laminar_checkpoints_failed_total{") && !line.ends_with(" 0") })
+    );
+    std::fs::remove_file(&manifests).unwrap();
+    std::fs::rename(&aside, &manifests).unwrap();
+    assert_eq!(world.records("copies", 2).await.len(), 2);
+    let job = world.system.jobs(None, 10).await.unwrap().remove(0);
+    assert_eq!((job.state.as_str(), job.restarts), ("Running", 0), "nothing was restarted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_and_watermarks_are_measured() {
+    let mut world = World::new().await;
+    let create =
+        "CREATE TABLE numbers (n INT, at TIMESTAMP, WATERMARK FOR at) WITH (connector = 'memory', partitions = 2)";
+    world.run(create).await;
+    let lines: String = (0..40).map(|n| format!("{{\"n\": {n}, \"at\": \"2024-01-01T00:00:{:02}Z\"}}\n", n)).collect();
+    world.logs.append_json("numbers", &lines).unwrap();
+    world.run("CREATE PIPELINE counts WITH (parallelism = 2) AS SELECT n, count(*) AS c FROM numbers GROUP BY n").await;
+    let state =
+        "SELECT state_rows, state_bytes > 0, checkpoint_bytes IS NOT NULL, last_alignment_micros <= alignment_micros
+        FROM system.metrics WHERE operator_id LIKE 'updating%'";
+    until_row(&mut world, state, "40 true true true").await;
+    let none =
+        "SELECT count(*) FROM system.metrics WHERE kind = 'source' AND state_rows IS NULL AND watermark_lag_ms > 0";
+    until_row(&mut world, none, "1").await;
+    let tasks = "SELECT count(*), sum(records_in), min(watermark), max(watermark), min(watermark_lag_ms) > 0
+        FROM system.tasks WHERE operator_id = 'source-0'";
+    until_row(&mut world, tasks, "2 40 2024-01-01T00:00:38 2024-01-01T00:00:39 true").await;
+    let text = world.system.metrics_text();
+    let rows = |l: &&str| l.starts_with("laminar_operator_state_rows{") && l.contains("operator=\"updating");
+    let rows = text.lines().find(rows).unwrap();
+    assert!(rows.ends_with(" 40"), "{rows}");
+    for family in ["watermark_lag_seconds", "state_bytes", "checkpoint_bytes", "last_alignment_seconds"] {
+        assert!(text.contains(&format!("\nlaminar_operator_{family}{{")), "{family}");
+    }
+    // After a restart the sizes are those of the checkpoint that it began from.
+    world.restart(laminar_engine::crash::CrashPoints::default()).await;
+    world.until("counts", "running").await;
+    until_row(&mut world, "SELECT state_rows FROM system.metrics WHERE operator_id LIKE 'updating%'", "40").await;
+}

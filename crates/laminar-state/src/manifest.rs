@@ -61,4 +61,7 @@ pub struct StateFileRef {
     pub sha256: String,
     /// The epoch that wrote it.
     pub epoch: Epoch,
+    /// How many rows it has; 0 in manifests of earlier versions.
+    #[serde(default)]
+    pub rows: u64,
 }

@@ -141,7 +141,8 @@ impl PipelineStore {
         let path = format!("state/{operator}/{:020}/{name}-{unique}.arrow", epoch.0);
         let size = bytes.len() as u64;
         self.store.put(&self.path(&path), bytes, PutMode::Overwrite).await?;
-        Ok(StateFileRef { path, bytes: size, sha256, epoch })
+        let rows = rows.iter().map(|batch| batch.num_rows() as u64).sum();
+        Ok(StateFileRef { path, bytes: size, sha256, epoch, rows })
     }
 
     /// The rows of a state file. Errors with `checkpoint_damaged` if it is missing or not what the manifest says.

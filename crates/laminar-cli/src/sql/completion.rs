@@ -102,6 +102,7 @@ const WORDS: &[&str] = &[
     "system.connections",
     "system.jobs",
     "system.metrics",
+    "system.tasks",
     "system.pipelines",
     "system.tables",
     "timestamp_format",

@@ -61,7 +61,8 @@ pub fn sink_context(delivery: Option<Delivery>) -> SinkContext {
 
 pub fn marker(epoch: u64) -> Marker {
     let positions = BTreeMap::new();
-    Marker { version: 1, epoch: Epoch(epoch), manifest_digest: format!("digest-{epoch}"), positions, watermark: None }
+    let manifest_digest = format!("digest-{epoch}");
+    Marker { version: 1, epoch: Epoch(epoch), manifest_digest, positions, watermark: None, previous: None }
 }
 
 /// Rows that a reader returned: per split, each row as JSON.
@@ -275,6 +276,16 @@ pub async fn check_exactly_once_sink(make: impl Fn() -> Arc<dyn Sink>, visible: 
     write_epoch(&mut of_two, 5, [&[], &[50]]).await.unwrap();
     committer.commit(&marker(5), &[]).await.unwrap();
     assert_eq!(sorted(), [1, 2, 3, 20, 30, 40, 50]);
+
+    // An epoch that was flushed and given up goes on into the next one's commit.
+    write_epoch(&mut of_one, 6, [&[60], &[61]]).await.unwrap();
+    write_epoch(&mut of_two, 6, [&[], &[]]).await.unwrap();
+    write_epoch(&mut of_one, 7, [&[70], &[]]).await.unwrap();
+    write_epoch(&mut of_two, 7, [&[71], &[]]).await.unwrap();
+    assert_eq!(sorted(), [1, 2, 3, 20, 30, 40, 50]);
+    committer.commit(&marker(7), &[]).await.unwrap();
+    assert_eq!(sorted(), [1, 2, 3, 20, 30, 40, 50, 60, 61, 70, 71]);
+    assert_eq!(make().committer().unwrap().recover().await.unwrap(), Some(marker(7)));
 }
 
 /// Puts a sink without transactions through what it promises: flushed rows are there.

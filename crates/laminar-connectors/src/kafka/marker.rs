@@ -209,11 +209,14 @@ mod tests {
             epoch in any::<u64>(),
             digest in "[0-9a-f]{64}",
             watermark in proptest::option::of(any::<i64>()),
+            previous in proptest::option::of(any::<u64>()),
             positions in proptest::collection::btree_map("[a-z0-9-]{1,12}", any::<u64>(), 0..4),
         ) {
             let splits = positions.iter().map(|(s, p)| (SplitId::new(s.as_str()), Position(*p))).collect::<BTreeMap<_, _>>();
             let positions = BTreeMap::from([(OperatorId::from("source-0"), splits)]);
-            let marker = Marker { version: VERSION, epoch: Epoch(epoch), manifest_digest: digest, positions, watermark };
+            let previous = previous.map(Epoch);
+            let marker =
+                Marker { version: VERSION, epoch: Epoch(epoch), manifest_digest: digest, positions, watermark, previous };
             prop_assert_eq!(decode("k", &encode(&marker).unwrap()).unwrap(), marker);
         }
     }

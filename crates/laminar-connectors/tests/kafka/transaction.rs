@@ -19,6 +19,7 @@ fn marker(epoch: u64) -> Marker {
         manifest_digest: format!("{epoch:064x}"),
         positions: BTreeMap::from([(OperatorId::from("source-0"), splits)]),
         watermark: Some(epoch as i64),
+        previous: None,
     }
 }
 

@@ -2,28 +2,33 @@
 //!
 //! One coordinator a job, one task. It owns the job's tasks: when one fails, all are stopped and the job ends with that
 //! error; recovery is a new job. It never touches the metadata database, so a pipeline runs on while that is down.
+//!
+//! A checkpoint that is too slow, or that the store does not take, is given up and the job goes on, so many times in a row.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::{AbortHandle, abortable};
 use futures::stream::{FuturesUnordered, StreamExt, TryStreamExt};
 use laminar_core::sink::{Committer, Marker, SourceProgress};
 use laminar_core::source::ConsumerGroup;
 use laminar_core::time::SharedClock;
-use laminar_core::{Barrier, Code, Epoch, Error, JobId, OperatorId, PipelineId, Position, Result, SplitId, TaskId};
+use laminar_core::{
+    Barrier, Code, Epoch, Error, JobId, OperatorId, PipelineId, Position, Result, Retry, SplitId, TaskId,
+};
 use laminar_state::{Manifest, PipelineStore, Publish, SourcePositions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tracing::{info, warn};
 
+use super::pending::PendingState;
 use super::protocol::{Action, Protocol};
 use crate::crash::CrashPoints;
 use crate::job::{CheckpointSummary, JobEvent, StopMode};
 use crate::metrics::JobMetrics;
-use crate::operator::Snapshot;
 use crate::tasks::{Command, Frozen, TaskEvent};
 
 /// State files written at the same time.
@@ -40,6 +45,10 @@ pub(crate) struct Coordinator {
     pub clock: SharedClock,
     pub interval: Duration,
     pub checkpoint_timeout: Duration,
+    /// So many checkpoints in a row may fail.
+    pub tolerable_failures: u32,
+    /// Checkpoints that failed since the last that did not.
+    pub failures: u32,
     pub tasks: JoinSet<Result<()>>,
     pub task_events: mpsc::Receiver<TaskEvent>,
     pub sources: BTreeMap<TaskId, SourceHandle>,
@@ -53,6 +62,10 @@ pub(crate) struct Coordinator {
     pub operators: BTreeMap<OperatorId, String>,
     /// The last checkpoint that counts, if any.
     pub previous: Option<(Manifest, String)>,
+    /// What was frozen since `previous`.
+    pub pending: PendingState,
+    /// Stops the writing of files and manifest that is under way.
+    pub persisting: Option<AbortHandle>,
     /// Sources replay to the positions of the next epoch first.
     pub replaying: bool,
     /// Begin with a checkpoint that pins the start positions, before the first read.
@@ -75,7 +88,6 @@ struct Current {
     sources: BTreeMap<OperatorId, SourcePositions>,
     /// Positions by task, to acknowledge to each reader.
     by_task: BTreeMap<TaskId, Vec<(SplitId, Position)>>,
-    snapshots: Vec<(OperatorId, Snapshot)>,
     /// Of each task.
     watermarks: Vec<Option<i64>>,
     /// The smallest of each operator's tasks; `None` while one has none.
@@ -89,18 +101,37 @@ struct Current {
 // A few values a checkpoint: their size is no matter.
 #[allow(clippy::large_enum_variant)]
 enum Done {
-    Persisted { manifest: Manifest, digest: String, files: usize, bytes: u64 },
-    Committed { committer: usize, epoch: Epoch },
+    Persisted {
+        manifest: Manifest,
+        digest: String,
+        files: usize,
+        bytes: u64,
+    },
+    Committed {
+        committer: usize,
+        epoch: Epoch,
+    },
+    /// The store did not take it.
+    NotPersisted {
+        epoch: Epoch,
+        error: Error,
+    },
     CleanedUp(Result<()>),
+    /// It was given up meanwhile.
+    Nothing,
 }
 
 type Work = FuturesUnordered<futures::future::BoxFuture<'static, Result<Done>>>;
 
 impl Coordinator {
     pub(crate) async fn run(mut self) {
-        let last = match self.drive().await {
+        let mut current = Current::default();
+        let last = match self.drive(&mut current).await {
             Ok(end) => end,
             Err(error) => {
+                if self.protocol.is_undecided() {
+                    self.report_failure(&current, &error);
+                }
                 self.metrics.checkpoints_failed.fetch_add(u64::from(!self.protocol.is_idle()), Ordering::Relaxed);
                 JobEvent::Failed(error)
             }
@@ -109,25 +140,27 @@ impl Coordinator {
         let _ = self.events.send(last).await;
     }
 
-    async fn drive(&mut self) -> Result<JobEvent> {
+    async fn drive(&mut self, current: &mut Current) -> Result<JobEvent> {
         let mut work = Work::new();
-        let mut current = Current::default();
         let mut stopping = false;
         let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if self.pin_start {
-            self.begin(false, &mut current, &mut work).await?;
+            self.begin(false, current, &mut work).await?;
         }
         loop {
             let deadline = current.deadline;
             tokio::select! {
                 Some(joined) = self.tasks.join_next() => task_result(joined)?,
                 Some(event) = self.task_events.recv() => {
-                    self.on_task_event(event, &mut current, &mut work).await?;
+                    self.on_task_event(event, current, &mut work).await?;
                 }
                 Some(done) = work.next() => {
-                    let actions = self.on_done(done?, &mut current)?;
-                    if let Some(epoch) = self.perform(actions, &mut current, &mut work).await? {
+                    let actions = match done? {
+                        Done::NotPersisted { epoch, error } if epoch == current.epoch => self.give_up(error, current)?,
+                        done => self.on_done(done, current)?,
+                    };
+                    if let Some(epoch) = self.perform(actions, current, &mut work).await? {
                         return self.stopped(epoch, &mut work).await;
                     }
                 }
@@ -137,17 +170,16 @@ impl Coordinator {
                 },
                 _ = ticks.tick() => {
                     if !self.replaying && !self.all_exhausted() {
-                        self.begin(false, &mut current, &mut work).await?;
+                        self.begin(false, current, &mut work).await?;
                     }
                 }
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    let waited = humantime(self.checkpoint_timeout);
-                    let message = format!("checkpoint {} of pipeline {} was not done within {waited}", current.epoch, self.pipeline);
-                    return Err(Error::new(Code::Timeout, message));
+                    let actions = self.overdue(current)?;
+                    self.perform(actions, current, &mut work).await?;
                 }
             }
             if self.protocol.is_idle() && !self.replaying && (stopping || self.all_exhausted()) {
-                self.begin(true, &mut current, &mut work).await?;
+                self.begin(true, current, &mut work).await?;
             }
         }
     }
@@ -161,11 +193,63 @@ impl Coordinator {
         self.perform(actions, current, work).await.map(|_| ())
     }
 
+    /// The checkpoint under way took too long; or one that was given up is still on its way, which counts as another.
+    fn overdue(&mut self, current: &mut Current) -> Result<Vec<Action>> {
+        let waited = humantime(self.checkpoint_timeout);
+        let message =
+            format!("checkpoint {} of pipeline {} was not done within {waited}", current.epoch, self.pipeline);
+        let error = Error::new(Code::Timeout, message);
+        if !self.protocol.is_draining() {
+            return self.give_up(error, current);
+        }
+        self.count_failure(error.with_detail("its barrier has not passed every task since"))?;
+        current.deadline = Some(Instant::now() + self.checkpoint_timeout);
+        Ok(vec![])
+    }
+
+    /// The job goes on without this checkpoint: the next one has all of it. Errors: `error`, if it cannot, or not any more.
+    fn give_up(&mut self, error: Error, current: &mut Current) -> Result<Vec<Action>> {
+        let Some(actions) = self.protocol.give_up() else { return Err(error) };
+        if let Some(persisting) = self.persisting.take() {
+            persisting.abort();
+        }
+        let error = self.count_failure(error)?;
+        current.deadline = self.protocol.is_draining().then(|| Instant::now() + self.checkpoint_timeout);
+        self.report_failure(current, &error);
+        Ok(actions)
+    }
+
+    fn report_failure(&self, current: &Current, error: &Error) {
+        let event = JobEvent::CheckpointFailed {
+            epoch: current.epoch,
+            started_micros: current.started_micros,
+            finished_micros: self.clock.now_micros(),
+            error: error.clone(),
+        };
+        let _ = self.events.try_send(event);
+    }
+
+    /// Errors: `error`, if it is one too many.
+    fn count_failure(&mut self, error: Error) -> Result<Error> {
+        self.failures += 1;
+        if self.failures > self.tolerable_failures {
+            let hint = "checkpoint_timeout waits longer, tolerable_failed_checkpoints tries more often";
+            return Err(error.with_detail(format!("checkpoints failed in a row: {}", self.failures)).with_hint(hint));
+        }
+        self.metrics.checkpoints_failed.fetch_add(1, Ordering::Relaxed);
+        warn!(pipeline = %self.pipeline, failures = self.failures, %error, "a checkpoint failed; the next one has all of it");
+        Ok(error)
+    }
+
     async fn on_task_event(&mut self, event: TaskEvent, current: &mut Current, work: &mut Work) -> Result<()> {
         match event {
             TaskEvent::Frozen(frozen) => {
                 let actions = self.protocol.frozen(&frozen.task, frozen.epoch)?;
-                current.add(frozen);
+                current.add(frozen, &mut self.pending);
+                if self.protocol.is_idle() {
+                    // The last task has seen a barrier that was given up: nothing is waited for.
+                    current.deadline = None;
+                }
                 self.perform(actions, current, work).await.map(|_| ())
             }
             TaskEvent::Exhausted(task) => {
@@ -193,7 +277,10 @@ impl Coordinator {
             Done::Persisted { manifest, digest, files, bytes } => {
                 self.crash.hit("manifest-written")?;
                 let epoch = manifest.epoch;
+                self.metrics.set_state(&manifest);
                 current.manifest = Some((manifest, digest));
+                self.pending = PendingState::default();
+                self.persisting = None;
                 (current.files, current.bytes) = (files, bytes);
                 self.protocol.manifest_durable(epoch)
             }
@@ -201,6 +288,8 @@ impl Coordinator {
                 self.crash.hit("after-commit")?;
                 self.protocol.committed(committer, epoch)
             }
+            // Of an epoch that was given up.
+            Done::NotPersisted { .. } | Done::Nothing => Ok(vec![]),
             Done::CleanedUp(result) => {
                 // Left-over files cost space, not correctness; the next checkpoint tries again.
                 if let Err(error) = result {
@@ -218,13 +307,28 @@ impl Coordinator {
                 Action::Inject(barrier) => self.inject(barrier, current).await?,
                 Action::Persist(_) => {
                     self.crash.hit("sinks-flushed")?;
-                    work.push(Box::pin(self.persist(current)));
+                    let epoch = current.epoch;
+                    let (persist, handle) = abortable(self.persist(current));
+                    self.persisting = Some(handle);
+                    work.push(Box::pin(async move {
+                        match persist.await {
+                            Ok(Err(error)) if error.retry() == Retry::Backoff => {
+                                Ok(Done::NotPersisted { epoch, error })
+                            }
+                            Ok(done) => done,
+                            Err(_) => Ok(Done::Nothing),
+                        }
+                    }));
                 }
                 Action::Commit { committer, epoch } => {
                     self.crash.hit("before-commit")?;
                     work.push(self.commit(committer, epoch, current)?);
                 }
                 Action::Release(_) => self.release(current).await?,
+                // Its rows stay in the open transaction, and what follows joins them.
+                Action::GiveUp(epoch) => {
+                    self.released.send_replace(epoch);
+                }
                 Action::CleanUp(_) => {
                     self.crash.hit("before-cleanup")?;
                     work.push(self.clean_up(current));
@@ -251,10 +355,10 @@ impl Coordinator {
     }
 
     /// Writes all state files, then the manifest.
-    fn persist(&self, current: &mut Current) -> impl Future<Output = Result<Done>> + Send + 'static {
+    fn persist(&self, current: &Current) -> impl Future<Output = Result<Done>> + Send + 'static {
         let deciding = self.committers.is_empty();
         let mut state = self.previous.as_ref().map(|(m, _)| m.state.clone()).unwrap_or_default();
-        let snapshots = std::mem::take(&mut current.snapshots);
+        let pending = self.pending.clone();
         let mut manifest = Manifest {
             version: Manifest::VERSION,
             pipeline: self.pipeline.clone(),
@@ -272,10 +376,10 @@ impl Coordinator {
         async move {
             let epoch = manifest.epoch;
             let mut uploads = Vec::new();
-            for (operator, snapshot) in snapshots {
+            for (operator, pending) in pending.into_operators() {
                 let files = &mut state.entry(operator.clone()).or_default().files;
-                snapshot.remove.iter().for_each(|name| drop(files.remove(name)));
-                uploads.extend(snapshot.add.into_iter().map(|file| (operator.clone(), file)));
+                files.retain(|name, _| !pending.remove.contains(name));
+                uploads.extend(pending.add.into_iter().map(|file| (operator.clone(), file)));
             }
             let write = |(operator, file): (OperatorId, crate::operator::StateFile)| {
                 let store = store.clone();
@@ -313,6 +417,7 @@ impl Coordinator {
             manifest_digest: digest.clone(),
             positions: manifest.sources.iter().map(|(id, s)| (id.clone(), s.splits.clone())).collect(),
             watermark: manifest.watermark,
+            previous: Some(self.protocol.last()).filter(|last| last.next() != epoch),
         };
         let progress = |(id, s): (&OperatorId, &SourcePositions)| SourceProgress {
             group: self.groups.get(id).cloned().flatten(),
@@ -335,6 +440,7 @@ impl Coordinator {
             }
         }
         current.deadline = None;
+        self.failures = 0;
         let finished_micros = self.clock.now_micros();
         let took = u64::try_from(finished_micros - current.started_micros).unwrap_or(0);
         self.metrics.checkpoints_committed.fetch_add(1, Ordering::Relaxed);
@@ -377,7 +483,7 @@ impl Coordinator {
 }
 
 impl Current {
-    fn add(&mut self, frozen: Frozen) {
+    fn add(&mut self, frozen: Frozen, pending: &mut PendingState) {
         if let Some((operator, positions)) = frozen.source {
             let of_task = positions.splits.iter().map(|(split, at)| (split.clone(), *at)).collect();
             self.by_task.insert(frozen.task, of_task);
@@ -385,7 +491,9 @@ impl Current {
             all.splits.extend(positions.splits);
             all.watermarks.extend(positions.watermarks);
         }
-        self.snapshots.extend(frozen.snapshots);
+        for (operator, snapshot) in frozen.snapshots {
+            pending.add(operator, snapshot);
+        }
         self.watermarks.push(frozen.watermark);
         for operator in frozen.operators {
             let smallest = self.operator_watermarks.entry(operator).or_insert(frozen.watermark);

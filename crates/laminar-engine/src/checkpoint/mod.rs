@@ -8,5 +8,6 @@
 //! `recovery` reads the facts that the decision needs.
 
 pub mod coordinator;
+pub(crate) mod pending;
 pub mod protocol;
 pub mod recovery;

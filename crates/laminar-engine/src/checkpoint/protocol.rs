@@ -3,7 +3,14 @@
 //! ```text
 //!  Idle ──begin──► Collecting ──all tasks frozen──► Persisting ──manifest durable──► Committing 0, 1, … ──► Idle
 //!        inject barrier          write files, manifest          commit marker each              release, clean up
+//!                   │                      │
+//!                   ▼ given up             ▼ given up
+//!                Draining ──all tasks frozen──► Idle, with the next number
 //! ```
+//!
+//! An epoch that is given up becomes part of the next one: the sinks write on into the same transaction, and the next
+//! manifest has what the tasks froze for both (ADR 14).
+//! From the first commit on nothing can be given up any more: nobody knows how a commit ended that did not return.
 //!
 //! Committers commit one after the other. A crash between two of them leaves one marker at N and the other at N-1: the
 //! restart restores N-1, replays exactly to the positions of N, and mutes the sinks that already have N.
@@ -27,6 +34,8 @@ pub enum Action {
     Commit { committer: usize, epoch: Epoch },
     /// The epoch is done: sinks may write the next one, sources may acknowledge.
     Release(Epoch),
+    /// The epoch will not be committed by itself: sinks write on, what was frozen for it is kept for the next.
+    GiveUp(Epoch),
     /// Delete what no restart needs any more.
     CleanUp(Epoch),
     /// The job has stopped: this was its last epoch.
@@ -36,9 +45,22 @@ pub enum Action {
 #[derive(Debug)]
 enum Phase {
     Idle,
-    Collecting { barrier: Barrier, missing: BTreeSet<TaskId> },
-    Persisting { barrier: Barrier },
-    Committing { barrier: Barrier, next: usize },
+    Collecting {
+        barrier: Barrier,
+        missing: BTreeSet<TaskId>,
+    },
+    /// Given up, and its barrier is still on its way to these.
+    Draining {
+        epoch: Epoch,
+        missing: BTreeSet<TaskId>,
+    },
+    Persisting {
+        barrier: Barrier,
+    },
+    Committing {
+        barrier: Barrier,
+        next: usize,
+    },
     Stopped,
 }
 
@@ -49,13 +71,25 @@ pub struct Protocol {
     /// Per committer: the epoch it already has; smaller and equal epochs are not committed again.
     ahead: Vec<Epoch>,
     last: Epoch,
+    /// The number of the next barrier.
+    next: Epoch,
+    /// This epoch must be committed by itself, with exactly its positions.
+    required: Option<Epoch>,
     phase: Phase,
 }
 
 impl Protocol {
     /// `last`: the restored epoch. `ahead`: per committer, the epoch of its marker (0 if it has none).
     pub fn new(tasks: BTreeSet<TaskId>, ahead: Vec<Epoch>, last: Epoch) -> Self {
-        Self { tasks, ahead, last, phase: Phase::Idle }
+        Self { tasks, ahead, last, next: last.next(), required: None, phase: Phase::Idle }
+    }
+
+    /// The first epoch is this one and cannot be given up: it pins where the sources start, or it is replayed for the
+    /// committers that lack it.
+    #[must_use]
+    pub fn starting_with(mut self, epoch: Epoch) -> Self {
+        (self.next, self.required) = (epoch, Some(epoch));
+        self
     }
 
     /// The last epoch that is done.
@@ -72,15 +106,25 @@ impl Protocol {
         if !self.is_idle() {
             return vec![];
         }
-        let barrier = Barrier { epoch: self.last.next(), stop };
+        let barrier = Barrier { epoch: self.next, stop };
         self.phase = Phase::Collecting { barrier, missing: self.tasks.clone() };
         vec![Action::Inject(barrier)]
     }
 
     /// A task froze its state and its sinks have flushed.
     pub fn frozen(&mut self, task: &TaskId, epoch: Epoch) -> Result<Vec<Action>> {
-        let Phase::Collecting { barrier, missing } = &mut self.phase else {
-            return Err(unexpected("froze", epoch, &self.phase));
+        let (barrier, missing) = match &mut self.phase {
+            Phase::Collecting { barrier, missing } => (barrier, missing),
+            Phase::Draining { epoch: given_up, missing } if *given_up == epoch => {
+                if !missing.remove(task) {
+                    return Err(unexpected("froze", epoch, &self.phase));
+                }
+                if missing.is_empty() {
+                    self.phase = Phase::Idle;
+                }
+                return Ok(vec![]);
+            }
+            _ => return Err(unexpected("froze", epoch, &self.phase)),
         };
         if barrier.epoch != epoch || !missing.remove(task) {
             return Err(unexpected("froze", epoch, &self.phase));
@@ -110,6 +154,33 @@ impl Protocol {
         }
     }
 
+    /// The epoch under way will not be done in time. `None` if it must be, or may already be visible: then only a restart
+    /// helps. Also `None` while one that was given up before is on its way.
+    pub fn give_up(&mut self) -> Option<Vec<Action>> {
+        let (barrier, missing) = match &self.phase {
+            Phase::Collecting { barrier, missing } => (barrier, missing.clone()),
+            Phase::Persisting { barrier } => (barrier, BTreeSet::new()),
+            _ => return None,
+        };
+        let epoch = barrier.epoch;
+        if barrier.stop || self.required == Some(epoch) {
+            return None;
+        }
+        self.next = epoch.next();
+        self.phase = if missing.is_empty() { Phase::Idle } else { Phase::Draining { epoch, missing } };
+        Some(vec![Action::GiveUp(epoch)])
+    }
+
+    /// An epoch is under way of which nothing can be visible yet.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.phase, Phase::Collecting { .. } | Phase::Persisting { .. })
+    }
+
+    /// The epoch was given up, and some task has not seen its barrier yet.
+    pub fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. })
+    }
+
     fn commit_from(&mut self, first: usize, barrier: Barrier) -> Vec<Action> {
         let epoch = barrier.epoch;
         let behind = self.ahead.iter().enumerate().skip(first).find(|(_, has)| **has < epoch);
@@ -118,6 +189,7 @@ impl Protocol {
             return vec![Action::Commit { committer, epoch }];
         }
         self.last = epoch;
+        self.next = epoch.next();
         self.phase = if barrier.stop { Phase::Stopped } else { Phase::Idle };
         let mut actions = vec![Action::Release(epoch), Action::CleanUp(epoch)];
         if barrier.stop {
@@ -147,13 +219,14 @@ pub enum Start {
         epoch: Epoch,
         /// sha256 of its manifest.
         digest: String,
-        /// Set if some committers already have the next epoch: read exactly to that epoch's positions, with their sinks
+        /// Set if some committers already have the epoch after it: read exactly to that epoch's positions, with their sinks
         /// muted. It is the marker to take the positions from.
         replay: Option<Marker>,
     },
 }
 
-/// Decides from the committers' markers, in their order. Every committer of a pipeline is at the last epoch or one before.
+/// Decides from the committers' markers, in their order. Every committer of a pipeline is at the last epoch or at the one
+/// that was committed before it.
 ///
 /// Errors with `checkpoint_mismatch` if the markers cannot come from one pipeline's protocol, as when a sink was added
 /// to a pipeline that had run without it.
@@ -168,7 +241,7 @@ pub fn decide(markers: &[Option<Marker>]) -> Result<Start> {
         None if newest.epoch == Epoch(1) && behind.iter().all(|m| m.is_none()) => {
             Ok(Start::First { digest: newest.manifest_digest.clone() })
         }
-        Some(older) if behind.iter().all(|m| m.as_ref() == Some(older)) && older.epoch.next() == newest.epoch => {
+        Some(older) if behind.iter().all(|m| m.as_ref() == Some(older)) && older.epoch == newest.previous() => {
             Ok(Start::From { epoch: older.epoch, digest: older.manifest_digest.clone(), replay: Some(newest.clone()) })
         }
         _ => Err(Error::new(
@@ -191,7 +264,8 @@ pub fn decide(markers: &[Option<Marker>]) -> Result<Start> {
 pub fn rebuild_from_previous(start: &Start, markers: &[Option<Marker>]) -> Option<(Epoch, Marker)> {
     let Start::From { epoch, replay: None, .. } = start else { return None };
     let marker = markers.iter().flatten().find(|m| m.epoch == *epoch)?;
-    (epoch.0 > 1 && markers.iter().all(|m| m.is_some())).then(|| (Epoch(epoch.0 - 1), marker.clone()))
+    let previous = marker.previous();
+    (previous > Epoch(0) && markers.iter().all(|m| m.is_some())).then(|| (previous, marker.clone()))
 }
 
 #[cfg(test)]
@@ -221,6 +295,23 @@ mod tests {
         digest: String,
         at_barrier: u64,
         replay_to: Option<u64>,
+        /// The manifest that was committed last.
+        kept: Option<(Epoch, String)>,
+        attempts: u32,
+        committed_to: u64,
+    }
+
+    /// Which checkpoints of a run are given up, and when: one bit each, the first lowest.
+    #[derive(Clone, Copy, Debug, Default)]
+    struct Slow {
+        collecting: u32,
+        persisting: u32,
+    }
+
+    impl Slow {
+        fn has(bits: u32, attempt: u32) -> bool {
+            bits.checked_shr(attempt).is_some_and(|bits| bits & 1 == 1)
+        }
     }
 
     fn task() -> TaskId {
@@ -230,7 +321,7 @@ mod tests {
     fn marker(epoch: Epoch, digest: &str, position: u64) -> Marker {
         let splits: BTreeMap<SplitId, Position> = [("s".into(), Position(position))].into();
         let positions: BTreeMap<OperatorId, _> = [("source-0".into(), splits)].into();
-        Marker { version: 1, epoch, manifest_digest: digest.into(), positions, watermark: None }
+        Marker { version: 1, epoch, manifest_digest: digest.into(), positions, watermark: None, previous: None }
     }
 
     fn position_of(marker: &Marker) -> u64 {
@@ -248,31 +339,41 @@ mod tests {
             let at = |epoch: Epoch, digest: Option<&str>| {
                 let found: Vec<_> =
                     self.manifests.iter().filter(|((e, d), _)| *e == epoch && digest.is_none_or(|x| x == d)).collect();
-                *found.last().unwrap().1
+                let (key, position) = *found.last().unwrap();
+                (*position, Some(key.clone()))
             };
-            let (last, position, replay) = match (&rebuilt, &start) {
-                (Some((epoch, to)), _) => (*epoch, at(*epoch, None), Some(position_of(to))),
-                (None, Start::Fresh) => (Epoch(0), 0, None),
+            let (last, (position, kept), replay) = match (&rebuilt, &start) {
+                (Some((epoch, to)), _) => (*epoch, at(*epoch, None), Some(to)),
+                (None, Start::Fresh) => (Epoch(0), (0, None), None),
                 (None, Start::First { digest }) => (Epoch(0), at(Epoch(1), Some(digest)), None),
-                (None, Start::From { epoch, digest, replay }) => {
-                    (*epoch, at(*epoch, Some(digest)), replay.as_ref().map(position_of))
+                (None, Start::From { epoch, digest, replay }) => (*epoch, at(*epoch, Some(digest)), replay.as_ref()),
+            };
+            let protocol = |ahead: &[Epoch]| {
+                let protocol = Protocol::new([task()].into(), ahead.to_vec(), last);
+                match replay {
+                    Some(marker) => protocol.starting_with(marker.epoch),
+                    None if last == Epoch(0) => protocol.starting_with(Epoch(1)),
+                    None => protocol,
                 }
             };
             let ahead: Vec<_> = self.markers.iter().map(|m| m.as_ref().map_or(Epoch(0), |m| m.epoch)).collect();
             Run {
-                protocol: Protocol::new([task()].into(), ahead.clone(), last),
+                protocol: protocol(&ahead),
                 position,
                 open: vec![vec![]; self.markers.len()],
                 muted: ahead.iter().map(|a| if *a > last && replay.is_some() { *a } else { Epoch(0) }).collect(),
                 digest: String::new(),
                 at_barrier: 0,
-                replay_to: replay,
+                replay_to: replay.map(position_of),
+                kept,
+                attempts: 0,
+                committed_to: 0,
             }
         }
     }
 
     /// Runs epochs until `rows` are through or `budget` actions are spent. True: through.
-    fn run(world: &mut World, rows: u64, budget: &mut u32, damaged: bool) -> bool {
+    fn run(world: &mut World, rows: u64, budget: &mut u32, damaged: bool, slow: Slow) -> bool {
         let mut run = world.start(damaged);
         let mut first = run.protocol.last() == Epoch(0);
         loop {
@@ -296,33 +397,48 @@ mod tests {
                     return false;
                 }
                 *budget -= 1;
-                match action {
-                    Action::Inject(barrier) => {
-                        run.at_barrier = run.position;
-                        actions.extend(run.protocol.frozen(&task(), barrier.epoch).unwrap());
-                    }
-                    Action::Persist(epoch) => {
-                        world.writes += 1;
-                        run.digest = format!("d{}", world.writes);
-                        world.manifests.insert((epoch, run.digest.clone()), run.at_barrier);
-                        actions.extend(run.protocol.manifest_durable(epoch).unwrap());
-                    }
-                    Action::Commit { committer, epoch } => {
-                        world.visible[committer].append(&mut run.open[committer]);
-                        world.markers[committer] = Some(marker(epoch, &run.digest, run.at_barrier));
-                        actions.extend(run.protocol.committed(committer, epoch).unwrap());
-                    }
-                    Action::Release(_) => {}
-                    Action::CleanUp(epoch) => {
-                        let digest = run.digest.clone();
-                        world.manifests.retain(|(e, d), _| (*e == epoch && *d == digest) || e.next() == epoch);
-                    }
-                    Action::Stopped(_) => unreachable!("the model never stops a job"),
-                }
+                actions.extend(perform(world, &mut run, action, slow));
             }
-            if run.position == rows {
+            if run.committed_to == rows {
                 return true;
             }
+        }
+    }
+
+    fn perform(world: &mut World, run: &mut Run, action: Action, slow: Slow) -> Vec<Action> {
+        match action {
+            Action::Inject(barrier) => {
+                run.at_barrier = run.position;
+                run.attempts += 1;
+                let given_up = Slow::has(slow.collecting, run.attempts - 1).then(|| run.protocol.give_up()).flatten();
+                let frozen = run.protocol.frozen(&task(), barrier.epoch).unwrap();
+                given_up.unwrap_or(frozen)
+            }
+            Action::Persist(epoch) => {
+                world.writes += 1;
+                run.digest = format!("d{}", world.writes);
+                world.manifests.insert((epoch, run.digest.clone()), run.at_barrier);
+                let given_up = Slow::has(slow.persisting, run.attempts - 1).then(|| run.protocol.give_up()).flatten();
+                given_up.unwrap_or_else(|| run.protocol.manifest_durable(epoch).unwrap())
+            }
+            Action::Commit { committer, epoch } => {
+                world.visible[committer].append(&mut run.open[committer]);
+                let previous = Some(run.protocol.last());
+                world.markers[committer] = Some(Marker { previous, ..marker(epoch, &run.digest, run.at_barrier) });
+                run.protocol.committed(committer, epoch).unwrap()
+            }
+            Action::Release(_) => {
+                run.committed_to = run.at_barrier;
+                vec![]
+            }
+            Action::GiveUp(_) => vec![],
+            Action::CleanUp(epoch) => {
+                let newest = Some((epoch, run.digest.clone()));
+                let kept = std::mem::replace(&mut run.kept, newest.clone());
+                world.manifests.retain(|key, _| [&newest, &kept].into_iter().flatten().any(|k| k == key));
+                vec![]
+            }
+            Action::Stopped(_) => unreachable!("the model never stops a job"),
         }
     }
 
@@ -331,8 +447,11 @@ mod tests {
         for committers in 1..=3 {
             for crash_after in 0..60 {
                 let mut world = World::new(committers);
-                run(&mut world, 20, &mut { crash_after }, false);
-                assert!(run(&mut world, 20, &mut 10_000, false), "{committers} committers, crash after {crash_after}");
+                run(&mut world, 20, &mut { crash_after }, false, Slow::default());
+                assert!(
+                    run(&mut world, 20, &mut 10_000, false, Slow::default()),
+                    "{committers} committers, crash after {crash_after}"
+                );
                 for visible in &world.visible {
                     assert_eq!(
                         *visible,
@@ -350,9 +469,9 @@ mod tests {
             for first in 0..40 {
                 for second in 0..40 {
                     let mut world = World::new(committers);
-                    run(&mut world, 15, &mut { first }, false);
-                    run(&mut world, 15, &mut { second }, false);
-                    assert!(run(&mut world, 15, &mut 10_000, false));
+                    run(&mut world, 15, &mut { first }, false, Slow::default());
+                    run(&mut world, 15, &mut { second }, false, Slow::default());
+                    assert!(run(&mut world, 15, &mut 10_000, false, Slow::default()));
                     for visible in &world.visible {
                         assert_eq!(
                             *visible,
@@ -369,10 +488,62 @@ mod tests {
     fn a_damaged_manifest_is_rebuilt_from_the_one_before_with_sinks_muted() {
         for crash_after in 14..60 {
             let mut world = World::new(1);
-            run(&mut world, 20, &mut { crash_after }, false);
-            assert!(run(&mut world, 20, &mut 10_000, true), "crash after {crash_after}");
+            run(&mut world, 20, &mut { crash_after }, false, Slow::default());
+            assert!(run(&mut world, 20, &mut 10_000, true, Slow::default()), "crash after {crash_after}");
             assert_eq!(world.visible[0], (0..20).collect::<Vec<_>>(), "crash after {crash_after}");
         }
+    }
+
+    /// Checkpoints that are given up, in every pattern of five, around a crash at every action.
+    #[test]
+    fn epochs_that_are_given_up_lose_and_repeat_nothing() {
+        for committers in 1..=2 {
+            for pattern in 0..243_u32 {
+                let mut slow = Slow::default();
+                for attempt in 0..5 {
+                    match pattern / 3_u32.pow(attempt) % 3 {
+                        1 => slow.collecting |= 1 << attempt,
+                        2 => slow.persisting |= 1 << attempt,
+                        _ => {}
+                    }
+                }
+                for crash_after in 0..40 {
+                    let mut world = World::new(committers);
+                    run(&mut world, 15, &mut { crash_after }, false, slow);
+                    let at = format!("{committers} committers, {slow:?}, crash after {crash_after}");
+                    assert!(run(&mut world, 15, &mut 10_000, crash_after % 2 == 1, slow), "{at}");
+                    for visible in &world.visible {
+                        assert_eq!(*visible, (0..15).collect::<Vec<_>>(), "{at}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_must_be_done_is_not_given_up() {
+        let protocol = || Protocol::new([task()].into(), vec![Epoch(0)], Epoch(3));
+        let mut stopping = protocol();
+        stopping.begin(true);
+        assert_eq!(stopping.give_up(), None, "its sources have ended");
+        let mut replaying = protocol().starting_with(Epoch(5));
+        assert_eq!(replaying.begin(false), [Action::Inject(Barrier { epoch: Epoch(5), stop: false })]);
+        assert_eq!(replaying.give_up(), None, "others have exactly this epoch");
+        let mut committing = protocol();
+        committing.begin(false);
+        committing.frozen(&task(), Epoch(4)).unwrap();
+        committing.manifest_durable(Epoch(4)).unwrap();
+        assert_eq!(committing.give_up(), None, "it may be visible");
+    }
+
+    #[test]
+    fn a_given_up_barrier_must_be_through_before_the_next() {
+        let mut protocol = Protocol::new([task()].into(), vec![], Epoch(3));
+        protocol.begin(false);
+        assert_eq!(protocol.give_up(), Some(vec![Action::GiveUp(Epoch(4))]));
+        assert!(protocol.is_draining() && protocol.begin(false).is_empty());
+        assert_eq!(protocol.frozen(&task(), Epoch(4)).unwrap(), []);
+        assert_eq!(protocol.begin(false), [Action::Inject(Barrier { epoch: Epoch(5), stop: false })]);
     }
 
     #[test]

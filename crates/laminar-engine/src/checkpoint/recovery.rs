@@ -20,16 +20,29 @@ use crate::operator::StateFile;
 /// Positions that a replay stops at, per source operator.
 pub(crate) type Bounds = BTreeMap<OperatorId, BTreeMap<SplitId, Position>>;
 
+/// The epoch that some committers have and others lack: made again, with exactly these positions.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub epoch: Epoch,
+    pub bounds: Bounds,
+}
+
+impl From<Marker> for Replay {
+    fn from(marker: Marker) -> Self {
+        Self { epoch: marker.epoch, bounds: marker.positions }
+    }
+}
+
 /// All that a job starts from.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
-    /// The restored epoch; the next one is one more. Not 0 on a start without state if epochs were used before.
+    /// The restored epoch. Not 0 on a start without state if epochs were used before.
     pub last: Epoch,
     /// Absent on a fresh start.
     pub manifest: Option<(Manifest, String)>,
     /// Make a checkpoint before the first read.
     pub pin_start: bool,
-    pub replay: Option<Bounds>,
+    pub replay: Option<Replay>,
     /// Per committer: the epoch of its marker.
     pub ahead: Vec<Epoch>,
     /// Restored files of each operator.
@@ -95,7 +108,7 @@ async fn from_markers(markers: &[Option<Marker>], store: &PipelineStore) -> Resu
     };
     let damage = match load_whole(store, *epoch, digest).await {
         Ok(manifest) => {
-            let replay = replay.as_ref().map(|marker| marker.positions.clone());
+            let replay = replay.clone().map(Replay::from);
             return Ok(Recovered {
                 last: *epoch,
                 manifest: Some((manifest, digest.clone())),
@@ -112,7 +125,7 @@ async fn from_markers(markers: &[Option<Marker>], store: &PipelineStore) -> Resu
     Ok(Recovered {
         last: previous,
         manifest: Some((manifest, digest)),
-        replay: Some(marker.positions),
+        replay: Some(marker.into()),
         ..Recovered::default()
     })
 }

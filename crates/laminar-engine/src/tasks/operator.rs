@@ -5,6 +5,8 @@
 //!  input 1   r r r r B
 //! ```
 
+use std::sync::atomic::Ordering;
+
 use futures::future::select_all;
 use laminar_core::{Barrier, Epoch, Message, Result, TaskId, Watermark};
 use tokio::sync::{mpsc, watch};
@@ -87,7 +89,9 @@ impl OperatorTask {
                     let since = *waiting_since.get_or_insert_with(Instant::now);
                     if states.iter().all(|s| s.barrier.is_some()) {
                         if let Some(metrics) = self.chain.head_metrics() {
-                            add(&metrics.alignment_micros, since.elapsed().as_micros() as usize);
+                            let waited = since.elapsed().as_micros() as usize;
+                            add(&metrics.alignment_micros, waited);
+                            metrics.last_alignment_micros.store(waited as u64, Ordering::Relaxed);
                         }
                         waiting_since = None;
                         self.freeze(barrier).await?;

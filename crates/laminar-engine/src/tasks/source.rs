@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::BooleanArray;
+use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
 use laminar_core::format::Decoder;
 use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart, StartAt};
 use laminar_core::{Barrier, Changes, Code, Epoch, Error, OperatorId, Position, Result, SplitId, TaskId, Watermark};
@@ -22,7 +22,7 @@ use super::chain::Chain;
 use super::watermark::SplitWatermarks;
 use super::{Command, Frozen, TaskEvent, coordinator_gone};
 use crate::crash::CrashPoints;
-use crate::graph::{BadDataPolicy, LateRows, SourceNode};
+use crate::graph::{BadDataPolicy, LateRows, SourceNode, with_watermark_column};
 use crate::metrics::{JobMetrics, OperatorMetrics, add};
 
 /// How often watermarks are looked at when no rows come.
@@ -233,11 +233,23 @@ impl SourceTask {
         }
         let now = Instant::now();
         let (mut at, mut late) = (0, Vec::new());
+        let mut watermarks = TimestampMicrosecondBuilder::new();
         for (split, count) in runs {
             let times = changes.times().values().get(at..at + count).unwrap_or_default();
-            self.watermarks.observe(split, times, now, |row| late.push(at + row));
+            self.watermarks.observe(split, times, now, |row, is_late, watermark| {
+                if is_late {
+                    late.push(at + row);
+                }
+                if self.node.watermark_column {
+                    watermarks.append_option(watermark);
+                }
+            });
             at += count;
         }
+        let changes = match self.node.watermark_column {
+            true => with_watermarks(changes, watermarks.finish())?,
+            false => changes,
+        };
         add(&self.metrics.batches_in, 1);
         add(&self.metrics.rows_in, changes.num_rows());
         let changes = match self.node.late {
@@ -292,6 +304,14 @@ impl SourceTask {
         }
         Ok(())
     }
+}
+
+/// The rows with their watermarks as one more column.
+fn with_watermarks(changes: Changes, watermarks: TimestampMicrosecondArray) -> Result<Changes> {
+    let mut columns = changes.rows().columns().to_vec();
+    columns.push(Arc::new(watermarks));
+    let rows = RecordBatch::try_new(with_watermark_column(&changes.rows().schema()), columns)?;
+    changes.with_rows(rows)
 }
 
 /// Without splits there is nothing to wait for.

@@ -39,16 +39,20 @@ impl SplitWatermarks {
         Self { delay_micros, idle_timeout, splits: splits.into_iter().map(time).collect(), emitted: None, last: None }
     }
 
-    /// The split had rows with these event times, µs. Calls `late` with the place of each that is behind the split's watermark,
-    /// as the rows before it left that.
-    pub(crate) fn observe(&mut self, split: &SplitId, times: &[i64], now: Instant, mut late: impl FnMut(usize)) {
+    /// The split had rows with these event times, µs. Calls `each` with the place of each, whether it is behind the split's
+    /// watermark, and that watermark, as the rows before it left it.
+    pub(crate) fn observe(
+        &mut self,
+        split: &SplitId,
+        times: &[i64],
+        now: Instant,
+        mut each: impl FnMut(usize, bool, Option<i64>),
+    ) {
         let Some(split) = self.splits.get_mut(split).filter(|_| !times.is_empty()) else { return };
         split.last_row = now;
         let mut watermark = split.watermark.unwrap_or(i64::MIN);
         for (row, time) in times.iter().enumerate() {
-            if *time < watermark {
-                late(row);
-            }
+            each(row, *time < watermark, Some(watermark).filter(|w| *w != i64::MIN));
             watermark = watermark.max(time.saturating_sub(self.delay_micros));
         }
         split.watermark = Some(watermark);
@@ -135,14 +139,14 @@ mod tests {
         let splits = ["a", "b"].map(SplitId::from);
         let delay = Duration::from_micros(5);
         let mut times = SplitWatermarks::new(splits.clone(), &BTreeMap::new(), delay, Duration::from_secs(30), start);
-        times.observe(&splits[0], &[100], start, |_| {});
+        times.observe(&splits[0], &[100], start, |_, _, _| {});
         assert_eq!(times.advance(true, start), None);
-        times.observe(&splits[1], &[50], start, |_| {});
+        times.observe(&splits[1], &[50], start, |_, _, _| {});
         assert_eq!(times.advance(true, start), Some(Watermark::At(45)));
-        times.observe(&splits[1], &[20], start, |_| {});
+        times.observe(&splits[1], &[20], start, |_, _, _| {});
         assert_eq!(times.advance(true, start), None);
         let later = start + Duration::from_secs(31);
-        times.observe(&splits[0], &[200], later, |_| {});
+        times.observe(&splits[0], &[200], later, |_, _, _| {});
         assert_eq!(times.advance(false, later), None, "b may only be waiting to be read");
         assert_eq!(times.advance(true, later), Some(Watermark::At(195)));
     }

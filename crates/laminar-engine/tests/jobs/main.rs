@@ -3,6 +3,7 @@
 
 mod changes;
 mod envelopes;
+mod slow_checkpoints;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -87,6 +88,7 @@ impl World {
             watermark_delay: Duration::ZERO,
             idle_timeout: Duration::from_secs(30),
             late: laminar_engine::LateRows::Keep,
+            watermark_column: false,
             bad_data: BadDataPolicy::Fail,
         };
         add(graph, "source", NodeKind::Source(node), table.schema(), &[])
@@ -115,6 +117,7 @@ impl World {
             parallelism,
             checkpoint_interval: self.interval,
             checkpoint_timeout: Duration::from_secs(20),
+            tolerable_failed_checkpoints: 3,
             store: CheckpointStore::open(self.folder.path().to_str().unwrap(), []).unwrap(),
             clock: self.clock.clone(),
             restore: Restore::Latest,

@@ -1,4 +1,4 @@
-//! Functions beyond DataFusion's: JSON, JSONPath, `hash`, `mod`, windows, and a clock that is read per batch.
+//! Functions beyond DataFusion's: JSON, JSONPath, `hash`, `mod`, windows, watermarks, and a clock that is read per batch.
 //!
 //! Results of `hash` choose partitions and shares of work, so it must never change between versions.
 
@@ -9,6 +9,7 @@ mod json_path;
 mod json_path_functions;
 mod modulo;
 mod not_null;
+pub(crate) mod watermark;
 pub(crate) mod windows;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(crate) fn register(state: &mut SessionState, clock: &SharedClock) -> Result<
     }
     replace(state, ScalarUDF::from(hash::Hash::default()))?;
     replace(state, ScalarUDF::from(modulo::Modulo::default()))?;
+    replace(state, watermark::function())?;
     for function in json_path_functions::functions().into_iter().chain(windows::functions()) {
         replace(state, function)?;
     }

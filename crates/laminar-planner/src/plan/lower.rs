@@ -20,13 +20,16 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::unnest::ListUnnest;
 use laminar_core::table::timestamp_type;
 use laminar_core::{Code, Error, Result};
-use laminar_engine::graph::{Edge, Exchange, Graph, LateRows, Node, NodeKind, SinkNode};
+use laminar_engine::graph::{
+    Edge, Exchange, Graph, LateRows, Node, NodeKind, SinkNode, WATERMARK_COLUMN, with_watermark_column,
+};
 use laminar_engine::operators::{ProjectFactory, UnionFactory, UnnestFactory};
 
 use super::aggregate::window_of_changes;
 use super::facts::{Facts, TimeFact};
 use super::{Step, UsedColumns, explain, operator_id, source, source_context};
 use crate::catalog::{CatalogSnapshot, TableDef};
+use crate::functions::watermark;
 use crate::functions::windows::{WindowCall, WindowKind};
 use crate::planner::{Changing, PipelineContext, Planner};
 use crate::tables::StreamSource;
@@ -69,6 +72,8 @@ pub(crate) struct Lowering<'a> {
     sources: BTreeMap<String, ReadTable>,
     /// Something waits for the watermark: rows behind it come too late.
     pub(super) waits: bool,
+    /// Some expression asks for the watermark: every source gives it with each row.
+    pub(super) watermarks: bool,
     graph: Graph,
 }
 
@@ -111,7 +116,8 @@ impl<'a> Lowering<'a> {
         ctx: &'a PipelineContext<'a>,
         used: UsedColumns,
     ) -> Self {
-        Self { planner, catalog, ctx, used, sources: BTreeMap::new(), waits: false, graph: Graph::default() }
+        let sources = BTreeMap::new();
+        Self { planner, catalog, ctx, used, sources, waits: false, watermarks: false, graph: Graph::default() }
     }
 
     /// The graph of all plans and their ends.
@@ -250,9 +256,13 @@ impl<'a> Lowering<'a> {
         let Some(def) = self.catalog.tables.get(table) else { return Err(self.catalog.unknown_relation(&name)) };
         let used = self.used.get(table).cloned().unwrap_or_default();
         let ctx = source_context(self.ctx);
-        let (node, schema, event_time) =
+        let (mut node, mut schema, event_time) =
             source::source_node(self.planner, self.catalog, def, &used, &ctx, self.ctx.resolver)?;
         let line = explain::source_line(def, &schema);
+        if self.watermarks {
+            node.watermark_column = true;
+            schema = with_watermark_column(&schema);
+        }
         let changing = if node.source.yields_changes() { Changing::Updating } else { Changing::Never };
         let index = self.add("source", line, NodeKind::Source(node), schema);
         let read = ReadTable { node: index, event_time, changing };
@@ -352,14 +362,32 @@ impl<'a> Lowering<'a> {
     /// The expression over the stage as one over its node's columns; does it name the event time, behind them?
     fn over_node(&self, expr: &Expr, stage: &Stage) -> Result<(Arc<dyn PhysicalExpr>, bool)> {
         let (expr, timed) = with_event_time(expr)?;
-        let compiled = match timed {
-            false => compile(self.planner, &expr, &stage.schema)?,
-            true if stage.facts.updating => return Err(window_of_changes(WindowKind::Tumble)),
-            true => compile(self.planner, &expr, &with_time_column(&stage.schema)?)?,
-        };
-        let mut picks = stage.exprs.clone();
-        picks.push(Arc::new(Column::new(EVENT_TIME, self.schema_of(stage.node).fields().len())));
+        let asked = watermark::as_column(expr, WATERMARK_COLUMN).map_err(translate)?;
+        let (mut schema, mut picks) = (stage.schema.as_ref().clone(), stage.exprs.clone());
+        if timed {
+            if stage.facts.updating {
+                return Err(window_of_changes(WindowKind::Tumble));
+            }
+            schema = with_time_column(&schema, EVENT_TIME)?;
+            picks.push(Arc::new(Column::new(EVENT_TIME, self.schema_of(stage.node).fields().len())));
+        }
+        if asked.transformed {
+            let at = self.watermark_of(stage.node).filter(|_| !stage.facts.updating);
+            schema = with_time_column(&schema, WATERMARK_COLUMN)?;
+            picks.push(Arc::new(Column::new(WATERMARK_COLUMN, at.ok_or_else(watermark::not_over_a_table)?)));
+        }
+        let compiled = compile(self.planner, &asked.data, &schema)?;
         Ok((put_over(compiled, &picks)?, timed))
+    }
+
+    /// Which of the node's columns is the watermark: the last of a source that gives it.
+    fn watermark_of(&self, node: usize) -> Option<usize> {
+        match self.graph.nodes.get(node).map(|n| &n.kind) {
+            Some(NodeKind::Source(source)) if source.watermark_column => {
+                self.schema_of(node).fields().len().checked_sub(1)
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn schema_of(&self, node: usize) -> SchemaRef {
@@ -412,8 +440,8 @@ fn with_event_time(expr: &Expr) -> Result<(Expr, bool)> {
     }
 }
 
-fn with_time_column(schema: &DFSchema) -> Result<DFSchema> {
-    let field = Field::new(EVENT_TIME, timestamp_type(), false);
+fn with_time_column(schema: &DFSchema, name: &str) -> Result<DFSchema> {
+    let field = Field::new(name, timestamp_type(), name == WATERMARK_COLUMN);
     let time = DFSchema::from_unqualified_fields(vec![field].into(), Default::default()).map_err(translate)?;
     schema.join(&time).map_err(translate)
 }

@@ -33,10 +33,12 @@ pub use self::source::OpenedTable;
 pub(crate) use self::source::open_source;
 use crate::catalog::{CatalogSnapshot, ObjectRef, TableDef};
 use crate::check;
+use crate::functions::watermark;
 use crate::planner::{Changing, PipelineContext, Planner};
 use crate::sql::NoTables;
 use crate::statement::{Insert, Name, ObjectKind, PipelineBody, PipelineStep, SqlQuery};
 use crate::tables::{CatalogTables, Reads};
+use crate::translate::translate;
 
 /// A pipeline, ready to run.
 #[derive(Debug)]
@@ -89,6 +91,10 @@ pub(crate) fn pipeline(
     let tables = CatalogTables::new(&planner.sql, catalog, Reads::Stream);
     let steps = body.steps.iter().map(|s| step(planner, catalog, s, &tables)).collect::<Result<Vec<_>>>()?;
     let mut lowering = lower::Lowering::new(planner, catalog, ctx, lower::used_columns(&steps)?);
+    for step in &steps {
+        // Before the first source is made: steps share them.
+        lowering.watermarks |= watermark::is_in_plan(&step.plan).map_err(translate)?;
+    }
     let (mut sinks, mut result, mut notices) = (Vec::new(), None, Vec::new());
     for (step, syntax) in steps.iter().zip(&body.steps) {
         let place = syntax.query().start;
@@ -152,7 +158,12 @@ fn step<'a>(
         }
         None => (insert::to_result(plan, query)?, None),
     };
-    Ok(Step { plan: planner.sql.optimize(plan, Some((query, tables)))?, target })
+    let optimized = planner.sql.optimize(plan.clone(), Some((query, tables)))?;
+    if watermark::is_in_plan(&optimized).map_err(translate)? {
+        // As written: a condition that was moved to one side of a join would seem to be about that table.
+        watermark::check(&planner.sql.analyze(plan, query, tables)?).map_err(|e| e.at(query.start))?;
+    }
+    Ok(Step { plan: optimized, target })
 }
 
 fn updates_into(table: &str) -> Error {

@@ -54,6 +54,7 @@ pub(crate) fn source_node(
         batch_timeout: batch.timeout(),
         watermark_delay: delay + bound.settings.allowed_lateness.map_or(Duration::ZERO, |d| d.0),
         late: LateRows::Keep,
+        watermark_column: false,
         idle_timeout: bound.settings.idle_timeout(),
         bad_data: match bound.settings.bad_data {
             BadData::Fail => BadDataPolicy::Fail,

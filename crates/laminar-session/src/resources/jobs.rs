@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use laminar_controller::{JobHandle, JobStatus, Phase};
 use laminar_core::{Code, Error, JobId, PipelineId, Result};
-use laminar_engine::metrics::JobSnapshot;
+use laminar_engine::metrics::{JobSnapshot, TaskSnapshot};
 use laminar_metastore::{CheckpointRow, DesiredState, JobErrorRow, Page};
 use serde_json::Value;
 
@@ -142,6 +142,21 @@ impl System {
             Some((pipeline_name(&catalog, &status.pipeline), status.id.to_string(), h.metrics()?.snapshot()))
         };
         self.controller.latest_jobs().into_iter().filter_map(numbers).collect()
+    }
+
+    /// The same of each instance.
+    pub(crate) fn job_tasks(&self) -> Vec<(String, String, Vec<TaskSnapshot>)> {
+        let catalog = self.catalog();
+        let numbers = |h: JobHandle| {
+            let status = h.status();
+            Some((pipeline_name(&catalog, &status.pipeline), status.id.to_string(), h.metrics()?.tasks()))
+        };
+        self.controller.latest_jobs().into_iter().filter_map(numbers).collect()
+    }
+
+    /// µs since 1970 UTC.
+    pub(crate) fn now_micros(&self) -> i64 {
+        self.config.clock.now_micros()
     }
 
     fn checkpoint_info(&self, row: CheckpointRow) -> CheckpointInfo {

@@ -39,7 +39,7 @@ impl System {
         head(&mut text, "laminar_pipelines", "gauge", "pipelines in the catalogue");
         let _ = writeln!(text, "laminar_pipelines {}", catalog.pipelines.len());
         per_job(&mut text, &jobs);
-        per_operator(&mut text, &jobs);
+        per_operator(&mut text, &jobs, self.now_micros());
         text
     }
 }
@@ -82,39 +82,71 @@ fn per_job(text: &mut String, jobs: &[JobRow]) {
     }
 }
 
-fn per_operator(text: &mut String, jobs: &[JobRow]) {
-    type Number = fn(&OperatorSnapshot) -> Option<f64>;
-    let families: [(&str, &str, &str, Number); 9] = [
-        ("laminar_operator_rows_in_total", "counter", "rows that the operator took", |o| Some(o.rows_in as f64)),
-        ("laminar_operator_rows_out_total", "counter", "rows that the operator emitted", |o| Some(o.rows_out as f64)),
-        ("laminar_operator_bytes_in_total", "counter", "bytes that the operator took", |o| Some(o.bytes_in as f64)),
-        ("laminar_operator_batches_in_total", "counter", "batches that the operator took", |o| {
+fn per_operator(text: &mut String, jobs: &[JobRow], now_micros: i64) {
+    type Number = fn(&OperatorSnapshot, i64) -> Option<f64>;
+    let families: [(&str, &str, &str, Number); 14] = [
+        ("laminar_operator_rows_in_total", "counter", "rows that the operator took", |o, _| Some(o.rows_in as f64)),
+        ("laminar_operator_rows_out_total", "counter", "rows that the operator emitted", |o, _| {
+            Some(o.rows_out as f64)
+        }),
+        ("laminar_operator_bytes_in_total", "counter", "bytes that the operator took", |o, _| Some(o.bytes_in as f64)),
+        ("laminar_operator_batches_in_total", "counter", "batches that the operator took", |o, _| {
             Some(o.batches_in as f64)
         }),
-        ("laminar_operator_bad_records_total", "counter", "records that the source could not decode", |o| {
+        ("laminar_operator_bad_records_total", "counter", "records that the source could not decode", |o, _| {
             Some(o.bad_records as f64)
         }),
-        ("laminar_operator_late_rows_total", "counter", "rows behind the watermark that the source left out", |o| {
-            Some(o.late_rows as f64)
-        }),
+        (
+            "laminar_operator_late_rows_total",
+            "counter",
+            "rows behind the watermark that the source left out",
+            |o, _| Some(o.late_rows as f64),
+        ),
         (
             "laminar_operator_watermark_seconds",
             "gauge",
             "event time up to which the input is complete, since 1970 UTC",
-            |o| o.watermark_micros.map(|w| w as f64 / 1e6),
+            |o, _| o.watermark_micros.map(|w| w as f64 / 1e6),
         ),
-        ("laminar_operator_commit_wait_seconds_total", "counter", "time that rows waited for a commit", |o| {
+        ("laminar_operator_commit_wait_seconds_total", "counter", "time that rows waited for a commit", |o, _| {
             Some(o.commit_wait_micros as f64 / 1e6)
         }),
-        ("laminar_operator_alignment_seconds_total", "counter", "time spent waiting for other inputs' barriers", |o| {
-            Some(o.alignment_micros as f64 / 1e6)
+        (
+            "laminar_operator_alignment_seconds_total",
+            "counter",
+            "time spent waiting for other inputs' barriers",
+            |o, _| Some(o.alignment_micros as f64 / 1e6),
+        ),
+        (
+            "laminar_operator_last_alignment_seconds",
+            "gauge",
+            "time that the slowest instance waited at the last barrier",
+            |o, _| Some(o.last_alignment_micros as f64 / 1e6),
+        ),
+        (
+            "laminar_operator_watermark_lag_seconds",
+            "gauge",
+            "how far the watermark is behind the server's time",
+            |o, now| o.watermark_micros.map(|w| now.saturating_sub(w) as f64 / 1e6),
+        ),
+        ("laminar_operator_state_rows", "gauge", "rows in the files of the operator's state", |o, _| {
+            o.state.map(|s| s.rows as f64)
         }),
+        ("laminar_operator_state_bytes", "gauge", "bytes of the files of the operator's state", |o, _| {
+            o.state.map(|s| s.bytes as f64)
+        }),
+        (
+            "laminar_operator_checkpoint_bytes",
+            "gauge",
+            "bytes that the last checkpoint wrote of the operator",
+            |o, _| o.state.map(|s| s.written as f64),
+        ),
     ];
     for (name, kind, help, number) in families {
         head(text, name, kind, help);
         for job in jobs {
             for operator in job.snapshot.iter().flat_map(|s| &s.operators) {
-                let Some(value) = number(operator) else { continue };
+                let Some(value) = number(operator, now_micros) else { continue };
                 let (labels, id, kind) = (&job.labels, escaped(operator.operator.as_str()), kind_text(operator.kind));
                 let _ = writeln!(text, "{name}{{{labels},operator=\"{id}\",kind=\"{kind}\"}} {value}");
             }

@@ -17,12 +17,16 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("pipeline_name", Text, "Name of its pipeline."),
         ("job_id", Text, "Id of the job that made it."),
         ("epoch", BigInt, "Its number, which grows over all jobs of a pipeline."),
-        ("state", Text, "`in_progress`, `completed` or `failed`."),
+        ("state", Text, "`in_progress`, `completed` or `failed`; what failed is part of the next one."),
         ("start_time", Time, "When its barrier was sent."),
         ("finish_time", Time, "When it was committed or failed; null before."),
         ("size_bytes", BigInt, "Bytes of its files; null before they are known."),
         ("location", Text, "Where its files are."),
-        ("detail", Text, "JSON: the next record to read per source and split, and the files of state."),
+        (
+            "detail",
+            Text,
+            "JSON: the next record to read per source and split, and the files of state; of a failed one `failure`, why it failed.",
+        ),
     ],
     rows: |source| Box::pin(rows(source)),
 };

@@ -22,11 +22,31 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("errors", BigInt, "Records that could not be decoded."),
         ("late_rows", BigInt, "Rows of a source that came behind the watermark and were left out."),
         ("watermark", Time, "Event time up to which its input is complete; null before the first."),
+        ("watermark_lag_ms", BigInt, "How far that is behind the server's time."),
+        (
+            "alignment_micros",
+            BigInt,
+            "Time that its instances waited at barriers for their other inputs, all barriers together.",
+        ),
+        ("last_alignment_micros", BigInt, "The same at the last barrier, of the instance that waited longest."),
+        (
+            "commit_wait_micros",
+            BigInt,
+            "Time that rows waited in front of a sink for the commit of the rows before them.",
+        ),
+        (
+            "state_rows",
+            BigInt,
+            "Rows in the files that are its state in the last checkpoint, at most about twice what is live; null without state.",
+        ),
+        ("state_bytes", BigInt, "Bytes of these files."),
+        ("checkpoint_bytes", BigInt, "Bytes that the last checkpoint wrote of it."),
     ],
     rows: |source| Box::pin(rows(source)),
 };
 
 async fn rows(source: &Source) -> Result<Vec<Row>> {
+    let now = source.system.now_micros();
     let mut rows = Vec::new();
     for (pipeline, job, snapshot) in source.system.job_snapshots() {
         for o in snapshot.operators {
@@ -44,6 +64,13 @@ async fn rows(source: &Source) -> Result<Vec<Row>> {
                 o.bad_records.into(),
                 o.late_rows.into(),
                 Cell::time(o.watermark_micros.map(|w| w / 1_000)),
+                o.watermark_micros.map(|w| now.saturating_sub(w) / 1_000).into(),
+                o.alignment_micros.into(),
+                o.last_alignment_micros.into(),
+                o.commit_wait_micros.into(),
+                o.state.map_or(Cell::Null, |s| s.rows.into()),
+                o.state.map_or(Cell::Null, |s| s.bytes.into()),
+                o.state.map_or(Cell::Null, |s| s.written.into()),
             ]);
         }
     }

@@ -12,6 +12,7 @@ mod pipelines;
 mod rows;
 mod settings;
 mod tables;
+mod tasks;
 mod views;
 
 use std::sync::Arc;
@@ -60,6 +61,7 @@ pub(crate) const TABLES: &[&SystemTable] = &[
     &jobs::TABLE,
     &checkpoints::TABLE,
     &metrics::TABLE,
+    &tasks::TABLE,
     &connections::TABLE,
     &tables::TABLE,
     &views::TABLE,

@@ -24,7 +24,7 @@ pub struct World {
     pub system: Arc<System>,
     pub session: Session,
     pub database: Switch,
-    folder: TempDir,
+    pub folder: TempDir,
     registry: Arc<Registry>,
     key: SecretKey,
 }

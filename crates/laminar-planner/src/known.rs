@@ -115,7 +115,8 @@ pub(crate) fn wrong_call(message: &str) -> Option<Error> {
     let wrong = |text: String| Error::new(Code::WrongArguments, text);
     if let Some((_, cause)) = message.split_once("user-defined coercion failed with: ") {
         let cause = cause.rsplit("Error during planning: ").next().unwrap_or(cause);
-        let first = cause.lines().next().and_then(|line| line.split(". No function matches").next()).unwrap_or_default();
+        let first =
+            cause.lines().next().and_then(|line| line.split(". No function matches").next()).unwrap_or_default();
         // our own functions say how they are called
         return Some(match first.split_once(": ") {
             Some((text, usage)) if text.starts_with(&function) => wrong(text.to_string()).with_hint(usage),

@@ -70,7 +70,11 @@ fn ten_thousand_terms_are_answered() {
     let refused = |query: String| {
         let answer = answer(format!("CREATE PIPELINE p AS {query}"));
         assert!(answer.starts_with("error[statement_too_complex]"), "{}", answer.chars().take(300).collect::<String>());
-        assert!(answer.contains("-->") && answer.contains("= hint: "), "{}", answer.chars().take(300).collect::<String>());
+        assert!(
+            answer.contains("-->") && answer.contains("= hint: "),
+            "{}",
+            answer.chars().take(300).collect::<String>()
+        );
     };
     let number = |i: usize| i.to_string();
     refused(format!("SELECT a FROM t WHERE a{} > 0", "+1".repeat(MANY)));
@@ -87,10 +91,12 @@ fn ten_thousand_terms_are_answered() {
     refused(format!("SELECT a FROM t WHERE {}true{}", "EXISTS (SELECT a FROM t WHERE ".repeat(MANY), ")".repeat(MANY)));
     refused(format!("SELECT CASE {} END AS x FROM t", list(&|i| format!("WHEN a = {i} THEN {i}"), " ")));
     refused(format!("SELECT {} AS x FROM t", list(&|i| format!("sum(a) OVER (ORDER BY a ROWS {i} PRECEDING)"), " + ")));
+    refused(format!("SELECT {} FROM t", list(&|i| format!("a AS a{i}"), ", ")));
+    refused(format!("SELECT a FROM t GROUP BY {}", list(&number, ", ")));
     for long in [
         format!("SELECT a FROM t WHERE a IN ({})", list(&number, ", ")),
-        format!("SELECT {} FROM t", list(&|i| format!("a AS a{i}"), ", ")),
-        format!("SELECT a FROM t GROUP BY {}", list(&|_| "a".to_string(), ", ")),
+        format!("SELECT {} FROM t", (0..1_600).map(|i| format!("a AS a{i}")).collect::<Vec<_>>().join(", ")),
+        format!("SELECT [{}] AS x FROM t", list(&number, ", ")),
         format!("SELECT coalesce({}) AS x FROM t", list(&|_| "a".to_string(), ", ")),
     ] {
         let answer = answer(format!("CREATE PIPELINE p AS {long}"));

@@ -22,8 +22,14 @@ pub const MAX_NESTING: usize = 40;
 pub const MAX_OPERATORS: usize = 200;
 /// Brackets that open right behind another, inside one another: sqlparser tries each of `((` as a query and as a join.
 pub const MAX_DOUBLE_NESTING: usize = 12;
-/// UNIONs and joins of one query.
+/// UNIONs and joins of one query; relations between the commas of a FROM count too.
 pub const MAX_RELATIONS: usize = 100;
+/// SELECTs of one statement: subqueries and named queries.
+pub const MAX_SELECTS: usize = 500;
+/// Columns of a SELECT, GROUP BY or ORDER BY; planning takes the square of them. PostgreSQL's limit is 1664.
+pub const MAX_COLUMNS: usize = 1_600;
+/// WHENs of one CASE.
+pub const MAX_WHENS: usize = 1_000;
 /// Tokens between two commas, brackets or clauses.
 const MAX_RUN: usize = 4_000;
 
@@ -39,7 +45,7 @@ pub fn check_length(script: &str) -> Result<()> {
 
 /// Refuses statements that are deeper or have more operators than the limits, at the token that goes beyond.
 pub fn check(tokens: &[TokenWithSpan]) -> Result<()> {
-    let mut frames = Frames(vec![Frame::default()]);
+    let mut frames = Frames { open: vec![Frame::default()], selects: 0 };
     for token in tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))) {
         frames.take(&token.token);
         let at = Location { line: token.span.start.line, column: token.span.start.column };
@@ -49,7 +55,11 @@ pub fn check(tokens: &[TokenWithSpan]) -> Result<()> {
 }
 
 /// What is open at a token: the statement itself, and pairs of brackets in it.
-struct Frames(Vec<Frame>);
+struct Frames {
+    open: Vec<Frame>,
+    /// Of the statement.
+    selects: usize,
+}
 
 #[derive(Clone, Copy, Default)]
 struct Frame {
@@ -59,6 +69,10 @@ struct Frame {
     /// Most operators of an item so far.
     deepest: usize,
     relations: usize,
+    whens: usize,
+    clause: Clause,
+    /// Of the clause.
+    commas: usize,
     /// Tokens of the current item.
     run: usize,
     /// Right behind the bracket around it.
@@ -74,6 +88,16 @@ enum Opener {
     /// The `<` of a type.
     Angle,
     Case,
+}
+
+/// What commas are between.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Clause {
+    #[default]
+    Other,
+    /// Columns: of SELECT, GROUP BY, ORDER BY.
+    List,
+    From,
 }
 
 /// The token before, as far as it matters.
@@ -92,7 +116,7 @@ enum Last {
 
 impl Frames {
     fn take(&mut self, token: &Token) {
-        let Some(&Frame { last, opened_by, .. }) = self.0.last() else { return };
+        let Some(&Frame { last, opened_by, .. }) = self.open.last() else { return };
         self.top(|f| {
             f.run += 1;
             f.last = Last::Other;
@@ -110,12 +134,16 @@ impl Frames {
             Token::Gt if opened_by == Opener::Angle => self.close(),
             Token::ShiftRight if opened_by == Opener::Angle => {
                 self.close();
-                if self.0.last().is_some_and(|f| f.opened_by == Opener::Angle) {
+                if self.open.last().is_some_and(|f| f.opened_by == Opener::Angle) {
                     self.close();
                 }
             }
-            Token::Comma => self.top(Frame::next_item),
-            Token::SemiColon => self.0 = vec![Frame::default()],
+            Token::Comma => self.top(|f| {
+                f.commas += 1;
+                f.relations += usize::from(f.clause == Clause::From);
+                f.next_item();
+            }),
+            Token::SemiColon => *self = Self { open: vec![Frame::default()], selects: 0 },
             Token::Period => self.top(|f| f.last = Last::Period),
             Token::Word(word) if word.quote_style.is_none() && last != Last::Period => {
                 self.take_word(word.keyword, last)
@@ -128,12 +156,26 @@ impl Frames {
 
     fn take_word(&mut self, keyword: Keyword, last: Last) {
         use Keyword::*;
-        let in_case = self.0.last().is_some_and(|f| f.opened_by == Opener::Case);
+        let in_case = self.open.last().is_some_and(|f| f.opened_by == Opener::Case);
         match keyword {
             CASE => self.open(Opener::Case, last),
             END if in_case => self.close(),
-            WHEN | THEN | ELSE if in_case && last != Last::Operator => self.top(Frame::next_item),
-            SELECT | FROM | WHERE | GROUP | HAVING | ORDER if last != Last::Operator => self.top(Frame::next_item),
+            WHEN | THEN | ELSE if in_case && last != Last::Operator => self.top(|f| {
+                f.whens += usize::from(keyword == WHEN);
+                f.next_item();
+            }),
+            SELECT | FROM | WHERE | GROUP | HAVING | ORDER if last != Last::Operator => {
+                self.selects += usize::from(keyword == SELECT);
+                self.top(|f| {
+                    f.clause = match keyword {
+                        SELECT | GROUP | ORDER => Clause::List,
+                        FROM => Clause::From,
+                        _ => Clause::Other,
+                    };
+                    f.commas = 0;
+                    f.next_item();
+                });
+            }
             UNION | EXCEPT | INTERSECT | JOIN => self.top(|f| f.relations += 1),
             ARRAY | STRUCT | MAP => self.top(|f| f.last = Last::TypeConstructor),
             AND | OR | NOT | LIKE | ILIKE | IS | IN | BETWEEN | SIMILAR | RLIKE | COLLATE | AT | XOR | DIV
@@ -143,52 +185,66 @@ impl Frames {
     }
 
     fn top(&mut self, change: impl FnOnce(&mut Frame)) {
-        if let Some(frame) = self.0.last_mut() {
+        if let Some(frame) = self.open.last_mut() {
             change(frame);
         }
     }
 
     fn open(&mut self, opened_by: Opener, last: Last) {
-        self.0.push(Frame { opened_by, is_double: last == Last::Opened, last: Last::Opened, ..Frame::default() });
+        self.open.push(Frame { opened_by, is_double: last == Last::Opened, last: Last::Opened, ..Frame::default() });
     }
 
     /// A bracket also ends what was left open inside it.
     fn close_bracket(&mut self) {
-        while self.0.last().is_some_and(|f| matches!(f.opened_by, Opener::Angle | Opener::Case)) {
+        while self.open.last().is_some_and(|f| matches!(f.opened_by, Opener::Angle | Opener::Case)) {
             self.close();
         }
         self.close();
     }
 
     fn close(&mut self) {
-        if self.0.len() > 1
-            && let (Some(inner), Some(outer)) = (self.0.pop(), self.0.last_mut())
+        if self.open.len() > 1
+            && let (Some(inner), Some(outer)) = (self.open.pop(), self.open.last_mut())
         {
             outer.operators += inner.deepest.max(inner.operators);
         }
     }
 
     fn check(&self) -> Result<()> {
-        let top = self.0.last().copied().unwrap_or_default();
-        if self.0.len() > MAX_NESTING + 1 {
+        let top = self.open.last().copied().unwrap_or_default();
+        if self.open.len() > MAX_NESTING + 1 {
             return Err(too_complex(format!("brackets are nested deeper than {MAX_NESTING} levels"))
                 .with_hint("compute the inner part in a view"));
         }
-        if self.0.iter().filter(|f| f.is_double).count() > MAX_DOUBLE_NESTING {
+        if self.open.iter().filter(|f| f.is_double).count() > MAX_DOUBLE_NESTING {
             return Err(too_complex(format!(
                 "more than {MAX_DOUBLE_NESTING} brackets stand directly inside one another"
             ))
             .with_hint("leave out brackets that change nothing"));
         }
-        if self.0.iter().map(|f| f.operators).sum::<usize>() > MAX_OPERATORS {
+        if self.open.iter().map(|f| f.operators).sum::<usize>() > MAX_OPERATORS {
             return Err(too_complex(format!("an expression has more than {MAX_OPERATORS} operators"))
                 .with_hint("use IN (…) for a long chain of OR, or split the expression with a view"));
         }
         if top.relations > MAX_RELATIONS {
-            return Err(too_complex(format!("a query has more than {MAX_RELATIONS} unions and joins")));
+            return Err(too_complex(format!("a query has more than {MAX_RELATIONS} unions and joins"))
+                .with_hint("write several pipelines, or put a part of them into a view"));
+        }
+        if self.selects > MAX_SELECTS {
+            return Err(too_complex(format!("a statement has more than {MAX_SELECTS} SELECTs"))
+                .with_hint("write several statements, or put a part of it into a view"));
+        }
+        if top.clause == Clause::List && top.commas >= MAX_COLUMNS {
+            return Err(too_complex(format!("a list has more than {MAX_COLUMNS} columns"))
+                .with_hint("leave some out, or put them into a struct or list: named_struct('a', a), [a, b]"));
+        }
+        if top.whens > MAX_WHENS {
+            return Err(too_complex(format!("a CASE has more than {MAX_WHENS} WHENs"))
+                .with_hint("join a table of the values instead"));
         }
         if top.run > MAX_RUN {
-            return Err(too_complex(format!("an expression has more than {MAX_RUN} words")));
+            return Err(too_complex(format!("an expression has more than {MAX_RUN} words"))
+                .with_hint("split the expression with a view"));
         }
         Ok(())
     }

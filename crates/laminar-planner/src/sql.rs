@@ -125,6 +125,12 @@ impl SqlContext {
         planned.map_err(|error| translate(error).at(expr.start))
     }
 
+    /// The value of an expression that names no column; `None` if it does, or has an error.
+    pub fn constant(&self, expr: &ast::Expr) -> Option<Expr> {
+        let context = Context { state: &self.state, tables: &NoTables };
+        self.planner(&context).sql_to_expr(expr.clone(), &DFSchema::empty(), &mut Default::default()).ok()
+    }
+
     /// The expression with its types checked and coerced.
     pub fn coerce(&self, expr: Expr, schema: &DFSchema) -> Result<Expr> {
         let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
@@ -174,7 +180,7 @@ impl SqlContext {
             let planned = self.planner(&context).sql_statement_to_plan(statement);
             let planned = planned
                 .and_then(|plan| self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {}));
-            planned.err().is_some_and(|other| translate(other).code() == error.code())
+            planned.err().map(translate).is_some_and(|e| e.code() == error.code() && e.message() == error.message())
         };
         error.clone().at(crate::locate::first_failing(query, fails)).at(query.start)
     }

@@ -168,7 +168,8 @@ impl Tables for CatalogTables<'_> {
             return Err(Error::new(
                 Code::NotSupported,
                 format!("system.{} can only be read by a SELECT of its own", name.value),
-            ));
+            )
+            .with_hint("leave it out of the pipeline, and join it to the pipeline's result in a SELECT"));
         };
         match providers.system(&name.value) {
             Some(provider) => Ok(provider_as_source(provider)),

@@ -5,6 +5,8 @@ use laminar_core::options::nearest;
 use laminar_core::{Code, Error, Location};
 use laminar_engine::operators::evaluation_error;
 
+use crate::known::{known, no_function, wrong_call};
+
 /// What the message of an unknown column begins with; its name follows.
 pub(crate) const NO_COLUMN: &str = "there is no column ";
 
@@ -55,7 +57,7 @@ fn unplaced(error: DataFusionError) -> Error {
         DataFusionError::NotImplemented(message) if message == "TOP" => {
             Error::new(Code::NotSupported, "SELECT TOP is not supported").with_hint("end the query with LIMIT")
         }
-        DataFusionError::NotImplemented(message) => Error::new(Code::NotSupported, clean(&message)),
+        DataFusionError::NotImplemented(message) => not_implemented(&message),
         DataFusionError::Plan(message) => from_text(&message),
         DataFusionError::SQL(error, _) => Error::new(Code::SyntaxError, clean(&error.to_string())),
         DataFusionError::ArrowError(inner, _) => match *inner {
@@ -69,6 +71,19 @@ fn unplaced(error: DataFusionError) -> Error {
         DataFusionError::ResourcesExhausted(message) => out_of_memory(&message),
         DataFusionError::Configuration(message) => Error::new(Code::InvalidRequest, clean(&message)),
         other => Error::internal(clean(&other.to_string())),
+    }
+}
+
+/// What DataFusion has no plan for. Its text may end with the syntax tree.
+fn not_implemented(message: &str) -> Error {
+    if let Some(error) = known(message) {
+        return error;
+    }
+    let is_tree = ["Span(", " { ", "([", "Ident"].iter().any(|part| message.contains(part));
+    match message.split(['{', '(', ':']).next().map(clean) {
+        Some(text) if is_tree && !text.contains("ast node") => Error::new(Code::NotSupported, text),
+        _ if is_tree => Error::new(Code::NotSupported, "this kind of expression is not supported"),
+        _ => Error::new(Code::NotSupported, clean(message)),
     }
 }
 
@@ -99,7 +114,7 @@ fn schema_error(error: &SchemaError) -> Error {
             let names: Vec<&str> = valid_fields.iter().map(|f| f.name.as_str()).collect();
             match nearest(written, names.iter().copied()) {
                 Some(name) => error.with_hint(format!("did you mean {name}?")),
-                None if names.is_empty() => error,
+                None if names.is_empty() => error.with_hint("no column can be named here"),
                 None => error.with_hint(format!("columns: {}", shorten(&names))),
             }
         }
@@ -130,12 +145,16 @@ fn shorten(names: &[&str]) -> String {
 
 /// The kinds of planning errors, told by their text: DataFusion has no codes.
 fn from_text(message: &str) -> Error {
+    if let Some(error) = known(message).or_else(|| wrong_call(message)) {
+        return error;
+    }
     let text = clean(message);
     if let Some(name) = between(message, "Invalid function '", "'") {
-        let error = Error::new(Code::UnknownFunction, format!("there is no function {name}"));
+        let error = no_function(&name);
         let suggested = between(message, "Did you mean '", "'").filter(|s| nearest(&name, [s.as_str()]).is_some());
         return match suggested {
             Some(other) => error.with_hint(format!("did you mean {other}?")),
+            None if error.hint().is_some() => error,
             None => error.with_hint("SHOW FUNCTIONS lists all functions"),
         };
     }
@@ -148,19 +167,15 @@ fn from_text(message: &str) -> Error {
         )
         .with_hint(format!("GROUP BY {column}, with the others if there are some; or take one value: min({column})"));
     }
-    let received =
-        between(message, ", but received ", ")").and_then(|r| Some(r.split_once("(DataType: ")?.1.to_string()));
-    if let (Some(found), Some(function)) = (received, between(message, "Function '", "' ")) {
-        return Error::new(Code::WrongArguments, format!("{function}() does not take {}", sql_type_names(&found)))
-            .with_hint(format!("cast the argument, as in {function}(CAST(… AS DOUBLE))"));
-    }
     if let Some((_, found)) = text.split_once("non-boolean predicate ") {
         let found = found.rsplit_once(" returning ").map_or(found, |(_, data_type)| data_type);
-        return Error::new(Code::TypeMismatch, format!("the condition is {found}, not BOOLEAN"));
+        return Error::new(Code::TypeMismatch, format!("the condition is {found}, not BOOLEAN"))
+            .with_hint("compare it with something: … <> 0, … = 'text', … IS NOT NULL");
     }
     let operation = between(&text, "coerce arithmetic expression ", " to valid types").or_else(|| {
         text.split_once("common argument type for comparison operation ").map(|(_, operation)| operation.to_string())
     });
+    let operation = operation.or_else(|| between(&text, "result type for temporal operation ", ":"));
     if let Some(operation) = operation {
         return Error::new(Code::TypeMismatch, format!("there is no operator {operation}"))
             .with_hint("cast one side: CAST(… AS type), or …::type");
@@ -196,13 +211,13 @@ fn from_text(message: &str) -> Error {
     Error::new(code, text)
 }
 
-fn between(text: &str, open: &str, close: &str) -> Option<String> {
+pub(crate) fn between(text: &str, open: &str, close: &str) -> Option<String> {
     let (_, rest) = text.split_once(open)?;
     Some(rest.split_once(close)?.0.to_string())
 }
 
 /// DataFusion's text as a message of ours: one sentence, SQL's type names, no advice about its own code.
-fn clean(message: &str) -> String {
+pub(crate) fn clean(message: &str) -> String {
     let message = message.split("\n\nbacktrace:").next().unwrap_or_default();
     let message = message.split("This issue was likely caused by").next().unwrap_or_default();
     let message = message.split("Candidate functions:").next().unwrap_or_default();
@@ -238,7 +253,7 @@ fn clean(message: &str) -> String {
 }
 
 /// Arrow's names of types as SQL's.
-fn sql_type_names(text: &str) -> String {
+pub(crate) fn sql_type_names(text: &str) -> String {
     const NAMES: &[(&str, &str)] = &[
         ("Timestamp(Nanosecond, None)", "TIMESTAMP"),
         ("Timestamp(Microsecond, None)", "TIMESTAMP"),

@@ -62,6 +62,49 @@ fn too_much_is_refused() {
     check_refused(format!("{}SELECT 1{}", "SELECT * FROM (".repeat(5_000), ")".repeat(5_000)));
 }
 
+/// Each is refused, or runs if it is only long: never a crash, and quickly.
+#[test]
+fn ten_thousand_terms_are_answered() {
+    const MANY: usize = 10_000;
+    let list = |item: &dyn Fn(usize) -> String, between: &str| (0..MANY).map(item).collect::<Vec<_>>().join(between);
+    let refused = |query: String| {
+        let answer = answer(format!("CREATE PIPELINE p AS {query}"));
+        assert!(answer.starts_with("error[statement_too_complex]"), "{}", answer.chars().take(300).collect::<String>());
+        assert!(
+            answer.contains("-->") && answer.contains("= hint: "),
+            "{}",
+            answer.chars().take(300).collect::<String>()
+        );
+    };
+    let number = |i: usize| i.to_string();
+    refused(format!("SELECT a FROM t WHERE a{} > 0", "+1".repeat(MANY)));
+    for operator in [" AND ", " OR "] {
+        refused(format!("SELECT a FROM t WHERE {}", list(&|i| format!("a <> {i}"), operator)));
+    }
+    refused(format!("SELECT a FROM t WHERE {}a = 1{}", "(".repeat(MANY), ")".repeat(MANY)));
+    refused(list(&|_| "SELECT a FROM t".to_string(), " UNION ALL "));
+    refused(list(&|_| "SELECT a FROM t".to_string(), " EXCEPT "));
+    refused(format!("SELECT a FROM t AS t0 {}", list(&|i| format!("JOIN t AS t{0} ON t0.a = t{0}.a", i + 1), " ")));
+    refused(format!("SELECT t0.a FROM {}", list(&|i| format!("t AS t{i}"), ", ")));
+    refused(format!("WITH {} SELECT a FROM c9999", list(&|i| format!("c{i} AS (SELECT a FROM t)"), ", ")));
+    refused(format!("{}SELECT a FROM t{}", "SELECT a FROM (".repeat(MANY), ")".repeat(MANY)));
+    refused(format!("SELECT a FROM t WHERE {}true{}", "EXISTS (SELECT a FROM t WHERE ".repeat(MANY), ")".repeat(MANY)));
+    refused(format!("SELECT CASE {} END AS x FROM t", list(&|i| format!("WHEN a = {i} THEN {i}"), " ")));
+    refused(format!("SELECT {} AS x FROM t", list(&|i| format!("sum(a) OVER (ORDER BY a ROWS {i} PRECEDING)"), " + ")));
+    refused(format!("SELECT {} FROM t", list(&|i| format!("a AS a{i}"), ", ")));
+    refused(format!("SELECT a FROM t GROUP BY {}", list(&number, ", ")));
+    for long in [
+        format!("SELECT a FROM t WHERE a IN ({})", list(&number, ", ")),
+        format!("SELECT {} FROM t", (0..1_600).map(|i| format!("a AS a{i}")).collect::<Vec<_>>().join(", ")),
+        format!("SELECT [{}] AS x FROM t", list(&number, ", ")),
+        format!("SELECT coalesce({}) AS x FROM t", list(&|_| "a".to_string(), ", ")),
+    ] {
+        let answer = answer(format!("CREATE PIPELINE p AS {long}"));
+        let fine = answer.starts_with("pipeline p\n") || answer.starts_with("error[statement_too_complex]");
+        assert!(fine, "{}", answer.chars().take(300).collect::<String>());
+    }
+}
+
 #[test]
 fn the_place_of_what_is_too_long_is_where_the_limit_is() {
     let error = parse(&format!("SELECT 1;\nSELECT {}", "ä".repeat(1 << 20))).map(|s| s.len()).unwrap_err();

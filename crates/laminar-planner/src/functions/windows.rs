@@ -40,8 +40,7 @@ pub(crate) struct WindowFunction {
 }
 
 pub(crate) fn functions() -> Vec<ScalarUDF> {
-    let kinds = [WindowKind::Tumble, WindowKind::Hop, WindowKind::Cumulate, WindowKind::Session];
-    kinds.map(|kind| ScalarUDF::from(WindowFunction::new(kind, None))).into()
+    WindowKind::ALL.map(|kind| ScalarUDF::from(WindowFunction::new(kind, None))).into()
 }
 
 impl WindowFunction {
@@ -63,6 +62,13 @@ pub(crate) struct WindowCall {
 }
 
 impl WindowKind {
+    const ALL: [Self; 4] = [Self::Tumble, Self::Hop, Self::Cumulate, Self::Session];
+
+    /// Of a function's name, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Tumble => "tumble",
@@ -104,10 +110,9 @@ impl WindowCall {
             true => (call.args.first().cloned(), call.args.get(1..).unwrap_or_default()),
             false => (None, call.args.as_slice()),
         };
-        let intervals = sizes.iter().map(|size| micros(kind, size)).collect::<laminar_core::Result<_>>()?;
-        let call = Self { kind, time, intervals, every: function.every };
-        call.check()?;
-        Ok(Some(call))
+        let intervals = sizes.iter().map(|size| micros(kind, size)).collect::<laminar_core::Result<Vec<_>>>()?;
+        check(kind, &intervals)?;
+        Ok(Some(Self { kind, time, intervals, every: function.every }))
     }
 
     /// The same expression, of windows that also come out while they grow.
@@ -159,38 +164,61 @@ impl WindowCall {
             WindowKind::Cumulate | WindowKind::Session => None,
         }
     }
+}
 
-    fn check(&self) -> laminar_core::Result<()> {
-        let invalid = |what: &str| Err(Error::new(Code::InvalidValue, what.to_string()).with_hint(self.kind.usage()));
-        if self.intervals.iter().any(|micros| *micros <= 0) {
-            return invalid("a window's size is more than nothing");
+fn check(kind: WindowKind, intervals: &[i64]) -> laminar_core::Result<()> {
+    let invalid = |message: String| Err(Error::new(Code::InvalidValue, message).with_hint(kind.usage()));
+    if intervals.iter().any(|micros| *micros <= 0) {
+        return invalid(format!("the size of a {} window is more than nothing", kind.name()));
+    }
+    match (kind, intervals) {
+        (WindowKind::Cumulate, [step, size]) if size % step != 0 => {
+            invalid("the size of cumulate is a multiple of its step".to_string())
         }
-        match (self.kind, self.intervals.as_slice()) {
-            (WindowKind::Cumulate, [step, size]) if size % step != 0 => {
-                invalid("the size of cumulate is a multiple of its step")
-            }
-            _ => Ok(()),
-        }
+        _ => Ok(()),
+    }
+}
+
+/// Of a call in a query's text, before it is planned. Errors: as [`WindowCall::of`].
+pub(crate) fn check_sizes(kind: WindowKind, sizes: &[Expr]) -> laminar_core::Result<()> {
+    check(kind, &sizes.iter().map(|size| micros(kind, size)).collect::<laminar_core::Result<Vec<_>>>()?)
+}
+
+/// The window of a function by this name: `hop`, and `hop_start`, `hop_end` too.
+pub(crate) fn called(name: &str) -> Option<WindowKind> {
+    WindowKind::named(name).or_else(|| Some(start_or_end(name)?.0))
+}
+
+/// The window and field of `hop_start`, `hop_end`, ….
+fn start_or_end(name: &str) -> Option<(WindowKind, &'static str)> {
+    let (window, field) = name.rsplit_once('_')?;
+    Some((WindowKind::named(window)?, ["start", "end"].into_iter().find(|f| f.eq_ignore_ascii_case(field))?))
+}
+
+/// Is it `tumble(size)`, of the event time? The other windows stand in GROUP BY only.
+pub(crate) fn is_without_time(function: &ast::Function) -> bool {
+    let ast::FunctionArguments::List(list) = &function.args else { return false };
+    called(&function.name.to_string()) == Some(WindowKind::Tumble) && list.args.len() == WindowKind::Tumble.intervals()
+}
+
+/// The argument, if it is an interval literal.
+pub(crate) fn interval_of(arg: &ast::FunctionArg) -> Option<&ast::Expr> {
+    match arg {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr @ ast::Expr::Interval(_))) => Some(expr),
+        _ => None,
     }
 }
 
 /// `tumble_start(…)` as `tumble(…)['start']`, and so on for each window function and `_end`.
 pub(crate) fn spell_out(query: &mut ast::Query) {
-    let kinds = [WindowKind::Tumble, WindowKind::Hop, WindowKind::Cumulate, WindowKind::Session];
-    let spelled = |name: &str| {
-        let (window, field) = name.rsplit_once('_')?;
-        let kind = kinds.iter().find(|kind| kind.name().eq_ignore_ascii_case(window))?;
-        let field = ["start", "end"].into_iter().find(|f| f.eq_ignore_ascii_case(field))?;
-        Some((kind.name(), field))
-    };
     let _: ControlFlow<()> = ast::visit_expressions_mut(query, |expr| {
         if let ast::Expr::Function(function) = expr
-            && let Some((window, field)) = spelled(&function.name.to_string())
+            && let Some((window, field)) = start_or_end(&function.name.to_string())
         {
             let span = function.name.span();
             let named = |name: &str| ast::ObjectName::from(vec![ast::Ident::with_span(span, name)]);
             let mut call = function.clone();
-            call.name = named(window);
+            call.name = named(window.name());
             let unnamed = |e: ast::Expr| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e));
             function.name = named("get_field");
             function.args = ast::FunctionArguments::List(ast::FunctionArgumentList {
@@ -254,7 +282,7 @@ impl ScalarUDFImpl for WindowFunction {
             _ => (false, types),
         };
         if rest.len() != sizes || !rest.iter().all(is_interval) {
-            return plan_err!("{} takes a time and intervals: {}", self.kind.name(), self.kind.usage());
+            return plan_err!("{} takes constant intervals: {}", self.kind.name(), self.kind.usage());
         }
         Ok(time.then(timestamp_type).into_iter().chain(std::iter::repeat_with(interval).take(sizes)).collect())
     }

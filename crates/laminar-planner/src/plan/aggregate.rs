@@ -204,7 +204,7 @@ impl Lowering<'_> {
 }
 
 /// The window function in the expression, if it is one that only GROUP BY understands and no plain function of a column.
-fn window_within(expr: &Expr) -> Option<WindowKind> {
+pub(super) fn window_within(expr: &Expr) -> Option<WindowKind> {
     let mut found = None;
     let visited = expr.apply(|part| {
         if let (Ok(Some(call)), Expr::ScalarFunction(_)) = (WindowCall::of(part), part)

@@ -25,13 +25,15 @@ use laminar_engine::graph::{
 };
 use laminar_engine::operators::{ProjectFactory, UnionFactory, UnnestFactory};
 
-use super::aggregate::window_of_changes;
+use super::aggregate::{window_of_changes, window_within};
 use super::facts::{Facts, TimeFact};
 use super::{Step, UsedColumns, explain, operator_id, source, source_context};
 use crate::catalog::{CatalogSnapshot, TableDef};
 use crate::functions::watermark;
 use crate::functions::windows::{WindowCall, WindowKind};
+use crate::places::Places;
 use crate::planner::{Changing, PipelineContext, Planner};
+use crate::statement::SqlQuery;
 use crate::tables::StreamSource;
 use crate::translate::translate;
 
@@ -75,6 +77,8 @@ pub(crate) struct Lowering<'a> {
     /// Some expression asks for the watermark: every source gives it with each row.
     pub(super) watermarks: bool,
     graph: Graph,
+    /// Of the step being lowered.
+    pub(super) places: Places,
 }
 
 /// A table that the pipeline reads.
@@ -116,8 +120,17 @@ impl<'a> Lowering<'a> {
         ctx: &'a PipelineContext<'a>,
         used: UsedColumns,
     ) -> Self {
-        let sources = BTreeMap::new();
-        Self { planner, catalog, ctx, used, sources, waits: false, watermarks: false, graph: Graph::default() }
+        Self {
+            planner,
+            catalog,
+            ctx,
+            used,
+            sources: BTreeMap::new(),
+            waits: false,
+            watermarks: false,
+            graph: Graph::default(),
+            places: Places::default(),
+        }
     }
 
     /// The graph of all plans and their ends.
@@ -136,9 +149,11 @@ impl<'a> Lowering<'a> {
         i64::try_from(self.ctx.options.updating_ttl().as_micros()).ok()
     }
 
-    /// The plan's nodes; returns the index of the one that emits its rows, and what becomes of them.
-    pub fn plan(&mut self, plan: &LogicalPlan) -> Result<(usize, Changing)> {
-        let stage = self.stage(plan)?;
+    /// The nodes of the query's plan; returns the index of the one that emits its rows, and what becomes of them.
+    pub fn plan(&mut self, plan: &LogicalPlan, query: &SqlQuery) -> Result<(usize, Changing)> {
+        self.places = Places::of(query);
+        // What has no place in the query comes from a view's.
+        let stage = self.stage(plan).map_err(|error| error.at(self.places.of_table(self.catalog.views.keys())))?;
         let changing = if stage.facts.updating { Changing::Updating } else { Changing::Never };
         Ok((self.finish(stage)?, changing))
     }
@@ -173,7 +188,16 @@ impl<'a> Lowering<'a> {
         Ok(schema)
     }
 
+    /// Errors: at the construct that the plan's node, or one below it, comes from.
     pub(super) fn stage(&mut self, plan: &LogicalPlan) -> Result<Stage> {
+        self.stage_of(plan).map_err(|error| {
+            let call = self.places.of_call_in(&error);
+            error.at(call).at(self.places.of_node(plan))
+        })
+    }
+
+    fn stage_of(&mut self, plan: &LogicalPlan) -> Result<Stage> {
+        refuse_windows(plan)?;
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let Some(stream) = scan.source.downcast_ref::<StreamSource>() else {
@@ -412,6 +436,34 @@ pub(super) fn compile(planner: &Planner, expr: &Expr, schema: &DFSchema) -> Resu
     create_physical_expr(expr, schema, props, &PhysicalPlanningContext::default()).map_err(translate)
 }
 
+/// Refuses windows where only a projection or GROUP BY knows what they are of.
+pub(super) fn refuse_windows(plan: &LogicalPlan) -> Result<()> {
+    let exprs = match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.clone(),
+        LogicalPlan::Filter(filter) if matches!(filter.input.as_ref(), LogicalPlan::Window(_)) => {
+            vec![filter.predicate.clone()]
+        }
+        LogicalPlan::Window(_) | LogicalPlan::Join(_) | LogicalPlan::Sort(_) => plan.expressions(),
+        _ => return Ok(()),
+    };
+    match exprs.iter().find_map(window_within) {
+        None => Ok(()),
+        Some(WindowKind::Tumble) => {
+            Err(Error::new(Code::NotSupported, "tumble(size) outside of SELECT, WHERE and GROUP BY is not supported")
+                .with_hint(
+                    "give it the time: tumble(time, size); or name it in a subquery: SELECT *, tumble(size) AS window",
+                ))
+        }
+        Some(kind) => Err(outside_of_group_by(kind)),
+    }
+}
+
+fn outside_of_group_by(kind: WindowKind) -> Error {
+    let name = kind.name();
+    Error::new(Code::NotSupported, format!("{name}(…) outside of GROUP BY is not supported"))
+        .with_hint(format!("aggregate first: SELECT {name}(…) AS window, … GROUP BY window"))
+}
+
 /// Behind the columns of a batch whose expressions name it. No SQL name is like it.
 const EVENT_TIME: &str = "__event_time";
 
@@ -427,15 +479,14 @@ fn with_event_time(expr: &Expr) -> Result<(Expr, bool)> {
             other => Ok(Transformed::no(other)),
         },
         Ok(Some(call)) if call.kind != WindowKind::Tumble && matches!(part, Expr::ScalarFunction(_)) => {
-            refused = Some(call.kind.name());
+            refused = Some(call.kind);
             Ok(Transformed::no(part))
         }
         _ => Ok(Transformed::no(part)),
     });
     let replaced = replaced.map_err(translate)?;
     match refused {
-        Some(name) => Err(Error::new(Code::NotSupported, format!("{name}(…) outside of GROUP BY is not supported"))
-            .with_hint(format!("aggregate first: SELECT {name}(…) AS window, … GROUP BY window"))),
+        Some(kind) => Err(outside_of_group_by(kind)),
         None => Ok((replaced.data, replaced.transformed)),
     }
 }

@@ -16,6 +16,7 @@ mod join;
 mod lower;
 mod recompute;
 mod source;
+mod subqueries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(crate) use self::source::open_source;
 use crate::catalog::{CatalogSnapshot, ObjectRef, TableDef};
 use crate::check;
 use crate::functions::watermark;
+use crate::places::Places;
 use crate::planner::{Changing, PipelineContext, Planner};
 use crate::sql::NoTables;
 use crate::statement::{Insert, Name, ObjectKind, PipelineBody, PipelineStep, SqlQuery};
@@ -98,7 +100,7 @@ pub(crate) fn pipeline(
     let (mut sinks, mut result, mut notices) = (Vec::new(), None, Vec::new());
     for (step, syntax) in steps.iter().zip(&body.steps) {
         let place = syntax.query().start;
-        let (output, changing) = lowering.plan(&step.plan).map_err(|e| e.at(place))?;
+        let (output, changing) = lowering.plan(&step.plan, syntax.query()).map_err(|e| e.at(place))?;
         match &step.target {
             Some(target) => {
                 let sink = open_sink(planner, catalog, target, ctx).map_err(|e| e.at(place))?;
@@ -151,6 +153,7 @@ fn step<'a>(
     let query = step.query();
     crate::refuse::query(&planner.sql, query)?;
     let plan = planner.sql.plan(query, tables)?;
+    subqueries::check(&plan, &Places::of(query))?;
     let (plan, target) = match table {
         Some((insert, table)) => {
             let (plan, columns) = insert::to_sink(planner, plan, table, insert)?;

@@ -28,7 +28,7 @@ use laminar_engine::operators::{Emit, RecomputeFactory};
 
 use super::explain;
 use super::facts::{Facts, TimeFact};
-use super::lower::{Lowering, Stage, compile};
+use super::lower::{Lowering, Stage, compile, refuse_windows};
 use crate::translate::translate;
 
 /// What becomes of a node that is run as a batch query.
@@ -108,7 +108,9 @@ impl Lowering<'_> {
             projections.push(projection);
             sort = projection.input.as_ref();
         }
-        let LogicalPlan::Sort(sort) = sort else { return refused("without ORDER BY") };
+        let sort_plan = sort;
+        let LogicalPlan::Sort(sort) = sort_plan else { return refused("without ORDER BY") };
+        refuse_windows(sort_plan)?;
         let (Ok(SkipType::Literal(skip)), Ok(FetchType::Literal(Some(fetch)))) =
             (limit.get_skip_type(), limit.get_fetch_type())
         else {

@@ -17,6 +17,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use laminar_core::sink::Sink;
 use laminar_core::source::{BatchLimit, Source};
+use laminar_core::time::SharedClock;
 use laminar_core::{Error, OperatorId, Result};
 
 use crate::operator::OperatorFactory;
@@ -59,8 +60,18 @@ pub struct SourceNode {
     pub watermark_delay: Duration,
     /// A split that is caught up and silent this long holds nobody back.
     pub idle_timeout: Duration,
+    pub time: RowTime,
     pub late: LateRows,
     pub bad_data: BadDataPolicy,
+}
+
+/// Where the event times of a source's rows come from.
+#[derive(Clone, Debug)]
+pub enum RowTime {
+    /// The rows, or their records.
+    Record,
+    /// This clock, when the rows are read: processing time. The watermark is the clock too, so it goes on without rows.
+    Arrival(SharedClock),
 }
 
 /// What happens to a row that is behind the watermark of its own split when it is read.

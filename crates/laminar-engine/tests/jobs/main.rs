@@ -86,6 +86,7 @@ impl World {
             batch_timeout: Duration::from_millis(10),
             watermark_delay: Duration::ZERO,
             idle_timeout: Duration::from_secs(30),
+            time: laminar_engine::RowTime::Record,
             late: laminar_engine::LateRows::Keep,
             bad_data: BadDataPolicy::Fail,
         };

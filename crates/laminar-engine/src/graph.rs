@@ -18,6 +18,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use laminar_core::sink::Sink;
 use laminar_core::source::{BatchLimit, Source};
 use laminar_core::table::timestamp_type;
+use laminar_core::time::SharedClock;
 use laminar_core::{Error, OperatorId, Result};
 
 use crate::operator::OperatorFactory;
@@ -60,6 +61,7 @@ pub struct SourceNode {
     pub watermark_delay: Duration,
     /// A split that is caught up and silent this long holds nobody back.
     pub idle_timeout: Duration,
+    pub time: RowTime,
     pub late: LateRows,
     /// Each row has one more column, the last: the watermark of its split as the rows before it left it; see
     /// [`with_watermark_column`].
@@ -75,6 +77,15 @@ pub fn with_watermark_column(schema: &Schema) -> SchemaRef {
     let mut fields = schema.fields().to_vec();
     fields.push(Arc::new(Field::new(WATERMARK_COLUMN, timestamp_type(), true)));
     Arc::new(Schema::new(fields))
+}
+
+/// Where the event times of a source's rows come from.
+#[derive(Clone, Debug)]
+pub enum RowTime {
+    /// The rows, or their records.
+    Record,
+    /// This clock, when the rows are read: processing time. The watermark is the clock too, so it goes on without rows.
+    Arrival(SharedClock),
 }
 
 /// What happens to a row that is behind the watermark of its own split when it is read.

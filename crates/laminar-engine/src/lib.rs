@@ -24,7 +24,7 @@ pub mod relation;
 pub mod state_log;
 mod tasks;
 
-pub use graph::{BadDataPolicy, Edge, Exchange, Graph, LateRows, Node, NodeKind, SinkNode, SourceNode};
+pub use graph::{BadDataPolicy, Edge, Exchange, Graph, LateRows, Node, NodeKind, RowTime, SinkNode, SourceNode};
 pub use job::{CheckpointSummary, Job, JobConfig, JobEvent, Restore, StopMode};
 pub use operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 pub use relation::{Keep, RelationHandle};

@@ -43,6 +43,14 @@ pub struct TableDef {
     pub options: Options,
 }
 
+impl TableDef {
+    /// Is a row's event time its arrival? A column may be both generated and the watermark's only if it is `PROCTIME()`.
+    pub fn is_by_arrival(&self) -> bool {
+        let Some(watermark) = &self.watermark else { return false };
+        self.columns.iter().any(|column| column.name == watermark.column && column.generated.is_some())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ColumnDef {
     pub name: String,

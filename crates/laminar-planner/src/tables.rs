@@ -18,6 +18,7 @@ use laminar_core::connector::Role;
 use laminar_core::{Code, Error, Result};
 
 use crate::catalog::{CatalogSnapshot, ColumnDef, ObjectRef, Relation, TableDef, ViewDef};
+use crate::functions::clock::is_processing_time;
 use crate::parse;
 use crate::planner::RelationProviders;
 use crate::sql::{SqlContext, Tables};
@@ -245,7 +246,8 @@ pub(crate) fn stream_source(sql: &SqlContext, table: &TableDef) -> Result<Arc<dy
                 None => return Ok(plain(table, column)),
             },
         };
-        let expr = if column.nullable { expr } else { crate::functions::not_null(expr, &table.name, &column.name) };
+        let needs_no_check = column.nullable || is_processing_time(&expr);
+        let expr = if needs_no_check { expr } else { crate::functions::not_null(expr, &table.name, &column.name) };
         Ok(expr.alias(&column.name))
     });
     let exprs = exprs.collect::<Result<Vec<Expr>>>()?;

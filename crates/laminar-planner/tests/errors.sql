@@ -295,3 +295,18 @@ SELECT count(*) FROM orders EMIT EVERY INTERVAL '1 minute';
 CREATE PIPELINE p AS INSERT INTO out SELECT count(*) AS id, item, sum(price) AS price FROM orders GROUP BY item, tumble(INTERVAL '1 minute') EMIT EVERY INTERVAL '1 second';
 -- # a checkpoint that may take no time
 CREATE PIPELINE p WITH (checkpoint_timeout = 0) AS SELECT id FROM orders;
+-- # a window of processing time over rows that have another time
+CREATE PIPELINE p AS SELECT tumble(PROCTIME(), INTERVAL '1 minute') AS w, count(*) AS n FROM orders GROUP BY w;
+-- # processing time with a delay
+CREATE TABLE t (id INT, at TIMESTAMP GENERATED ALWAYS AS (PROCTIME()), WATERMARK FOR at AS at - INTERVAL '1 second') WITH (connector = 'memory');
+-- # a watermark of a generated column
+CREATE TABLE t (id INT, at TIMESTAMP GENERATED ALWAYS AS (now()), WATERMARK FOR at) WITH (connector = 'memory');
+-- # processing time that waits
+CREATE TABLE t (id INT, at TIMESTAMP GENERATED ALWAYS AS (PROCTIME()), WATERMARK FOR at) WITH (connector = 'memory', allowed_lateness = '1s');
+-- # processing time by an option
+CREATE TABLE t (id INT, at TIMESTAMP GENERATED ALWAYS AS (PROCTIME())) WITH (connector = 'memory', event_time_field = 'at');
+-- # processing time into several transactions
+CREATE TABLE t (id INT, at TIMESTAMP GENERATED ALWAYS AS (PROCTIME()), WATERMARK FOR at) WITH (connector = 'memory', type = 'source');
+CREATE TABLE one (id INT) WITH (connector = 'kafka', bootstrap_servers = 'one:9092', topic = 'a', type = 'sink', format = 'json');
+CREATE TABLE two (id INT) WITH (connector = 'kafka', bootstrap_servers = 'two:9092', topic = 'b', type = 'sink', format = 'json');
+CREATE PIPELINE p AS BEGIN INSERT INTO one SELECT id FROM t; INSERT INTO two SELECT id FROM t; END;

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::protocol::{self, Start};
 use crate::crash::CrashPoints;
-use crate::graph::{Graph, NodeKind};
+use crate::graph::{Graph, NodeKind, RowTime};
 use crate::job::Restore;
 use crate::operator::StateFile;
 
@@ -68,6 +68,9 @@ pub(crate) async fn recover(
         Restore::Latest if committers.is_empty() => from_latest_manifest(store).await?,
         Restore::Latest => from_markers(&markers, store).await?,
     };
+    if recovered.replay.is_some() {
+        refuse_replay(graph)?;
+    }
     recovered.ahead = markers.iter().map(|m| m.as_ref().map_or(Epoch(0), |m| m.epoch)).collect();
     if let Some((manifest, _)) = &recovered.manifest {
         check_operators(graph, manifest)?;
@@ -81,6 +84,20 @@ pub(crate) async fn recover(
     }
     crash.hit("recover-restored")?;
     Ok(recovered)
+}
+
+/// A replay makes an epoch again whose rows are outside already: it must make the same ones. Rows that are timed by their
+/// arrival would now come at another time, and into other windows.
+fn refuse_replay(graph: &Graph) -> Result<()> {
+    let by_arrival = graph.nodes.iter().find_map(|node| match &node.kind {
+        NodeKind::Source(source) if matches!(source.time, RowTime::Arrival(_)) => Some(&source.table),
+        _ => None,
+    });
+    let Some(table) = by_arrival else { return Ok(()) };
+    let message = format!(
+        "the last checkpoint is incomplete, and cannot be made again: table {table} is read by processing time"
+    );
+    Err(choose_another(Error::new(Code::CheckpointDamaged, message)))
 }
 
 /// Without state; epochs up to `last` have been used.

@@ -22,7 +22,7 @@ use super::chain::Chain;
 use super::watermark::SplitWatermarks;
 use super::{Command, Frozen, TaskEvent, coordinator_gone};
 use crate::crash::CrashPoints;
-use crate::graph::{BadDataPolicy, LateRows, SourceNode, with_watermark_column};
+use crate::graph::{BadDataPolicy, LateRows, RowTime, SourceNode, with_watermark_column};
 use crate::metrics::{JobMetrics, OperatorMetrics, add};
 
 /// How often watermarks are looked at when no rows come.
@@ -232,6 +232,10 @@ impl SourceTask {
             return Ok(());
         }
         let now = Instant::now();
+        let changes = match &self.node.time {
+            RowTime::Record => changes,
+            RowTime::Arrival(clock) => at_time(&changes, self.watermarks.arrive(clock.now_micros(), now))?,
+        };
         let (mut at, mut late) = (0, Vec::new());
         let mut watermarks = TimestampMicrosecondBuilder::new();
         for (split, count) in runs {
@@ -264,6 +268,11 @@ impl SourceTask {
     }
 
     async fn advance_watermark(&mut self, batch: &mut Batch) -> Result<()> {
+        if let RowTime::Arrival(clock) = &self.node.time
+            && !batch.ended
+        {
+            self.watermarks.arrive(clock.now_micros(), Instant::now());
+        }
         if let Some(watermark) = self.watermarks.advance(batch.caught_up, Instant::now()) {
             if let Watermark::At(time) = watermark {
                 batch.last_watermark = Some(time);
@@ -331,6 +340,12 @@ fn within(run: &Run, bound: Option<Position>) -> (usize, Position) {
         }
         _ => (run.count, run.next),
     }
+}
+
+/// The same changes, all of which happen at this time.
+fn at_time(changes: &Changes, micros: i64) -> Result<Changes> {
+    let times = TimestampMicrosecondArray::from_value(micros, changes.num_rows());
+    Changes::new(changes.rows().clone(), times, changes.kinds().cloned())
 }
 
 /// The rows but those at these places, which are in order.

@@ -58,6 +58,16 @@ impl SplitWatermarks {
         split.watermark = Some(watermark);
     }
 
+    /// Of rows that are timed by their arrival: the time of those that come now, which is every split's watermark too. It is the
+    /// clock's, unless that was put back.
+    pub(crate) fn arrive(&mut self, clock_micros: i64, now: Instant) -> i64 {
+        let time = self.splits.values().filter_map(|split| split.watermark).fold(clock_micros, i64::max);
+        for split in self.splits.values_mut() {
+            (split.watermark, split.last_row) = (Some(time), now);
+        }
+        time
+    }
+
     /// The watermark to send, if it is not the one sent last. `caught_up`: the reader has nothing at hand, so a silent
     /// split is silent outside and not only waiting to be read.
     pub(crate) fn advance(&mut self, caught_up: bool, now: Instant) -> Option<Watermark> {
@@ -149,6 +159,20 @@ mod tests {
         times.observe(&splits[0], &[200], later, |_, _, _| {});
         assert_eq!(times.advance(false, later), None, "b may only be waiting to be read");
         assert_eq!(times.advance(true, later), Some(Watermark::At(195)));
+    }
+
+    #[tokio::test]
+    async fn processing_time_goes_on_without_rows_but_never_back() {
+        let (start, none) = (Instant::now(), Duration::ZERO);
+        let splits = ["a", "b"].map(SplitId::from);
+        let restored = BTreeMap::from([(splits[1].clone(), 70)]);
+        let mut times = SplitWatermarks::new(splits.clone(), &restored, none, Duration::from_secs(30), start);
+        assert_eq!(times.arrive(50, start), 70, "the clock was put back since the checkpoint");
+        assert_eq!(times.advance(true, start), Some(Watermark::At(70)));
+        let later = start + Duration::from_secs(60);
+        assert_eq!(times.arrive(90, later), 90);
+        assert_eq!(times.advance(true, later), Some(Watermark::At(90)), "never idle");
+        times.observe(&splits[0], &[90], later, |_, late, _| assert!(!late));
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl World {
             batch_timeout: Duration::from_millis(10),
             watermark_delay: Duration::ZERO,
             idle_timeout: Duration::from_secs(30),
+            time: laminar_engine::RowTime::Record,
             late: laminar_engine::LateRows::Keep,
             watermark_column: false,
             bad_data: BadDataPolicy::Fail,

@@ -188,7 +188,11 @@ fn check_expression(planner: &Planner, expr: &SqlExpr, schema: &DFSchema, column
 
 /// `WATERMARK FOR c [AS c - INTERVAL '…']`.
 pub(crate) fn watermark(syntax: &WatermarkSyntax, columns: &[ColumnDef]) -> Result<WatermarkDef> {
-    event_time_column(&syntax.column, columns, "watermark")?;
+    let column = timestamp_column(&syntax.column, columns, "watermark")?;
+    if column.generated.as_deref().is_some_and(is_processing_time) {
+        return by_arrival(syntax);
+    }
+    refuse_generated(column, &syntax.column, "watermark")?;
     let delay = match &syntax.expr {
         None => Duration::ZERO,
         Some(expr) => delay(&expr.ast, &syntax.column.value).ok_or_else(|| {
@@ -204,8 +208,40 @@ pub(crate) fn watermark(syntax: &WatermarkSyntax, columns: &[ColumnDef]) -> Resu
     Ok(WatermarkDef { column: syntax.column.value.clone(), delay })
 }
 
+/// The watermark of rows that are timed by their arrival.
+fn by_arrival(syntax: &WatermarkSyntax) -> Result<WatermarkDef> {
+    let column = &syntax.column.value;
+    match &syntax.expr {
+        None => Ok(WatermarkDef { column: column.clone(), delay: Duration::ZERO }),
+        Some(expr) => Err(Error::new(
+            Code::NotSupported,
+            format!("column {column} is when rows arrive: they are never out of order, and its watermark has no delay"),
+        )
+        .with_hint(format!("WATERMARK FOR {column}"))
+        .at(expr.start)),
+    }
+}
+
+/// Is it `PROCTIME()`?
+fn is_processing_time(generated: &str) -> bool {
+    fn is_call(expr: &Expr) -> bool {
+        match expr {
+            Expr::Nested(inner) => is_call(inner),
+            Expr::Function(call) => {
+                call.name.to_string().eq_ignore_ascii_case(crate::functions::clock::PROCESSING_TIME)
+            }
+            _ => false,
+        }
+    }
+    crate::parse::parse_expr(generated).is_ok_and(|expr| is_call(&expr.ast))
+}
+
 /// A column that can say when a row happened.
 pub(crate) fn event_time_column(name: &Name, columns: &[ColumnDef], what: &str) -> Result<()> {
+    refuse_generated(timestamp_column(name, columns, what)?, name, what)
+}
+
+fn timestamp_column<'a>(name: &Name, columns: &'a [ColumnDef], what: &str) -> Result<&'a ColumnDef> {
     let column = known(name, columns, what)?;
     if column.sql_type.data_type != timestamp_type() {
         return Err(Error::new(
@@ -215,15 +251,16 @@ pub(crate) fn event_time_column(name: &Name, columns: &[ColumnDef], what: &str) 
         .with_hint(format!("declare {} TIMESTAMP; timestamp_format says how it is written in the record", column.name))
         .at(name.location));
     }
-    if column.generated.is_some() {
-        return Err(Error::new(
-            Code::NotSupported,
-            format!("the {what} column {} cannot be a generated one", column.name),
-        )
-        .with_hint("name a column of the record")
-        .at(name.location));
+    Ok(column)
+}
+
+fn refuse_generated(column: &ColumnDef, name: &Name, what: &str) -> Result<()> {
+    if column.generated.is_none() {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::new(Code::NotSupported, format!("the {what} column {} cannot be a generated one", column.name))
+        .with_hint("name a column of the record; or for the time of arrival, one GENERATED ALWAYS AS (PROCTIME()), by WATERMARK FOR")
+        .at(name.location))
 }
 
 /// The interval of `column - INTERVAL '…'`, in any number of brackets.

@@ -110,6 +110,9 @@ pub(crate) fn table(
     if let Some(syntax) = &statement.watermark {
         def.watermark = Some(watermark(syntax, &def.columns)?);
         refuse_two_event_times(statement)?;
+        if def.is_by_arrival() {
+            refuse_waiting(statement)?;
+        }
     } else if let Some(field) = &bound.settings.event_time_field {
         let location = statement.options.entry("event_time_field").and_then(|e| e.location).or(here);
         event_time_column(&Name { value: field.clone(), location }, &def.columns, "event time")?;
@@ -225,6 +228,17 @@ fn refuse_two_event_times(statement: &CreateTable) -> Result<()> {
     Ok(())
 }
 
+/// By processing time no row is late, and no partition silent.
+fn refuse_waiting(statement: &CreateTable) -> Result<()> {
+    let found = ["allowed_lateness", "idle_timeout", "late_data"].iter().find_map(|key| statement.options.entry(key));
+    let Some(entry) = found else { return Ok(()) };
+    let message = format!("option {} means nothing where the event time of rows is their arrival", entry.key);
+    Err(Error::new(Code::ConflictingOptions, message)
+        .with_hint("leave it out: time goes on with the clock, and no row is late")
+        .with_field(&entry.key)
+        .at(entry.location))
+}
+
 /// Leaves out the roles that the statement itself rules out.
 fn narrow(roles: Vec<Role>, statement: &CreateTable) -> Result<Vec<Role>> {
     let name = &statement.name.value;
@@ -316,7 +330,7 @@ pub(crate) fn spec(def: &TableDef, settings: &TableSettings, role: Role) -> Tabl
         })
         .collect();
     let event_time = match (&def.watermark, &settings.event_time_field) {
-        _ if role == Role::Sink => None,
+        _ if role == Role::Sink || def.is_by_arrival() => None,
         (Some(watermark), _) => Some(EventTime { column: watermark.column.clone(), delay: watermark.delay }),
         (None, Some(column)) => Some(EventTime { column: column.clone(), delay: settings.watermark_delay() }),
         (None, None) => None,

@@ -1,4 +1,4 @@
-//! `now()`, `current_timestamp`, `current_date`, `today()`, `current_time`.
+//! `now()`, `proctime()`, `current_timestamp`, `current_date`, `today()`, `current_time`.
 //!
 //! In a stream the clock is read once per batch: a plan lives for days, so a time fixed at planning would be wrong. In a
 //! one-off query the time is fixed, and the same everywhere in it.
@@ -8,9 +8,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use laminar_core::table::timestamp_type;
 use laminar_core::time::{ManualClock, SharedClock};
+
+/// `proctime()`: of rows that are timed by their arrival it is that time, which lowering puts in; elsewhere it is `now()`.
+pub(crate) const PROCESSING_TIME: &str = "proctime";
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -53,9 +58,14 @@ fn all(clock: &SharedClock, volatility: Volatility) -> Vec<ScalarUDF> {
     };
     vec![
         function("now", &["current_timestamp", "localtimestamp"], Part::Timestamp),
+        function(PROCESSING_TIME, &[], Part::Timestamp),
         function("current_date", &["today"], Part::Date),
         function("current_time", &["localtime"], Part::Time),
     ]
+}
+
+pub(crate) fn is_processing_time(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.inner().is::<ClockFunction>() && call.name() == PROCESSING_TIME)
 }
 
 impl PartialEq for ClockFunction {

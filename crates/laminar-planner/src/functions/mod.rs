@@ -2,7 +2,7 @@
 //!
 //! Results of `hash` choose partitions and shares of work, so it must never change between versions.
 
-mod clock;
+pub(crate) mod clock;
 mod hash;
 mod json_operators;
 mod json_path;

@@ -26,6 +26,7 @@ use laminar_engine::operators::aggregate::{
 use super::explain;
 use super::facts::{Facts, TimeFact};
 use super::lower::{Lowering, Stage, compile};
+use crate::functions::clock::is_processing_time;
 use crate::functions::windows::{WindowCall, WindowKind};
 use crate::translate::translate;
 
@@ -171,6 +172,12 @@ impl Lowering<'_> {
         let Some(time) = &call.time else { return Ok(WindowTime::Event) };
         if input.facts.of(time, &input.schema)? == TimeFact::Event {
             return Ok(WindowTime::Event);
+        }
+        if is_processing_time(time) {
+            let message = format!("{} of PROCTIME(), which is not the event time of the rows", call.kind.name());
+            return Err(Error::new(Code::NotSupported, message).with_hint(
+                "in CREATE TABLE, declare a column arrived TIMESTAMP GENERATED ALWAYS AS (PROCTIME()) and WATERMARK FOR arrived",
+            ));
         }
         let (name, time) = (call.kind.name(), explain::expression(time));
         let error =

@@ -6,12 +6,15 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 use laminar_core::Result;
 
+use crate::functions::clock::is_processing_time;
 use crate::functions::windows::WindowCall;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     /// Rows may be updated and deleted later.
     pub updating: bool,
+    /// The rows' event time is their arrival: `proctime()` is that.
+    pub by_arrival: bool,
     /// One per column.
     pub columns: Vec<TimeFact>,
 }
@@ -35,18 +38,19 @@ pub(crate) enum TimeFact {
 impl Facts {
     /// Inserts, about whose columns nothing is known.
     pub fn inserts(columns: usize) -> Self {
-        Self { updating: false, columns: vec![TimeFact::Nothing; columns] }
+        Self { updating: false, by_arrival: false, columns: vec![TimeFact::Nothing; columns] }
     }
 
     /// Of the columns that a projection computes.
     pub fn project(&self, exprs: &[Expr], input: &DFSchema) -> Result<Self> {
         let columns = exprs.iter().map(|e| self.of(e, input)).collect::<Result<_>>()?;
-        Ok(Self { updating: self.updating, columns })
+        Ok(Self { columns, ..*self })
     }
 
     /// Of the rows of all inputs, whose columns have the same places.
     pub fn union(mut self, other: &Self) -> Self {
         self.updating |= other.updating;
+        self.by_arrival &= other.by_arrival;
         for (own, other) in self.columns.iter_mut().zip(&other.columns) {
             if own != other {
                 *own = TimeFact::Nothing;
@@ -66,6 +70,7 @@ impl Facts {
         }
         Ok(match expr {
             Expr::Alias(alias) => self.of(&alias.expr, input)?,
+            _ if self.by_arrival && is_processing_time(expr) => TimeFact::Event,
             Expr::Column(column) => {
                 let index = input.maybe_index_of_column(column);
                 index.and_then(|i| self.columns.get(i)).copied().unwrap_or(TimeFact::Nothing)

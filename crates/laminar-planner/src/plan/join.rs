@@ -124,7 +124,7 @@ fn facts(join: &Join, kind: JoinKind, left: &Stage, right: &Stage, bounds: Optio
             }
         }
     }
-    Ok(Facts { updating: !appends || !(only_adds || bounds.is_some()), columns })
+    Ok(Facts { updating: !appends || !(only_adds || bounds.is_some()), by_arrival: false, columns })
 }
 
 /// How far the event times of rows that match can be apart.

@@ -29,6 +29,7 @@ use super::aggregate::{window_of_changes, window_within};
 use super::facts::{Facts, TimeFact};
 use super::{Step, UsedColumns, explain, operator_id, source, source_context};
 use crate::catalog::{CatalogSnapshot, TableDef};
+use crate::functions::clock::is_processing_time;
 use crate::functions::watermark;
 use crate::functions::windows::{WindowCall, WindowKind};
 use crate::places::Places;
@@ -88,6 +89,7 @@ struct ReadTable {
     /// The column that is the event time.
     event_time: Option<String>,
     changing: Changing,
+    by_arrival: bool,
 }
 
 /// Rows of a node, and what is still to be done with them.
@@ -254,7 +256,7 @@ impl<'a> Lowering<'a> {
 
     /// The table's source node, made on first use with all columns that any step reads; of them, this scan's.
     fn scan(&mut self, table: &str, schema: &DFSchemaRef) -> Result<Stage> {
-        let ReadTable { node, event_time, changing } = match self.sources.get(table) {
+        let ReadTable { node, event_time, changing, by_arrival } = match self.sources.get(table) {
             Some(found) => found.clone(),
             None => self.source(table)?,
         };
@@ -267,6 +269,7 @@ impl<'a> Lowering<'a> {
         let shown = Shown { predicate: None, exprs: schema.fields().iter().map(|f| f.name().clone()).collect() };
         let mut facts = Facts::inserts(schema.fields().len());
         facts.updating = changing == Changing::Updating;
+        facts.by_arrival = by_arrival;
         for (fact, field) in facts.columns.iter_mut().zip(schema.fields()) {
             if Some(field.name()) == event_time.as_ref() {
                 *fact = TimeFact::Event;
@@ -288,8 +291,12 @@ impl<'a> Lowering<'a> {
             schema = with_watermark_column(&schema);
         }
         let changing = if node.source.yields_changes() { Changing::Updating } else { Changing::Never };
+        let by_arrival = def.is_by_arrival();
+        if by_arrival && changing == Changing::Updating {
+            return Err(changes_by_arrival(table));
+        }
         let index = self.add("source", line, NodeKind::Source(node), schema);
-        let read = ReadTable { node: index, event_time, changing };
+        let read = ReadTable { node: index, event_time, changing, by_arrival };
         self.sources.insert(table.to_string(), read.clone());
         Ok(read)
     }
@@ -385,7 +392,7 @@ impl<'a> Lowering<'a> {
 
     /// The expression over the stage as one over its node's columns; does it name the event time, behind them?
     fn over_node(&self, expr: &Expr, stage: &Stage) -> Result<(Arc<dyn PhysicalExpr>, bool)> {
-        let (expr, timed) = with_event_time(expr)?;
+        let (expr, timed) = with_event_time(expr, &stage.facts)?;
         let asked = watermark::as_column(expr, WATERMARK_COLUMN).map_err(translate)?;
         let (mut schema, mut picks) = (stage.schema.as_ref().clone(), stage.exprs.clone());
         if timed {
@@ -467,13 +474,21 @@ fn outside_of_group_by(kind: WindowKind) -> Error {
 /// Behind the columns of a batch whose expressions name it. No SQL name is like it.
 const EVENT_TIME: &str = "__event_time";
 
-/// `tumble(size)` as `tumble(event time, size)`; is there one?
-fn with_event_time(expr: &Expr) -> Result<(Expr, bool)> {
+/// A row that is taken back must be as it was, also in what is computed from its time.
+fn changes_by_arrival(table: &str) -> Error {
+    let message = format!("table {table} has rows that change later, and its event time is their arrival");
+    Error::new(Code::NotSupported, message).with_hint("declare WATERMARK FOR a column of the record, or leave it out")
+}
+
+/// `tumble(size)` as `tumble(event time, size)`, and `proctime()` as the event time if it is; is there one?
+fn with_event_time(expr: &Expr, facts: &Facts) -> Result<(Expr, bool)> {
     let mut refused = None;
+    let event_time = || Expr::Column(datafusion::common::Column::new_unqualified(EVENT_TIME));
     let replaced = expr.clone().transform(|part| match WindowCall::of(&part) {
+        _ if facts.by_arrival && is_processing_time(&part) => Ok(Transformed::yes(event_time())),
         Ok(Some(WindowCall { kind: WindowKind::Tumble, time: None, .. })) => match part {
             Expr::ScalarFunction(mut call) => {
-                call.args.insert(0, Expr::Column(datafusion::common::Column::new_unqualified(EVENT_TIME)));
+                call.args.insert(0, event_time());
                 Ok(Transformed::yes(Expr::ScalarFunction(call)))
             }
             other => Ok(Transformed::no(other)),

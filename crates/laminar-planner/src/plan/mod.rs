@@ -28,7 +28,7 @@ use laminar_core::connector::{Role, SinkContext, SourceContext};
 use laminar_core::sink::{ChangeSupport, Delivery};
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::{Code, Error, OperatorId, Result};
-use laminar_engine::graph::{Graph, NodeKind, SinkNode};
+use laminar_engine::graph::{Graph, NodeKind, RowTime, SinkNode};
 
 pub use self::source::OpenedTable;
 pub(crate) use self::source::open_source;
@@ -121,6 +121,7 @@ pub(crate) fn pipeline(
     }
     let graph = lowering.finished();
     graph.check()?;
+    refuse_several_transactions(&graph, body)?;
     let mut depends_on = tables.used();
     depends_on.extend(sinks.iter().map(|name| ObjectRef::new(ObjectKind::Table, name)));
     let sources = graph.nodes.iter().filter_map(|node| match &node.kind {
@@ -138,6 +139,27 @@ pub(crate) fn pipeline(
         depends_on,
         graph,
     })
+}
+
+/// When one sink has committed an epoch and another has not, the epoch is made again for the other: of rows that are timed by
+/// their arrival it would be another one.
+fn refuse_several_transactions(graph: &Graph, body: &PipelineBody) -> Result<()> {
+    let (mut by_arrival, mut transactions) = (None, BTreeSet::new());
+    for node in &graph.nodes {
+        match &node.kind {
+            NodeKind::Source(source) if matches!(source.time, RowTime::Arrival(_)) => by_arrival = Some(&source.table),
+            NodeKind::Sink(sink) if sink.sink.delivery() == Delivery::ExactlyOnce => {
+                transactions.extend(sink.sink.committer().map(|committer| committer.id().to_string()));
+            }
+            _ => {}
+        }
+    }
+    let Some(table) = by_arrival.filter(|_| transactions.len() > 1) else { return Ok(()) };
+    let message =
+        format!("table {table} is read by processing time, and the pipeline writes to several places exactly once");
+    Err(Error::new(Code::NotSupported, message)
+        .with_hint("make a pipeline for each sink, or write delivery = 'at_least_once'")
+        .at(body.steps.last().map(|step| step.query().start)))
 }
 
 fn step<'a>(

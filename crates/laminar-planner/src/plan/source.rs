@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident};
 use laminar_connectors::batch::BatchOptions;
 use laminar_core::Result;
 use laminar_core::connector::{Role, SourceContext};
-use laminar_engine::graph::{BadDataPolicy, LateRows, SourceNode};
+use laminar_engine::graph::{BadDataPolicy, LateRows, RowTime, SourceNode};
 use laminar_engine::operators::ProjectFactory;
 
 use super::lower;
@@ -43,6 +43,7 @@ pub(crate) fn source_node(
     spec.projection = columns.iter().copied().collect();
     let schema = spec.projected_schema();
     let delay = match (&spec.event_time, &bound.settings.watermark_delay) {
+        _ if table.is_by_arrival() => Duration::ZERO,
         (Some(event_time), _) => event_time.delay,
         (None, _) => bound.settings.watermark_delay(),
     };
@@ -53,6 +54,7 @@ pub(crate) fn source_node(
         batch: batch.limit(),
         batch_timeout: batch.timeout(),
         watermark_delay: delay + bound.settings.allowed_lateness.map_or(Duration::ZERO, |d| d.0),
+        time: if table.is_by_arrival() { RowTime::Arrival(Arc::clone(&ctx.clock)) } else { RowTime::Record },
         late: LateRows::Keep,
         watermark_column: false,
         idle_timeout: bound.settings.idle_timeout(),

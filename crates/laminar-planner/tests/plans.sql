@@ -59,3 +59,5 @@ SELECT now() - INTERVAL '1 hour' AS a, now() - INTERVAL '1' HOUR AS b, now() - i
 EXPLAIN SELECT item, hop(INTERVAL '1 minute', INTERVAL '3 minutes') AS w, count(*) AS n FROM orders GROUP BY item, w EMIT EVERY INTERVAL '90 seconds';
 -- # the watermark comes with the source's rows
 EXPLAIN SELECT id, current_watermark() AS w FROM orders WHERE id > 1 OR current_watermark() IS NULL;
+-- # distinct values are found before they are counted
+EXPLAIN SELECT item, count(DISTINCT price) AS prices FROM orders GROUP BY item;

@@ -4,6 +4,7 @@
 //!  GROUP BY k, tumble(…)      partial ─ by hash of k ─► window      one row a group, when its window closes
 //!  GROUP BY k, w              the same, where w is a window that a step below made
 //!  GROUP BY k                 partial ─ by hash of k ─► updating    a group's row changes with each of its rows
+//!                             (of DISTINCT values: twice, as `distinct` says)
 //! ```
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use laminar_engine::operators::aggregate::{
     UpdatingAggregateFactory, WindowAggregateFactory, WindowTime,
 };
 
+use super::distinct::in_two_steps;
 use super::explain;
 use super::facts::{Facts, TimeFact};
 use super::lower::{Lowering, Stage, compile};
@@ -58,7 +60,18 @@ impl Lowering<'_> {
             }
             return self.aggregate_of_changes(aggregate, &input, shown(aggregate));
         }
-        let window = self.window_of(aggregate, &input)?;
+        self.aggregate_of_inserts(aggregate, &input)
+    }
+
+    fn aggregate_of_inserts(&mut self, aggregate: &Aggregate, input: &Stage) -> Result<Stage> {
+        let window = self.window_of(aggregate, input)?;
+        if window.span == Span::Unbounded
+            && let Some((values, aggregate)) = in_two_steps(aggregate)?
+        {
+            // Each comes once.
+            let values = self.aggregate_of_inserts(&values, input)?;
+            return self.aggregate_of_inserts(&aggregate, &values);
+        }
         let others = aggregate.group_expr.iter().enumerate().filter(|(at, _)| Some(*at) != window.computed_at);
         if let Some(kind) = others.map(|(_, expr)| expr).find_map(window_within) {
             let message = format!("{}(…) within an expression of GROUP BY is not supported", kind.name());
@@ -68,7 +81,7 @@ impl Lowering<'_> {
         let keys: Vec<(usize, &Expr)> =
             aggregate.group_expr.iter().enumerate().filter(|(i, _)| Some(*i) != window.computed_at).collect();
         let schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
-        let group_by = self.group_by(aggregate, &keys, &input)?;
+        let group_by = self.group_by(aggregate, &keys, input)?;
         let shown = shown(aggregate);
 
         let state_schema = match window.span {

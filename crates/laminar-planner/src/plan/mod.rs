@@ -9,6 +9,7 @@
 //! Node ids are their kind and index (`source-0`, `project-1`, `sink-2`): the same SQL gives the same ids.
 
 mod aggregate;
+mod distinct;
 mod explain;
 mod facts;
 mod insert;

@@ -2,10 +2,10 @@
 # (LAMINAR_CACHE, by default ~/.cache/laminar), so a second run is fast and a clone stays clean.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint e2e crash bench
+.PHONY: help install demo test lint e2e crash bench bench-nexmark soak
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 install: ## installs what this machine lacks (Debian packages); silent when nothing is missing
 	@scripts/install.sh
@@ -28,3 +28,9 @@ crash: install ## the crash tests at full length: 1 M rows, 25 kills and one at 
 
 bench: install ## the benchmarks, in one table (release build, about 15 minutes the first time)
 	@scripts/parts.sh run scripts/bench.sh
+
+bench-nexmark: install ## the 23 queries of Nexmark: events a second of one core, and bytes of state; EVENTS=…
+	@scripts/bench.sh nexmark
+
+soak: install ## ten minutes of queries with bounded state: memory must stay flat; MINUTES=…
+	@scripts/bench.sh soak

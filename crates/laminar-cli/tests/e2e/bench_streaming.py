@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench_pipeline import cpu_seconds, peak_megabytes
 from broker import Broker
-from laminar import Server
+from laminar import Process, Server
 
 PARTITIONS = 4
 KEYS = 5000
@@ -117,11 +117,13 @@ def from_files(bench, folder, rows):
 def main():
     rows = int(sys.argv[1])
     with tempfile.TemporaryDirectory(prefix="laminar-bench-") as folder:
-        bench = Bench(Path(folder))
-        from_kafka(bench, Broker(os.environ["LAMINAR_TEST_KAFKA"]), rows)
-        from_files(bench, Path(folder) / "data/files/bids", 4 * rows)
-        print(f"peak memory of the server: {peak_megabytes(bench.server.child.pid):.0f} MB")
-        bench.server.stop()
+        try:
+            bench = Bench(Path(folder))
+            from_kafka(bench, Broker(os.environ["LAMINAR_TEST_KAFKA"]), rows)
+            from_files(bench, Path(folder) / "data/files/bids", 4 * rows)
+            print(f"peak memory of the server: {peak_megabytes(bench.server.child.pid):.0f} MB")
+        finally:
+            Process.kill_all()
 
 
 if __name__ == "__main__":

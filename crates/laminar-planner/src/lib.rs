@@ -35,6 +35,7 @@ mod sql;
 mod stack;
 pub mod statement;
 mod tables;
+mod temporal;
 pub mod translate;
 pub mod types;
 

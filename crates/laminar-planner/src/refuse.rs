@@ -139,7 +139,8 @@ impl Visitor for Refuse<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
         match factor {
-            TableFactor::Table { args: None, sample: None, version: None, .. } => ControlFlow::Continue(()),
+            // What `temporal` does not understand, it refuses.
+            TableFactor::Table { args: None, sample: None, .. } => ControlFlow::Continue(()),
             TableFactor::Derived { lateral: false, .. } | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
             other => self.refuse("this kind of table expression", other.span()),
         }

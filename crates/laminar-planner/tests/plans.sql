@@ -57,3 +57,7 @@ SELECT count AS end, w.offset AS timestamp, w.end FROM words w WHERE w.timestamp
 SELECT now() - INTERVAL '1 hour' AS a, now() - INTERVAL '1' HOUR AS b, now() - interval '2 second' AS c, now() - INTERVAL 5 MINUTE AS d, now() - INTERVAL '10 SECONDS' AS e, interval '30' day AS f;
 -- # windows that come out while they grow
 EXPLAIN SELECT item, hop(INTERVAL '1 minute', INTERVAL '3 minutes') AS w, count(*) AS n FROM orders GROUP BY item, w EMIT EVERY INTERVAL '90 seconds';
+-- # rows with the versions of their time
+CREATE TABLE timed (id INT, item TEXT, unused TEXT, at TIMESTAMP, WATERMARK FOR at) WITH (connector = 'memory', type = 'source');
+CREATE TABLE rates (item TEXT PRIMARY KEY, rate DOUBLE, unused TEXT) WITH (connector = 'memory', type = 'source');
+EXPLAIN SELECT o.id, r.rate FROM timed o LEFT JOIN rates FOR SYSTEM_TIME AS OF o.at AS r ON r.item = o.item AND r.rate > 0.5;

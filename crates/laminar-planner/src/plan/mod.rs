@@ -16,6 +16,7 @@ mod join;
 mod lower;
 mod recompute;
 mod source;
+mod version_join;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -173,6 +173,9 @@ impl Dialect for LaminarDialect {
     fn supports_parens_around_table_factor(&self) -> bool {
         true
     }
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
     fn supports_values_as_table_factor(&self) -> bool {
         true
     }

@@ -37,6 +37,7 @@ mod sql;
 mod stack;
 pub mod statement;
 mod tables;
+mod temporal;
 pub mod translate;
 pub mod types;
 

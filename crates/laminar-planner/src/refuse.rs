@@ -238,7 +238,8 @@ impl Visitor for Refuse<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
         let (what, hint) = match factor {
-            TableFactor::Table { args: None, sample: None, version: None, .. } => return ControlFlow::Continue(()),
+            // What `temporal` does not understand, it refuses.
+            TableFactor::Table { args: None, sample: None, .. } => return ControlFlow::Continue(()),
             TableFactor::Derived { lateral: false, .. } | TableFactor::NestedJoin { .. } => {
                 return ControlFlow::Continue(());
             }

@@ -30,12 +30,13 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use laminar_core::time::SharedClock;
-use laminar_core::{Code, Error, Result};
+use laminar_core::{Code, Error, Location, Result};
 
 use crate::functions;
 use crate::memory::CountWindows;
 use crate::push_down::PushDownFilters;
 use crate::statement::{Name, SqlExpr, SqlQuery};
+use crate::temporal::{self, Versioned};
 use crate::translate::translate;
 use crate::types::LaminarTypes;
 
@@ -52,6 +53,8 @@ pub(crate) trait Tables {
     fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>>;
     /// `system.name`.
     fn system_table(&self, name: &Name) -> Result<Arc<dyn TableSource>>;
+    /// The table for a `FOR SYSTEM_TIME AS OF` at this place. Errors: `not_supported` for what has no versions.
+    fn versioned(&self, name: &Name, at: Option<Location>) -> Result<Versioned>;
 }
 
 /// No tables, as for expressions.
@@ -63,6 +66,9 @@ impl Tables for NoTables {
     }
     fn system_table(&self, name: &Name) -> Result<Arc<dyn TableSource>> {
         self.table(name)
+    }
+    fn versioned(&self, name: &Name, _: Option<Location>) -> Result<Versioned> {
+        self.table(name).and(Err(Error::internal("no tables, but one of versions")))
     }
 }
 
@@ -108,12 +114,16 @@ impl SqlContext {
         let context = Context { state: &self.state, tables };
         let mut ast = query.ast.clone();
         functions::windows::spell_out(&mut ast);
+        let versions = temporal::take(&mut ast, tables)?;
         let statement = ast::Statement::Query(ast);
         match self.planner(&context).sql_statement_to_plan(statement) {
-            Ok(plan) => match &query.emit {
-                Some(emit) => crate::emit::every(self, plan, emit),
-                None => Ok(plan),
-            },
+            Ok(plan) => {
+                let plan = temporal::joined(plan, &versions)?;
+                match &query.emit {
+                    Some(emit) => crate::emit::every(self, plan, emit),
+                    None => Ok(plan),
+                }
+            }
             Err(error) => Err(self.locate(translate(error), query, tables)),
         }
     }
@@ -239,6 +249,9 @@ impl ContextProvider for Context<'_> {
         Some(Arc::new(LaminarTypes))
     }
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == temporal::MARKER {
+            return Some(Arc::new(temporal::marker_function()));
+        }
         self.state.scalar_functions().get(name).cloned()
     }
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

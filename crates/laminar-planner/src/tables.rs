@@ -15,7 +15,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableSource, cast, col};
 use laminar_core::connector::Role;
-use laminar_core::{Code, Error, Result};
+use laminar_core::{Code, Error, Location, Result};
 
 use crate::catalog::{CatalogSnapshot, ColumnDef, ObjectRef, Relation, TableDef, ViewDef};
 use crate::functions::clock::is_processing_time;
@@ -23,6 +23,7 @@ use crate::parse;
 use crate::planner::RelationProviders;
 use crate::sql::{SqlContext, Tables};
 use crate::statement::{Name, ObjectKind};
+use crate::temporal::Versioned;
 use crate::translate::translate;
 
 /// Views inside views.
@@ -162,6 +163,29 @@ impl Tables for CatalogTables<'_> {
                 Ok(source)
             }
         }
+    }
+
+    fn versioned(&self, name: &Name, at: Option<Location>) -> Result<Versioned> {
+        let refused = |message: String, hint: &str| Err(Error::new(Code::NotSupported, message).with_hint(hint));
+        if matches!(self.reads, Reads::Query(_)) {
+            let message = "FOR SYSTEM_TIME AS OF is for pipelines: a one-off query sees all rows at once".to_string();
+            return refused(message, "CREATE PIPELINE name AS SELECT …, and read its result");
+        }
+        let Relation::Table(table) = self.catalog.relation(name)? else {
+            let message = format!("FOR SYSTEM_TIME AS OF of {}, which is no table, is not supported", name.value);
+            return refused(message, "name the table itself, and filter its rows in the condition of the join");
+        };
+        if table.primary_key.is_empty() {
+            let message =
+                format!("table {} has no PRIMARY KEY: nothing says which of its rows are versions of one", table.name);
+            return refused(message, "declare PRIMARY KEY (column, …) in its CREATE TABLE");
+        }
+        let outermost = self.expanding.borrow().len() <= usize::from(matches!(self.reads, Reads::View));
+        Ok(Versioned {
+            table: table.name.clone(),
+            primary_key: table.primary_key.clone(),
+            place: at.filter(|_| outermost).map(|at| (at.line, at.column)),
+        })
     }
 
     fn system_table(&self, name: &Name) -> Result<Arc<dyn TableSource>> {

@@ -310,3 +310,29 @@ CREATE TABLE t (id INT, at TIMESTAMP GENERATED ALWAYS AS (PROCTIME()), WATERMARK
 CREATE TABLE one (id INT) WITH (connector = 'kafka', bootstrap_servers = 'one:9092', topic = 'a', type = 'sink', format = 'json');
 CREATE TABLE two (id INT) WITH (connector = 'kafka', bootstrap_servers = 'two:9092', topic = 'b', type = 'sink', format = 'json');
 CREATE PIPELINE p AS BEGIN INSERT INTO one SELECT id FROM t; INSERT INTO two SELECT id FROM t; END;
+-- # versions of a table without a key
+CREATE PIPELINE p AS
+SELECT a.id FROM orders a
+JOIN orders FOR SYSTEM_TIME AS OF a.at AS b ON a.id = b.id;
+-- # versions of a view
+CREATE PIPELINE p AS SELECT a.id FROM orders a JOIN cheap FOR SYSTEM_TIME AS OF a.at AS b ON a.id = b.id;
+-- # versions of nothing that is there
+CREATE PIPELINE p AS SELECT a.id FROM orders a JOIN rates FOR SYSTEM_TIME AS OF a.at AS b ON a.id = b.id;
+-- # versions of a part of the key
+CREATE TABLE rates (item TEXT, shop INT, rate DOUBLE, PRIMARY KEY (item, shop)) WITH (connector = 'memory', type = 'source');
+CREATE TABLE timed (id INT, item TEXT, at TIMESTAMP, WATERMARK FOR at) WITH (connector = 'memory', type = 'source');
+CREATE PIPELINE p AS SELECT id FROM timed o JOIN rates FOR SYSTEM_TIME AS OF o.at AS r ON r.item = o.item;
+-- # versions at another time
+CREATE TABLE rates (item TEXT PRIMARY KEY, rate DOUBLE) WITH (connector = 'memory', type = 'source');
+CREATE PIPELINE p AS SELECT id FROM orders o JOIN rates FOR SYSTEM_TIME AS OF o.at AS r ON r.item = o.item;
+-- # versions now
+CREATE TABLE rates (item TEXT PRIMARY KEY, rate DOUBLE) WITH (connector = 'memory', type = 'source');
+CREATE PIPELINE p AS SELECT id FROM orders o JOIN rates FOR SYSTEM_TIME AS OF PROCTIME() AS r ON r.item = o.item;
+-- # versions in a full join
+CREATE PIPELINE p AS SELECT 1 FROM orders o FULL JOIN orders FOR SYSTEM_TIME AS OF o.at AS r ON r.item = o.item;
+-- # versions without a join
+CREATE PIPELINE p AS SELECT id FROM orders FOR SYSTEM_TIME AS OF now();
+-- # versions by another clause
+CREATE PIPELINE p AS SELECT id FROM orders o JOIN orders VERSION AS OF 3 AS b ON o.id = b.id;
+-- # versions in a one-off query
+SELECT a.id FROM orders a JOIN orders FOR SYSTEM_TIME AS OF a.at AS b ON a.id = b.id;

@@ -61,3 +61,7 @@ EXPLAIN SELECT item, hop(INTERVAL '1 minute', INTERVAL '3 minutes') AS w, count(
 EXPLAIN SELECT id, current_watermark() AS w FROM orders WHERE id > 1 OR current_watermark() IS NULL;
 -- # distinct values are found before they are counted
 EXPLAIN SELECT item, count(DISTINCT price) AS prices FROM orders GROUP BY item;
+-- # rows with the versions of their time
+CREATE TABLE timed (id INT, item TEXT, unused TEXT, at TIMESTAMP, WATERMARK FOR at) WITH (connector = 'memory', type = 'source');
+CREATE TABLE rates (item TEXT PRIMARY KEY, rate DOUBLE, unused TEXT) WITH (connector = 'memory', type = 'source');
+EXPLAIN SELECT o.id, r.rate FROM timed o LEFT JOIN rates FOR SYSTEM_TIME AS OF o.at AS r ON r.item = o.item AND r.rate > 0.5;

@@ -7,12 +7,14 @@ mod join;
 mod project;
 mod recompute;
 pub(crate) mod rows;
+mod temporal_join;
 mod union;
 mod unnest;
 
 pub use join::{JoinFactory, JoinKind, OuterRows, TimeBounds};
 pub use project::ProjectFactory;
 pub use recompute::{Emit, RecomputeFactory};
+pub use temporal_join::{TemporalJoinFactory, Unmatched};
 pub use union::UnionFactory;
 pub use unnest::UnnestFactory;
 

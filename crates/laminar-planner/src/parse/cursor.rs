@@ -29,6 +29,7 @@ impl<'a> Cursor<'a> {
         limits::check(&tokens)?;
         let Location { line, column } = script.end();
         let end = tokenizer::Location { line, column };
+        free_names(&mut tokens);
         tokens.push(TokenWithSpan::new(Token::EOF, Span::new(end, end)));
         Ok(Self {
             sql: Parser::new(dialect).with_recursion_limit(MAX_RECURSION).with_tokens_with_locations(tokens),
@@ -232,6 +233,25 @@ impl<'a> Cursor<'a> {
             None => lower_first(message),
         };
         syntax_error(message).at(at.unwrap_or_else(|| self.here()))
+    }
+}
+
+/// Makes plain names of words that other systems have behind a table for its versions, as in `FROM orders at`.
+fn free_names(tokens: &mut [TokenWithSpan]) {
+    // `AT TIME ZONE` is an operator.
+    let zoned = |next: Option<&TokenWithSpan>| {
+        next.is_some_and(|t| matches!(&t.token, Token::Word(word) if word.keyword == Keyword::TIME))
+    };
+    for i in 0..tokens.len() {
+        let after = tokens.get(i + 1..).unwrap_or_default();
+        let zone = zoned(after.iter().find(|t| !matches!(t.token, Token::Whitespace(_))));
+        if let Some(TokenWithSpan { token: Token::Word(word), .. }) = tokens.get_mut(i) {
+            match word.keyword {
+                Keyword::BEFORE | Keyword::CHANGES => word.keyword = Keyword::NoKeyword,
+                Keyword::AT if !zone => word.keyword = Keyword::NoKeyword,
+                _ => {}
+            }
+        }
     }
 }
 

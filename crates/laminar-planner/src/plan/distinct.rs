@@ -19,7 +19,8 @@ use crate::translate::translate;
 /// functions are of the distinct values of one expression.
 pub(super) fn in_two_steps(aggregate: &Aggregate) -> Result<Option<(Aggregate, Aggregate)>> {
     let calls: Option<Vec<&AggregateFunction>> = aggregate.aggr_expr.iter().map(of_distinct_values).collect();
-    let Some((calls, value)) = calls.and_then(|calls| Some((calls.clone(), calls.first()?.params.args.first()?))) else {
+    let Some((calls, value)) = calls.and_then(|calls| Some((calls.clone(), calls.first()?.params.args.first()?)))
+    else {
         return Ok(None);
     };
     if calls.iter().any(|call| call.params.args.as_slice() != [value.clone()]) || aggregate.group_expr.contains(value) {

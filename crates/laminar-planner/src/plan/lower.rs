@@ -36,6 +36,7 @@ use crate::places::Places;
 use crate::planner::{Changing, PipelineContext, Planner};
 use crate::statement::SqlQuery;
 use crate::tables::StreamSource;
+use crate::temporal::VersionJoin;
 use crate::translate::translate;
 
 /// Columns that all steps read of each table.
@@ -151,6 +152,18 @@ impl<'a> Lowering<'a> {
         i64::try_from(self.ctx.options.updating_ttl().as_micros()).ok()
     }
 
+    /// The same, if the pipeline says so: for what is kept until something else takes its place.
+    pub(super) fn chosen_ttl_micros(&self) -> Option<i64> {
+        self.ctx.options.updating_ttl.and_then(|_| self.ttl_micros())
+    }
+
+    /// Is the event time of the table, which was read, a column of its records' values?
+    pub(super) fn is_timed_by_value(&self, table: &str) -> bool {
+        let Some(column) = self.sources.get(table).and_then(|read| read.event_time.as_ref()) else { return false };
+        let columns = self.catalog.tables.get(table).map(|def| def.columns.as_slice()).unwrap_or_default();
+        columns.iter().any(|c| c.name == *column && c.metadata.is_none())
+    }
+
     /// The nodes of the query's plan; returns the index of the one that emits its rows, and what becomes of them.
     pub fn plan(&mut self, plan: &LogicalPlan, query: &SqlQuery) -> Result<(usize, Changing)> {
         self.places = Places::of(query);
@@ -227,6 +240,11 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Limit(limit) => self.top(limit),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Union(union) => self.union(&union.inputs, &union.schema),
+            LogicalPlan::Extension(extension)
+                if let Some(join) = extension.node.as_any().downcast_ref::<VersionJoin>() =>
+            {
+                self.version_join(join)
+            }
             LogicalPlan::Unnest(unnest) => {
                 let input = self.stage(&unnest.input)?;
                 let mut facts = Facts::inserts(unnest.schema.fields().len());

@@ -18,6 +18,7 @@ mod lower;
 mod recompute;
 mod source;
 mod subqueries;
+mod version_join;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -345,6 +345,8 @@ impl SessionAggregate {
             if session.due > watermark {
                 self.ends.push(Reverse((session.due, at)));
             } else {
+                // An older entry of the place may say the same end.
+                session.due = i64::MIN;
                 ended.push(at);
             }
         }

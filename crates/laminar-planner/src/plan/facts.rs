@@ -34,7 +34,9 @@ pub(crate) enum TimeFact {
     WindowStart {
         size: Option<i64>,
     },
-    WindowEnd,
+    WindowEnd {
+        size: Option<i64>,
+    },
 }
 
 impl Facts {
@@ -93,7 +95,7 @@ impl Facts {
             Expr::ScalarFunction(call) if call.name() == "get_field" => match call.args.as_slice() {
                 [window, field] => match (self.of(window, input)?, text(field)) {
                     (TimeFact::Window { size }, Some("start")) => TimeFact::WindowStart { size },
-                    (TimeFact::Window { .. }, Some("end")) => TimeFact::WindowEnd,
+                    (TimeFact::Window { size }, Some("end")) => TimeFact::WindowEnd { size },
                     _ => TimeFact::Nothing,
                 },
                 _ => TimeFact::Nothing,

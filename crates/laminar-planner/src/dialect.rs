@@ -9,7 +9,9 @@
 use std::any::TypeId;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -103,6 +105,7 @@ impl Dialect for LaminarDialect {
                 parser.advance_token();
                 Some(parser.parse_interval())
             }
+            Keyword::TABLE if matches!(next, Token::Word(_)) => Some(parse_table_argument(parser)),
             _ if CALLS.contains(&keyword) && !called => Some(parser.parse_identifier().map(Expr::Identifier)),
             _ => None,
         }
@@ -183,6 +186,36 @@ impl Dialect for LaminarDialect {
 
 fn is_word(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(word))
+}
+
+/// `TABLE t [PARTITION BY k | PARTITION BY (a, b)]` as an argument, read as a call `table(t, k)`.
+fn parse_table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let span = parser.peek_token_ref().span;
+    parser.advance_token();
+    let mut parts = vec![parser.parse_identifier()?];
+    while parser.consume_token(&Token::Period) {
+        parts.push(parser.parse_identifier()?);
+    }
+    let mut args = vec![Expr::CompoundIdentifier(parts)];
+    if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        if parser.consume_token(&Token::LParen) {
+            args.extend(parser.parse_comma_separated(Parser::parse_expr)?);
+            parser.expect_token(&Token::RParen)?;
+        } else {
+            args.push(parser.parse_expr()?);
+        }
+    }
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    Ok(Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::with_span(span, "table")]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    }))
 }
 
 fn is_keyword(token: &Token, keyword: Keyword) -> bool {

@@ -195,6 +195,18 @@ impl Visitor for Places {
         if let TableFactor::Table { name, .. } = factor {
             self.add(Kind::Table, name.span(), &name.to_string());
         }
+        // TUMBLE(TABLE t, …)
+        let called = match factor {
+            TableFactor::Table { name, args: Some(_), .. } => Some(name),
+            TableFactor::TableFunction { expr: Expr::Function(function), .. } => Some(&function.name),
+            _ => None,
+        };
+        if let Some(name) = called {
+            self.add(Kind::Call, name.span(), &format!("{factor}"));
+            if let Some(call) = self.0.last_mut().filter(|c| c.kind == Kind::Call) {
+                call.words.insert(format!("{}(", last_name(name)));
+            }
+        }
         ControlFlow::Continue(())
     }
 

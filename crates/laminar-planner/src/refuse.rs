@@ -5,13 +5,14 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, Query, Select, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor, WindowFrame, WindowFrameBound, WindowSpec,
-    WindowType, visit_expressions,
+    self, Expr, Function, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, Query, Select,
+    SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor, WindowFrame, WindowFrameBound,
+    WindowSpec, WindowType, visit_expressions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use laminar_core::{Code, Error, Location, Result};
 
+use crate::functions::table_windows::TableWindow;
 use crate::functions::watermark;
 use crate::functions::windows::{self, WindowKind};
 use crate::places::{constraint, last_name, span_of};
@@ -39,6 +40,37 @@ pub(crate) fn expression(sql: &SqlContext, expr: &SqlExpr) -> Result<()> {
     match expr.ast.visit(&mut refuse) {
         ControlFlow::Break(error) => Err(error.with_hint("a column is computed from the columns of its row")),
         ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// Refuses set operations that count equal rows, in any query: DataFusion's plans for them do not. Errors: `not_supported`.
+pub(crate) fn counting(query: &ast::Query) -> Result<()> {
+    let found = query.visit(&mut Counting);
+    let ControlFlow::Break((op, at)) = found else { return Ok(()) };
+    Err(Error::new(Code::NotSupported, format!("{op} ALL is not supported"))
+        .with_hint(format!(
+            "number equal rows on both sides, and write {op}: SELECT a, row_number() OVER (PARTITION BY a ORDER BY a) AS n FROM …"
+        ))
+        .at(location(at.start)))
+}
+
+struct Counting;
+
+impl Visitor for Counting {
+    type Break = (SetOperator, Span);
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        counted(&query.body)
+    }
+}
+
+fn counted(body: &SetExpr) -> ControlFlow<(SetOperator, Span)> {
+    let SetExpr::SetOperation { op, set_quantifier, left, right } = body else { return ControlFlow::Continue(()) };
+    counted(left)?;
+    counted(right)?;
+    match (op, set_quantifier) {
+        (SetOperator::Intersect | SetOperator::Except, SetQuantifier::All) => ControlFlow::Break((*op, right.span())),
+        _ => ControlFlow::Continue(()),
     }
 }
 
@@ -237,6 +269,17 @@ impl Visitor for Refuse<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
+        match TableWindow::of(factor) {
+            Ok(None) => {}
+            Ok(Some(window)) => {
+                let sizes = window.sizes.iter().map(|size| self.sql.constant(size)).collect::<Option<Vec<_>>>();
+                return match windows::check_sizes(window.kind, &sizes.unwrap_or_default()) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => ControlFlow::Break(error.at(location(factor.span().start))),
+                };
+            }
+            Err(error) => return ControlFlow::Break(error),
+        }
         let (what, hint) = match factor {
             // What `temporal` does not understand, it refuses.
             TableFactor::Table { args: None, sample: None, .. } => return ControlFlow::Continue(()),

@@ -33,6 +33,7 @@ use laminar_core::time::SharedClock;
 use laminar_core::{Code, Error, Location, Result};
 
 use crate::functions;
+use crate::functions::table_windows::{self, Runs};
 use crate::memory::CountWindows;
 use crate::push_down::PushDownFilters;
 use crate::statement::{Name, SqlExpr, SqlQuery};
@@ -46,6 +47,7 @@ pub(crate) struct SqlContext {
     state: SessionState,
     stream_rules: Optimizer,
     clock: SharedClock,
+    runs: Runs,
 }
 
 /// What names in FROM stand for.
@@ -86,7 +88,7 @@ impl SqlContext {
             .with_type_planner(Arc::new(LaminarTypes))
             .build();
         functions::register(&mut state, &clock).map_err(translate)?;
-        Ok(Self { state, stream_rules: Optimizer::with_rules(stream_rules()), clock })
+        Ok(Self { state, stream_rules: Optimizer::with_rules(stream_rules()), clock, runs: Runs::Always })
     }
 
     /// For a one-off query: `now()` is the same everywhere in it, and it runs in `runtime`.
@@ -94,7 +96,7 @@ impl SqlContext {
         let state = SessionStateBuilder::new_from_existing(self.state.clone()).with_runtime_env(runtime);
         let mut state = state.with_physical_optimizer_rule(Arc::new(CountWindows)).build();
         functions::freeze_clock(&mut state, self.clock.now_micros()).map_err(translate)?;
-        Ok(Self { state, stream_rules: self.stream_rules.clone(), clock: self.clock.clone() })
+        Ok(Self { state, stream_rules: self.stream_rules.clone(), clock: self.clock.clone(), runs: Runs::Once })
     }
 
     pub fn into_state(self) -> SessionState {
@@ -112,7 +114,9 @@ impl SqlContext {
     /// The query's plan, as written.
     pub fn plan(&self, query: &SqlQuery, tables: &dyn Tables) -> Result<LogicalPlan> {
         let context = Context { state: &self.state, tables };
+        crate::refuse::counting(&query.ast)?;
         let mut ast = query.ast.clone();
+        table_windows::expand(&mut ast, self.runs)?;
         functions::windows::spell_out(&mut ast);
         let versions = temporal::take(&mut ast, tables)?;
         let statement = ast::Statement::Query(ast);
@@ -185,6 +189,9 @@ impl SqlContext {
         let fails = |query: &ast::Query| {
             let context = Context { state: &self.state, tables };
             let mut ast = Box::new(query.clone());
+            if table_windows::expand(&mut ast, self.runs).is_err() {
+                return false;
+            }
             functions::windows::spell_out(&mut ast);
             let statement = ast::Statement::Query(ast);
             let planned = self.planner(&context).sql_statement_to_plan(statement);

@@ -135,6 +135,32 @@ CREATE PIPELINE p AS SELECT id FROM orders UNION ALL SELECT 1 AS id;
 CREATE PIPELINE p AS SELECT id FROM orders MINUS SELECT id FROM items;
 -- # UNION BY NAME
 CREATE PIPELINE p AS SELECT id FROM orders UNION BY NAME SELECT id FROM items;
+-- # INTERSECT ALL
+CREATE PIPELINE p AS SELECT id FROM orders INTERSECT ALL SELECT id FROM items;
+-- # EXCEPT ALL
+CREATE PIPELINE p AS SELECT id FROM orders EXCEPT ALL SELECT id FROM items;
+-- # a session in FROM that is not grouped
+CREATE PIPELINE p AS SELECT * FROM SESSION(TABLE orders, DESCRIPTOR(at), INTERVAL '1 minute');
+-- # a session in FROM of other keys than those grouped
+CREATE PIPELINE p AS SELECT item, window_end, count(*) AS n
+FROM SESSION(TABLE orders PARTITION BY id, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY item, window_start, window_end;
+-- # a window in FROM without DESCRIPTOR
+CREATE PIPELINE p AS SELECT * FROM TUMBLE(TABLE orders, INTERVAL '1 minute');
+-- # a window in FROM without TABLE
+CREATE PIPELINE p AS SELECT * FROM TUMBLE(orders, DESCRIPTOR(at), INTERVAL '1 minute');
+-- # a window in FROM with an offset
+CREATE PIPELINE p AS SELECT * FROM TUMBLE(TABLE orders, DESCRIPTOR(at), INTERVAL '1 minute', INTERVAL '10 seconds');
+-- # a window in FROM with an argument that it does not have
+CREATE PIPELINE p AS SELECT * FROM HOP(DATA => TABLE orders, TIMECOL => DESCRIPTOR(at), SLIDE => INTERVAL '1 minute', GAP => INTERVAL '1 minute');
+-- # a window in FROM with PARTITION BY
+CREATE PIPELINE p AS SELECT * FROM TUMBLE(TABLE orders PARTITION BY id, DESCRIPTOR(at), INTERVAL '1 minute');
+-- # a window in FROM of no size
+CREATE PIPELINE p AS SELECT * FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(at), INTERVAL '0 seconds'));
+-- # a window in FROM of a column that is not the event time
+CREATE PIPELINE p AS SELECT window_end, count(*) AS n
+FROM HOP(TABLE orders, DESCRIPTOR(paid_at), INTERVAL '1 minute', INTERVAL '5 minutes') GROUP BY window_start, window_end;
+-- # a window in FROM of a table that is not there
+CREATE PIPELINE p AS SELECT * FROM TUMBLE(TABLE ordres, DESCRIPTOR(at), INTERVAL '1 minute');
 -- # a union of other columns
 CREATE PIPELINE p AS SELECT id, item FROM orders UNION ALL SELECT id FROM items;
 -- # a union of other types

@@ -1,7 +1,7 @@
 //! A pipeline's text to what is planned: its steps, and the tables and views that are local to it.
 //!
 //! The text is one `CREATE PIPELINE`, or (from REST and `laminar run`) a SELECT, or a script of CREATE TABLE, CREATE VIEW
-//! and INSERT INTO, which is one pipeline with several sinks. A local name hides the catalogue's.
+//! and INSERT INTO, which is one pipeline with several sinks. A local name hides the catalogue's; SET gives its options.
 
 use std::collections::BTreeSet;
 
@@ -9,6 +9,8 @@ use laminar_core::{Code, Error, Options, Result};
 use laminar_planner::catalog::{CatalogSnapshot, ObjectRef};
 use laminar_planner::statement::{CreatePipeline, ObjectKind, Parsed, PipelineBody, PipelineStep, Statement};
 use laminar_planner::{Planner, Resolver};
+
+use crate::settings::set_option;
 
 /// A pipeline's steps and the catalogue they are planned against.
 pub(crate) struct Definition {
@@ -66,6 +68,11 @@ impl Definition {
         }
     }
 
+    /// With these options where it gives none of its own.
+    pub fn with_defaults(self, defaults: &Options) -> Self {
+        Self { options: defaults.overridden_by(&self.options), ..self }
+    }
+
     fn add(&mut self, planner: &Planner, statement: Statement, values: &dyn Resolver) -> Result<()> {
         match statement {
             Statement::CreateTable(create) => {
@@ -82,6 +89,9 @@ impl Definition {
                 self.declare(ObjectRef::new(ObjectKind::View, &view.name))?;
                 self.snapshot.tables.remove(&view.name);
                 self.snapshot.views.insert(view.name.clone(), view);
+            }
+            Statement::Set { name, value } => {
+                set_option(&mut self.options, name.as_str(), &value).map_err(|e| e.at(name.location))?;
             }
             Statement::InsertSelect(insert) => self.body.steps.push(PipelineStep::Insert(insert)),
             Statement::Query(query) => self.body.steps.push(PipelineStep::Select(query)),

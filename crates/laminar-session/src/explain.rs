@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use laminar_core::{Code, Error, PipelineId, Result};
+use laminar_core::{Code, Error, Options, PipelineId, Result};
 use laminar_planner::statement::{Explain, ExplainFormat, Parsed, PipelineBody, PipelineStep, Statement};
 
 use crate::System;
@@ -14,7 +14,7 @@ const ONLY_PIPELINES: &str =
     "EXPLAIN shows what a pipeline would run, and this cannot be one; without EXPLAIN, the SELECT runs once";
 
 /// Errors: those of planning the statement; `not_supported` for one that has no plan.
-pub(crate) fn explain(system: &Arc<System>, explain: &Explain, parsed: &Parsed) -> Result<Outcome> {
+pub(crate) fn explain(system: &Arc<System>, defaults: &Options, explain: &Explain, parsed: &Parsed) -> Result<Outcome> {
     let catalog = system.catalog();
     let snapshot = &catalog.snapshot;
     let one_step = |step| Definition::of_body(snapshot, PipelineBody { steps: vec![step] });
@@ -32,6 +32,7 @@ pub(crate) fn explain(system: &Arc<System>, explain: &Explain, parsed: &Parsed) 
             .at(parsed.start));
         }
     };
+    let definition = definition.with_defaults(defaults);
     let planned = system.plan(&catalog, &PipelineId::from("explain"), &definition);
     let plan = planned.map_err(|error| match (error.code(), explain.statement.as_ref()) {
         (Code::NotSupported, Statement::Query(_)) => error.with_hint(ONLY_PIPELINES),

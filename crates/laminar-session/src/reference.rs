@@ -33,6 +33,6 @@ pub fn system_tables() -> Vec<SystemTableInfo> {
 }
 
 /// Name, value where the server was told nothing, and meaning of each setting of a session.
-pub fn session_settings() -> Vec<(&'static str, String, &'static str)> {
+pub fn session_settings() -> Vec<(String, String, String)> {
     Settings::new(&Defaults::default()).list()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use laminar_core::{Code, Error, Result};
+use laminar_core::{Code, Error, Options, Result};
 use laminar_planner::catalog::ObjectRef;
 use laminar_planner::statement::{
     CreatePipeline, CreateTable, Drop, Name, ObjectKind, OnExisting, Parsed, RestartFrom as From, Statement,
@@ -43,7 +43,7 @@ impl Session {
             }
             Statement::TestConnection(name) => self.test_connection(name).await,
             Statement::Subscribe(name) => subscribe::subscribe(&self.system, name),
-            Statement::Explain(explain) => explain::explain(&self.system, explain, parsed),
+            Statement::Explain(explain) => explain::explain(&self.system, &self.settings.pipeline, explain, parsed),
             Statement::Show(kind) => show::show(&self.system, &self.settings, *kind).await,
             Statement::Describe(object) => show::describe(&self.system, object).await,
             Statement::ShowCreate(object) => show::show_create(&self.system, object),
@@ -59,14 +59,16 @@ impl Session {
             Statement::ShowAll => {
                 let columns =
                     [("name", ColumnType::Text), ("value", ColumnType::Text), ("description", ColumnType::Text)];
-                let row = |(name, value, about): (&str, String, &str)| vec![name.into(), value.into(), about.into()];
+                let row =
+                    |(name, value, about): (String, String, String)| vec![name.into(), value.into(), about.into()];
                 let rows = self.settings.list().into_iter().map(row).collect();
                 Ok(Outcome::rows("SHOW", batch(&columns, rows)?))
             }
             Statement::InsertSelect(insert) => Err(streaming_insert(&insert.table)),
             _ => {
-                let (system, parsed) = (Arc::clone(&self.system), parsed.clone());
-                let change = tokio::spawn(async move { change(&system, &parsed).await });
+                let (system, parsed, defaults) =
+                    (Arc::clone(&self.system), parsed.clone(), self.settings.pipeline.clone());
+                let change = tokio::spawn(async move { change(&system, &parsed, &defaults).await });
                 change.await.map_err(|e| Error::internal(format!("the statement panicked: {e}")))?
             }
         }
@@ -96,8 +98,8 @@ impl Session {
     }
 }
 
-/// A statement that changes something.
-async fn change(system: &Arc<System>, parsed: &Parsed) -> Result<Outcome> {
+/// A statement that changes something. `defaults` are options of pipelines that do not give them.
+async fn change(system: &Arc<System>, parsed: &Parsed, defaults: &Options) -> Result<Outcome> {
     if let Statement::InsertValues(insert) = &parsed.statement {
         return insert::insert_values(system, insert).await;
     }
@@ -107,8 +109,8 @@ async fn change(system: &Arc<System>, parsed: &Parsed) -> Result<Outcome> {
         Statement::CreateSecret(create) => Ok(made("SECRET", system.create_secret(create, sql).await?)),
         Statement::CreateConnection(create) => Ok(made("CONNECTION", system.create_connection_def(create, sql).await?)),
         Statement::CreateView(create) => Ok(made("VIEW", system.create_view_def(create, sql).await?)),
-        Statement::CreateTable(create) => create_table(system, create, sql).await,
-        Statement::CreatePipeline(create) => create_pipeline(system, create, sql).await,
+        Statement::CreateTable(create) => create_table(system, create, sql, defaults).await,
+        Statement::CreatePipeline(create) => create_pipeline(system, create, sql, defaults).await,
         Statement::Drop(drop) => self::drop(system, drop).await,
         Statement::StartPipeline(name) => {
             let pipeline = system.named_pipeline(name)?;
@@ -159,8 +161,13 @@ fn made(kind: &str, (made, notices): (Made, Vec<Notice>)) -> Outcome {
     Outcome::done_with(format!("{verb} {kind}"), notices)
 }
 
-async fn create_pipeline(system: &Arc<System>, create: &CreatePipeline, sql: &str) -> Result<Outcome> {
-    let definition = Definition::of_statement(&system.catalog().snapshot, create);
+async fn create_pipeline(
+    system: &Arc<System>,
+    create: &CreatePipeline,
+    sql: &str,
+    defaults: &Options,
+) -> Result<Outcome> {
+    let definition = Definition::of_statement(&system.catalog().snapshot, create).with_defaults(defaults);
     let creation =
         Creation { name: create.name.clone(), sql: sql.to_string(), definition, on_existing: create.on_existing };
     let created = system.create_and_start(creation).await.map_err(|error| error.at(create.name.location))?;
@@ -172,7 +179,7 @@ async fn create_pipeline(system: &Arc<System>, create: &CreatePipeline, sql: &st
 }
 
 /// With `AS SELECT`, the table's pipeline is created with it, or neither is.
-async fn create_table(system: &Arc<System>, create: &CreateTable, sql: &str) -> Result<Outcome> {
+async fn create_table(system: &Arc<System>, create: &CreateTable, sql: &str, defaults: &Options) -> Result<Outcome> {
     let Some(query) = &create.query else {
         return Ok(made("TABLE", system.create_table_def(create, sql).await?));
     };
@@ -197,7 +204,8 @@ async fn create_table(system: &Arc<System>, create: &CreateTable, sql: &str) -> 
             &system.catalog().snapshot,
             &sql,
             &system.values(&system.catalog()),
-        )?;
+        )?
+        .with_defaults(defaults);
         let creation = Creation { name: Name::new(&name), sql, definition, on_existing: OnExisting::Fail };
         system.create_and_start(creation).await
     };

@@ -1,4 +1,5 @@
-//! Every `.slt` file in every mode. `LAMINAR_SLT_UPDATE=1` writes what the queries answer into the files instead.
+//! Every `.slt` file in every mode. `LAMINAR_SLT_UPDATE=1` writes what the queries answer into the files instead;
+//! `LAMINAR_SLT_ONLY=name` takes only the files with that in their name.
 
 #![allow(clippy::expect_used)] // outside a #[test] function, but only called by them
 
@@ -11,15 +12,16 @@ fn files() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("the folder tests/slt");
     let mut files: Vec<_> =
         entries.map(|e| e.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "slt")).collect();
+    let only = std::env::var("LAMINAR_SLT_ONLY").unwrap_or_default();
+    files.retain(|file| file.to_string_lossy().contains(&only));
     files.sort();
     files
 }
 
 /// Runs all files, then reports all that failed.
 async fn check(mode: Mode) {
-    let only = std::env::var("LAMINAR_SLT_ONLY").unwrap_or_default();
     let mut failures = Vec::new();
-    for file in files().into_iter().filter(|f| f.to_string_lossy().contains(&only)) {
+    for file in files() {
         if let Err(error) = run_file(&file, mode).await {
             failures.push(format!("{error:#}"));
         }

@@ -212,7 +212,7 @@ fn configuration() -> Page {
         vec![code(name), default.to_string(), format!("{}.", about.trim_end_matches('.'))]
     });
     let of_session =
-        session_settings().into_iter().map(|(name, value, about)| vec![code(name), code(&value), format!("{about}.")]);
+        session_settings().into_iter().map(|(name, value, about)| vec![code(&name), code(&value), format!("{about}.")]);
     let body = format!(
         "A flag wins over its variable. A variable that begins with `LAMINAR_` and looks like a misspelt one is warned of at the start.\n\n{}\
          ## Variables without a flag\n\n{}\n\

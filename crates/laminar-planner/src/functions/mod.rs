@@ -9,7 +9,9 @@ mod json_path;
 mod json_path_functions;
 mod modulo;
 mod not_null;
+pub(crate) mod table_windows;
 pub(crate) mod watermark;
+pub(crate) mod window_lists;
 pub(crate) mod windows;
 
 use std::sync::Arc;
@@ -32,7 +34,9 @@ pub(crate) fn register(state: &mut SessionState, clock: &SharedClock) -> Result<
     replace(state, ScalarUDF::from(hash::Hash::default()))?;
     replace(state, ScalarUDF::from(modulo::Modulo::default()))?;
     replace(state, watermark::function())?;
-    for function in json_path_functions::functions().into_iter().chain(windows::functions()) {
+    for function in
+        json_path_functions::functions().into_iter().chain(windows::functions()).chain(window_lists::functions())
+    {
         replace(state, function)?;
     }
     Ok(())

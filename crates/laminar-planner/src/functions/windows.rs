@@ -85,7 +85,7 @@ impl WindowKind {
         }
     }
 
-    fn usage(self) -> &'static str {
+    pub(super) fn usage(self) -> &'static str {
         match self {
             Self::Tumble => "tumble(size), or tumble(time, size): tumble(INTERVAL '1 hour')",
             Self::Hop => "hop(slide, size), or hop(time, slide, size): hop(INTERVAL '1 minute', INTERVAL '1 hour')",
@@ -166,7 +166,7 @@ impl WindowCall {
     }
 }
 
-fn check(kind: WindowKind, intervals: &[i64]) -> laminar_core::Result<()> {
+pub(super) fn check(kind: WindowKind, intervals: &[i64]) -> laminar_core::Result<()> {
     let invalid = |message: String| Err(Error::new(Code::InvalidValue, message).with_hint(kind.usage()));
     if intervals.iter().any(|micros| *micros <= 0) {
         return invalid(format!("the size of a {} window is more than nothing", kind.name()));
@@ -235,7 +235,7 @@ pub(crate) fn spell_out(query: &mut ast::Query) {
 }
 
 /// A constant interval in µs.
-fn micros(kind: WindowKind, expr: &Expr) -> laminar_core::Result<i64> {
+pub(super) fn micros(kind: WindowKind, expr: &Expr) -> laminar_core::Result<i64> {
     let interval = match expr {
         Expr::Literal(value, _) => micros_of(value),
         Expr::Alias(alias) => return micros(kind, &alias.expr),

@@ -168,7 +168,7 @@ impl Lowering<'_> {
         let mut given = None;
         for (at, expr) in aggregate.group_expr.iter().enumerate() {
             let fact = input.facts.of(expr, &input.schema)?;
-            if matches!(fact, TimeFact::Window { .. } | TimeFact::WindowEnd) {
+            if matches!(fact, TimeFact::Window { .. } | TimeFact::WindowEnd { .. }) {
                 given = Some((at, expr));
                 break;
             }

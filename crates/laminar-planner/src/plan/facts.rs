@@ -3,10 +3,11 @@
 //! Facts are found bottom-up while the plan is lowered. Every refusal of a query that a stream cannot answer comes from them.
 
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, Unnest};
 use laminar_core::Result;
 
 use crate::functions::clock::is_processing_time;
+use crate::functions::window_lists;
 use crate::functions::windows::WindowCall;
 
 #[derive(Clone, Debug)]
@@ -29,10 +30,16 @@ pub(crate) enum TimeFact {
     Window {
         size: Option<i64>,
     },
+    /// A list of windows that the event time is in.
+    Windows {
+        size: Option<i64>,
+    },
     WindowStart {
         size: Option<i64>,
     },
-    WindowEnd,
+    WindowEnd {
+        size: Option<i64>,
+    },
 }
 
 impl Facts {
@@ -45,6 +52,17 @@ impl Facts {
     pub fn project(&self, exprs: &[Expr], input: &DFSchema) -> Result<Self> {
         let columns = exprs.iter().map(|e| self.of(e, input)).collect::<Result<_>>()?;
         Ok(Self { columns, ..*self })
+    }
+
+    /// Of the rows of lists and structs: a column that is not one of them keeps what it is, and so does each window of a list.
+    pub fn unnest(&self, unnest: &Unnest) -> Self {
+        let lists: Vec<usize> = unnest.list_type_columns.iter().map(|(index, _)| *index).collect();
+        let column = |from: &usize| match self.columns.get(*from).copied() {
+            Some(TimeFact::Windows { size }) if lists.contains(from) => TimeFact::Window { size },
+            Some(fact) if !lists.contains(from) && !unnest.struct_type_columns.contains(from) => fact,
+            _ => TimeFact::Nothing,
+        };
+        Self { columns: unnest.dependency_indices.iter().map(column).collect(), ..*self }
     }
 
     /// Of the rows of all inputs, whose columns have the same places.
@@ -68,6 +86,10 @@ impl Facts {
             };
             return Ok(if in_time { TimeFact::Window { size: call.size() } } else { TimeFact::Nothing });
         }
+        if let Some((time, size)) = window_lists::call(expr)? {
+            let in_time = self.of(time, input)? == TimeFact::Event;
+            return Ok(if in_time { TimeFact::Windows { size } } else { TimeFact::Nothing });
+        }
         Ok(match expr {
             Expr::Alias(alias) => self.of(&alias.expr, input)?,
             _ if self.by_arrival && is_processing_time(expr) => TimeFact::Event,
@@ -78,7 +100,7 @@ impl Facts {
             Expr::ScalarFunction(call) if call.name() == "get_field" => match call.args.as_slice() {
                 [window, field] => match (self.of(window, input)?, text(field)) {
                     (TimeFact::Window { size }, Some("start")) => TimeFact::WindowStart { size },
-                    (TimeFact::Window { .. }, Some("end")) => TimeFact::WindowEnd,
+                    (TimeFact::Window { size }, Some("end")) => TimeFact::WindowEnd { size },
                     _ => TimeFact::Nothing,
                 },
                 _ => TimeFact::Nothing,

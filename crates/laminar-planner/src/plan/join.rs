@@ -108,7 +108,8 @@ fn facts(join: &Join, kind: JoinKind, left: &Stage, right: &Stage, bounds: Optio
             let fact = left.facts.of(l, &left.schema)?;
             let same = matches!(
                 (fact, right.facts.of(r, &right.schema)?),
-                (TimeFact::Window { .. }, TimeFact::Window { .. }) | (TimeFact::WindowEnd, TimeFact::WindowEnd)
+                (TimeFact::Window { .. }, TimeFact::Window { .. })
+                    | (TimeFact::WindowEnd { .. }, TimeFact::WindowEnd { .. })
             );
             let place = |expr: &Expr, side: &Stage| expr.try_as_col().and_then(|c| side_of(c, &side.schema));
             let (l, r) = (place(l, left), place(r, right));
@@ -135,34 +136,47 @@ fn bounds(join: &Join, left: &Stage, right: &Stage) -> Result<Option<TimeBounds>
         let apart = match facts {
             (TimeFact::Window { size: a }, TimeFact::Window { size: b })
             | (TimeFact::WindowStart { size: a }, TimeFact::WindowStart { size: b }) => a.max(b).unwrap_or(0),
-            (TimeFact::WindowEnd, TimeFact::WindowEnd) | (TimeFact::Event, TimeFact::Event) => 0,
-            _ => continue,
+            (TimeFact::WindowEnd { .. }, TimeFact::WindowEnd { .. }) | (TimeFact::Event, TimeFact::Event) => 0,
+            _ => {
+                if let (Some(a), Some(b)) = (timed(l, left, right)?, timed(r, left, right)?) {
+                    narrow(&mut found, &a, &b);
+                    narrow(&mut found, &b, &a);
+                }
+                continue;
+            }
         };
         found = TimeBounds { lower: found.lower.max(-apart), upper: found.upper.min(apart) };
     }
     let conditions = join.filter.as_ref().map(split_conjunction).unwrap_or_default();
     for condition in conditions {
         for (low, op, high) in comparisons(condition) {
-            // low <= high, both an event time plus a constant.
             let (Some(a), Some(b)) = (timed(low, left, right)?, timed(high, left, right)?) else { continue };
-            let distance = b.1.saturating_sub(a.1);
-            match (a.0, b.0) {
-                // left.time + x <= right.time + y
-                (Of::Left, Of::Right) => found.upper = found.upper.min(distance),
-                (Of::Right, Of::Left) => found.lower = found.lower.max(distance.saturating_neg()),
-                _ => continue,
-            }
+            narrow(&mut found, &a, &b);
             if op == Operator::Eq {
-                let (lower, upper) = match a.0 {
-                    Of::Left => (distance, distance),
-                    Of::Right => (distance.saturating_neg(), distance.saturating_neg()),
-                };
-                found = TimeBounds { lower: found.lower.max(lower), upper: found.upper.min(upper) };
+                narrow(&mut found, &b, &a);
             }
         }
     }
     // One side alone bounds only the other's rows: both must go some time.
     Ok((found.lower > i64::MIN && found.upper < i64::MAX).then_some(found))
+}
+
+/// What `low <= high` says of the event times.
+fn narrow(found: &mut TimeBounds, low: &Timed, high: &Timed) {
+    // low.time + low.least <= low's value <= high's value <= high.time + high.most
+    let distance = high.most.saturating_sub(low.least);
+    match (low.of, high.of) {
+        (Of::Left, Of::Right) => found.upper = found.upper.min(distance),
+        (Of::Right, Of::Left) => found.lower = found.lower.max(distance.saturating_neg()),
+        _ => {}
+    }
+}
+
+/// An expression that follows the event time of one side: its value is that time plus `least` to `most` µs.
+struct Timed {
+    of: Of,
+    least: i64,
+    most: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -186,32 +200,34 @@ fn comparisons(condition: &Expr) -> Vec<(&Expr, Operator, &Expr)> {
     }
 }
 
-/// The expression as an event time of one side plus µs.
-fn timed(expr: &Expr, left: &Stage, right: &Stage) -> Result<Option<(Of, i64)>> {
-    Ok(match expr {
-        Expr::Column(column) => {
-            let is_time = |side: &Stage| {
-                side_of(column, &side.schema).map(|i| side.facts.columns.get(i) == Some(&TimeFact::Event))
-            };
-            match (is_time(left), is_time(right)) {
-                (Some(true), _) => Some((Of::Left, 0)),
-                (None, Some(true)) => Some((Of::Right, 0)),
-                _ => None,
-            }
+/// The expression as one that follows the event time of a side.
+fn timed(expr: &Expr, left: &Stage, right: &Stage) -> Result<Option<Timed>> {
+    if let Expr::BinaryExpr(BinaryExpr { left: base, op: op @ (Operator::Plus | Operator::Minus), right: interval }) =
+        expr
+    {
+        let Expr::Literal(interval, _) = interval.as_ref() else { return Ok(None) };
+        let (Some(time), Some(micros)) = (timed(base, left, right)?, micros_of(interval)) else { return Ok(None) };
+        let micros = if *op == Operator::Plus { micros } else { micros.saturating_neg() };
+        let (least, most) = (time.least.saturating_add(micros), time.most.saturating_add(micros));
+        return Ok(Some(Timed { least, most, ..time }));
+    }
+    let of_side = |side: &Stage, of: Of| -> Result<Option<Timed>> {
+        let is_own = |column: &&datafusion::common::Column| side_of(column, &side.schema).is_some();
+        if !expr.column_refs().iter().all(is_own) {
+            return Ok(None);
         }
-        Expr::BinaryExpr(BinaryExpr { left: base, op, right: interval }) => {
-            let Expr::Literal(interval, _) = interval.as_ref() else { return Ok(None) };
-            let (Some((of, at)), Some(micros)) = (timed(base, left, right)?, micros_of(interval)) else {
-                return Ok(None);
-            };
-            match op {
-                Operator::Plus => Some((of, at.saturating_add(micros))),
-                Operator::Minus => Some((of, at.saturating_sub(micros))),
-                _ => None,
-            }
-        }
-        _ => None,
-    })
+        Ok(match side.facts.of(expr, &side.schema)? {
+            TimeFact::Event => Some(Timed { of, least: 0, most: 0 }),
+            // The time is from the window's start up to its last moment.
+            TimeFact::WindowStart { size: Some(size) } => Some(Timed { of, least: 1 - size, most: 0 }),
+            TimeFact::WindowEnd { size: Some(size) } => Some(Timed { of, least: 1, most: size }),
+            _ => None,
+        })
+    };
+    match of_side(left, Of::Left)? {
+        Some(time) => Ok(Some(time)),
+        None => of_side(right, Of::Right),
+    }
 }
 
 fn side_of(column: &datafusion::common::Column, schema: &DFSchema) -> Option<usize> {

@@ -247,8 +247,7 @@ impl<'a> Lowering<'a> {
             }
             LogicalPlan::Unnest(unnest) => {
                 let input = self.stage(&unnest.input)?;
-                let mut facts = Facts::inserts(unnest.schema.fields().len());
-                facts.updating = input.facts.updating;
+                let facts = input.facts.unnest(unnest);
                 let input = self.finish(input)?;
                 let schema = Arc::new(unnest.schema.as_arrow().clone());
                 let list = |(index, list): &(usize, datafusion::logical_expr::ColumnUnnestList)| ListUnnest {

@@ -214,7 +214,8 @@ impl Lowering<'_> {
     fn emits(&self, partition: &[Expr], input: &Stage) -> Result<Emit> {
         if !input.facts.updating {
             for (window, expr) in partition.iter().enumerate() {
-                if matches!(input.facts.of(expr, &input.schema)?, TimeFact::Window { .. } | TimeFact::WindowEnd) {
+                if matches!(input.facts.of(expr, &input.schema)?, TimeFact::Window { .. } | TimeFact::WindowEnd { .. })
+                {
                     return Ok(Emit::OnClose { window });
                 }
             }

@@ -17,6 +17,7 @@ pub(crate) const TABLE: SystemTable = SystemTable {
 };
 
 async fn rows(source: &Source) -> Result<Vec<Row>> {
-    let row = |(name, value, description): (&str, String, &str)| vec![name.into(), value.into(), description.into()];
+    let row =
+        |(name, value, description): (String, String, String)| vec![name.into(), value.into(), description.into()];
     Ok(source.settings.list().into_iter().map(row).collect())
 }

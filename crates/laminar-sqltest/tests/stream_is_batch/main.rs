@@ -10,7 +10,7 @@
 //! `LAMINAR_SEED` chooses others. A failure prints the SQL, the rows and the seed, and then the same for the smallest case
 //! that was found to fail.
 //!
-//! Reading order: `data`, `relation` and `choices`, `query` and its steps (`expression`, `windows`, `joins`, `over`), `case`
+//! Reading order: `data`, `relation` and `choices`, `query` and its steps (`expression`, `windows`, `sessions`, `joins`, `over`), `case`
 //! (both sides).
 
 #![allow(clippy::expect_used)] // outside a #[test] function, but only called by them
@@ -23,6 +23,7 @@ mod joins;
 mod over;
 mod query;
 mod relation;
+mod sessions;
 mod windows;
 
 use std::time::{Duration, Instant};

@@ -39,7 +39,7 @@ impl<'a> Generator<'a> {
         if depth == 0 {
             return self.scan();
         }
-        match self.choices.below(20) {
+        match self.choices.below(22) {
             0 | 1 => self.project(depth),
             2..=4 => self.group(depth, false),
             5..=7 => self.group(depth, true),
@@ -50,6 +50,7 @@ impl<'a> Generator<'a> {
             15 => self.distinct(depth),
             16 | 17 => self.over(depth),
             18 => self.first_of_each(depth),
+            19 | 20 => self.sessions(depth),
             _ => self.limit(depth),
         }
     }

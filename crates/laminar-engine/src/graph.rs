@@ -61,6 +61,8 @@ pub struct SourceNode {
     /// A split that is caught up and silent this long holds nobody back.
     pub idle_timeout: Duration,
     pub late: LateRows,
+    /// A split that is further ahead of the slowest one in event time is not read meanwhile. `None`: all are.
+    pub max_drift: Option<Duration>,
     /// Each row has one more column, the last: the watermark of its split as the rows before it left it; see
     /// [`with_watermark_column`].
     pub watermark_column: bool,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed test panics
 
 mod changes;
+mod drift;
 mod envelopes;
 mod slow_checkpoints;
 mod topics;
@@ -88,6 +89,7 @@ impl World {
             watermark_delay: Duration::ZERO,
             idle_timeout: Duration::from_secs(30),
             late: laminar_engine::LateRows::Keep,
+            max_drift: None,
             watermark_column: false,
             bad_data: BadDataPolicy::Fail,
         };

@@ -265,3 +265,46 @@ impl RawRecords for Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use laminar_core::time::ManualClock;
+
+    use super::*;
+
+    /// The next line; `None` at the end.
+    async fn line(reader: &mut LinesReader) -> Option<String> {
+        match reader.next(BatchLimit { rows: 1, bytes: 100 }).await.unwrap() {
+            Fetched::Records(fetched) => {
+                let value = fetched.records.get(0).value.unwrap().to_vec();
+                Some(String::from_utf8(value).unwrap())
+            }
+            Fetched::End => None,
+            Fetched::Rows(_) => panic!("lines are records"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_paused_file_is_left_for_the_next_and_goes_on_where_it_stood() {
+        let folder = tempfile::tempdir().unwrap();
+        let split = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            FileSplit { split: name.into(), path, position: 0 }
+        };
+        let splits = vec![split("a", "1\n2\n3\n"), split("b", "4\n5\n")];
+        let mut reader = LinesReader::new(splits, EmptyLines::Skip, Arc::new(ManualClock::at_micros(0)));
+        assert_eq!(line(&mut reader).await.as_deref(), Some("1"));
+        reader.pause(&["a".into()].into()).unwrap();
+        assert_eq!(line(&mut reader).await.as_deref(), Some("4"));
+        reader.pause(&["b".into()].into()).unwrap();
+        assert_eq!(line(&mut reader).await.as_deref(), Some("2"));
+        assert_eq!(line(&mut reader).await.as_deref(), Some("3"));
+        assert_eq!(reader.ended(), []);
+        reader.pause(&["a".into()].into()).unwrap();
+        assert_eq!(line(&mut reader).await.as_deref(), Some("5"));
+        reader.pause(&BTreeSet::new()).unwrap();
+        assert_eq!(line(&mut reader).await, None);
+        assert_eq!(reader.ended(), ["a".into(), "b".into()]);
+    }
+}

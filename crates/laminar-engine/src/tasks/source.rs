@@ -117,7 +117,7 @@ impl SourceTask {
                     tokio::task::yield_now().await;
                 }
                 () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => self.flush(&mut batch).await?,
-                () = moved(&mut self.pace) => self.keep_pace(&mut batch)?,
+                () = moved(&mut self.pace) => self.keep_pace(&batch)?,
                 _ = tick.tick() => {
                     // The reader was asked first, and had nothing: a split that is paused must not hide that.
                     batch.caught_up |= may_read && self.pace.as_ref().is_some_and(|pace| !pace.paused().is_empty());

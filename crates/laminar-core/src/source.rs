@@ -4,13 +4,14 @@
 //! stores one position per split, the *next* record to read; reading again from it yields the same records. The traits
 //! carry bytes and positions, never a client library's types, so another way of reading can stand behind them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use async_trait::async_trait;
 
 use crate::format::Decoder;
-use crate::{Position, Result, SplitId};
+use crate::{Error, Position, Result, SplitId};
 
 #[async_trait]
 pub trait Source: Send + Sync {
@@ -28,6 +29,11 @@ pub trait Source: Send + Sync {
     /// Ends of the splits as they are now: for each split, the position after its last record. A bounded preview reads
     /// up to here. `None` for a split without an end (a generator).
     async fn ends(&self, splits: &[SplitId]) -> Result<Vec<Option<Position>>>;
+
+    /// Can its readers leave splits out for a while ([`SourceReader::pause`])?
+    fn can_pause(&self) -> bool {
+        false
+    }
 
     /// A record may update or delete a row that an earlier one inserted: the decoder's changes have kinds.
     fn yields_changes(&self) -> bool {
@@ -82,6 +88,17 @@ pub trait SourceReader: Send {
     /// Where each split stands now: the next record to be fetched. A split that had no record yet has a concrete
     /// position too (`latest` must be pinned once it is resolved), else a restart would resolve it anew and lose rows.
     fn positions(&self) -> Vec<(SplitId, Position)>;
+
+    /// Leaves these splits out until it is called again without them; what was fetched of them and not returned is fetched
+    /// anew. Only if [`Source::can_pause`].
+    fn pause(&mut self, _splits: &BTreeSet<SplitId>) -> Result<()> {
+        Err(Error::internal("a source that cannot pause was asked to"))
+    }
+
+    /// Splits of which everything was returned and that will not grow.
+    fn ended(&self) -> Vec<SplitId> {
+        Vec::new()
+    }
 
     /// These positions are now part of a committed checkpoint. Advisory: Kafka commits them to the group.
     async fn checkpointed(&mut self, _positions: &[(SplitId, Position)]) {}

@@ -63,6 +63,8 @@ pub struct SourceNode {
     pub idle_timeout: Duration,
     pub time: RowTime,
     pub late: LateRows,
+    /// A split that is further ahead of the slowest one in event time is not read meanwhile. `None`: all are.
+    pub max_drift: Option<Duration>,
     /// Each row has one more column, the last: the watermark of its split as the rows before it left it; see
     /// [`with_watermark_column`].
     pub watermark_column: bool,

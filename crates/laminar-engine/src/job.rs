@@ -28,6 +28,7 @@ use crate::operator::OperatorContext;
 use crate::tasks::TaskEvent;
 use crate::tasks::chain::{Chain, ChainNode, Step};
 use crate::tasks::channel::{Outlet, Receiver, Sender, channel};
+use crate::tasks::drift::{Drift, Pace};
 use crate::tasks::operator::OperatorTask;
 use crate::tasks::plan::{ChainPlan, chains};
 use crate::tasks::sink::SinkEnd;
@@ -274,17 +275,25 @@ impl Builder<'_> {
         }
         for plan in &plans {
             let Some(head) = plan.nodes.first().and_then(|n| self.graph.nodes.get(*n)) else { continue };
+            let drift = match &head.kind {
+                NodeKind::Source(source) => source.max_drift.map(|max| Arc::new(Drift::new(max))),
+                _ => None,
+            };
             let mut starts = match &head.kind {
                 NodeKind::Source(source) => self.starts(&head.id, source, parallelism).await?,
                 _ => Vec::new(),
             };
+            if let Some(drift) = &drift {
+                drift.expect(starts.iter().flatten().map(|start| start.split.clone()));
+            }
             for index in 0..parallelism {
                 let task = TaskId { operator: head.id.clone(), index: index as u32 };
                 let chain = self.chain(plan, index, &mut wires).await?;
                 match &head.kind {
                     NodeKind::Source(source) => {
                         let splits = starts.get_mut(index).map(std::mem::take).unwrap_or_default();
-                        self.source_task(task, source, splits, chain).await?;
+                        let pace = drift.clone().map(Pace::new);
+                        self.source_task(task, source, splits, chain, pace).await?;
                     }
                     _ => self.operator_task(task, plan, index, chain, &mut wires),
                 }
@@ -345,6 +354,7 @@ impl Builder<'_> {
         node: &SourceNode,
         splits: Vec<SplitStart>,
         chain: Chain,
+        pace: Option<Pace>,
     ) -> Result<()> {
         let operator = id.operator.clone();
         let (reader, decoder) = match splits.is_empty() {
@@ -385,6 +395,7 @@ impl Builder<'_> {
             released: self.released.clone(),
             positions,
             watermarks,
+            pace,
             replay,
             wait_for_barrier: self.recovered.pin_start,
             job_metrics: Arc::clone(&self.metrics),

@@ -22,6 +22,8 @@ pub struct OperatorMetrics {
     pub bad_records: AtomicU64,
     /// Rows behind the watermark that were left out.
     pub late_rows: AtomicU64,
+    /// Splits of a source that wait for slower ones.
+    pub paused_splits: AtomicU64,
     /// Largest watermark, µs since 1970 UTC; `i64::MIN` before the first.
     pub watermark_micros: AtomicI64,
     /// Time rows waited in front of the writer for a commit, µs.
@@ -95,6 +97,7 @@ pub struct OperatorSnapshot {
     pub bytes_in: u64,
     pub bad_records: u64,
     pub late_rows: u64,
+    pub paused_splits: u64,
     pub watermark_micros: Option<i64>,
     pub commit_wait_micros: u64,
     pub alignment_micros: u64,
@@ -112,6 +115,7 @@ pub struct TaskSnapshot {
     pub index: u32,
     pub rows_in: u64,
     pub rows_out: u64,
+    pub paused_splits: u64,
     pub watermark_micros: Option<i64>,
     pub alignment_micros: u64,
     pub last_alignment_micros: u64,
@@ -165,6 +169,7 @@ impl JobMetrics {
             index: *index,
             rows_in: of(&metrics.rows_in),
             rows_out: of(&metrics.rows_out),
+            paused_splits: of(&metrics.paused_splits),
             watermark_micros: metrics.watermark(),
             alignment_micros: of(&metrics.alignment_micros),
             last_alignment_micros: of(&metrics.last_alignment_micros),
@@ -232,6 +237,7 @@ impl OperatorSnapshot {
             bytes_in: 0,
             bad_records: 0,
             late_rows: 0,
+            paused_splits: 0,
             watermark_micros: None,
             commit_wait_micros: 0,
             alignment_micros: 0,
@@ -249,6 +255,7 @@ impl OperatorSnapshot {
         self.bytes_in += of(&metrics.bytes_in);
         self.bad_records += of(&metrics.bad_records);
         self.late_rows += of(&metrics.late_rows);
+        self.paused_splits += of(&metrics.paused_splits);
         self.commit_wait_micros += of(&metrics.commit_wait_micros);
         self.alignment_micros += of(&metrics.alignment_micros);
         self.last_alignment_micros = self.last_alignment_micros.max(of(&metrics.last_alignment_micros));

@@ -39,6 +39,10 @@ pub struct TableSettings {
     /// A partition that is caught up and silent for this long does not hold the watermark of the others back. For a source.
     #[schemars(extend("default" = HumanDuration(DEFAULT_IDLE_TIMEOUT)))]
     pub idle_timeout: Option<HumanDuration>,
+    /// In a backfill: a partition that is further ahead of the slowest one in event time is not read until that has come
+    /// closer, so that open windows and joins do not pile up. Partitions without anything to read do not count. Only
+    /// where the connector can pause partitions. For a source. Default: all are read as fast as they can be.
+    pub max_watermark_drift: Option<HumanDuration>,
     /// How much later than that a row may still come: windows stay open for it. For a source. Default: 0s.
     pub allowed_lateness: Option<HumanDuration>,
     /// What happens to a row that is later, where rows are put into windows or matched by time. For a source.
@@ -94,6 +98,13 @@ impl TableSettings {
         refuse_later(options)?;
         let (ours, theirs) = options.split_known::<Self>();
         let settings: Self = ours.parse(subject)?;
+        if settings.max_watermark_drift.is_some_and(|d| d.0.is_zero()) {
+            let entry = ours.entry("max_watermark_drift");
+            return Err(Error::new(Code::InvalidOption, "max_watermark_drift cannot be 0")
+                .with_detail("expected a duration above 0")
+                .with_field("max_watermark_drift")
+                .at(entry.and_then(|e| e.location)));
+        }
         if settings.max_errors_per_batch.is_some() && settings.bad_data == BadData::Fail {
             let entry = ours.entry("max_errors_per_batch");
             return Err(Error::new(Code::ConflictingOptions, "max_errors_per_batch needs bad_data = 'skip'")

@@ -4,8 +4,9 @@
 //! {"a":1}\n{"a":2}\n{"a":3}        records at 0, 8, 16; the end is 23 (a last line without a line break counts)
 //! ```
 //!
-//! The files of a reader are read one after the other, each batch from one of them.
+//! The files of a reader are read one after the other, each batch from one of them; one that is paused is left for the next.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,8 @@ pub fn length(path: &Path) -> Result<u64> {
 pub struct LinesReader {
     /// Where each split stands, counting only what `next` has returned.
     positions: Vec<(SplitId, Position)>,
+    paused: BTreeSet<SplitId>,
+    ended: Vec<SplitId>,
     clock: SharedClock,
     state: State,
 }
@@ -59,7 +62,7 @@ pub struct LinesReader {
 /// The cursor is either here or in the hands of a blocking task; the task is kept, so that dropping a `next` loses nothing.
 enum State {
     Idle(Cursor),
-    Reading(JoinHandle<(Cursor, Result<Option<Batch>>)>),
+    Reading(JoinHandle<(Cursor, Result<Taken>)>),
     /// A read failed; the reader is not used again.
     Failed,
 }
@@ -67,8 +70,9 @@ enum State {
 impl LinesReader {
     pub fn new(splits: Vec<FileSplit>, empty: EmptyLines, clock: SharedClock) -> Self {
         let positions = splits.iter().map(|s| (s.split.clone(), Position(s.position))).collect();
-        let cursor = Cursor { splits, current: 0, file: None, empty };
-        Self { positions, clock, state: State::Idle(cursor) }
+        let splits = splits.into_iter().map(|split| (split, false)).collect();
+        let cursor = Cursor { splits, current: None, file: None, empty };
+        Self { positions, paused: BTreeSet::new(), ended: Vec::new(), clock, state: State::Idle(cursor) }
     }
 }
 
@@ -78,9 +82,9 @@ impl SourceReader for LinesReader {
         if matches!(self.state, State::Idle(_))
             && let State::Idle(mut cursor) = std::mem::replace(&mut self.state, State::Failed)
         {
-            let now = self.clock.now_micros();
+            let (now, paused) = (self.clock.now_micros(), self.paused.clone());
             self.state = State::Reading(tokio::task::spawn_blocking(move || {
-                let batch = cursor.read(limit, now);
+                let batch = cursor.read(limit, now, &paused);
                 (cursor, batch)
             }));
         }
@@ -92,8 +96,14 @@ impl SourceReader for LinesReader {
         let (cursor, batch) =
             done.map_err(|e| Error::internal("reading a file ended unexpectedly").with_detail(e.to_string()))?;
         let batch = batch?;
+        self.ended = cursor.ended();
         self.state = State::Idle(cursor);
-        let Some(batch) = batch else { return Ok(Fetched::End) };
+        let batch = match batch {
+            Taken::Batch(batch) => batch,
+            Taken::End => return Ok(Fetched::End),
+            // Until the caller lets one of them go on.
+            Taken::Paused => return std::future::pending().await,
+        };
         let entry = self.positions.iter_mut().find(|(split, _)| *split == batch.run.split);
         if let Some((_, position)) = entry {
             *position = batch.run.next;
@@ -105,6 +115,23 @@ impl SourceReader for LinesReader {
     fn positions(&self) -> Vec<(SplitId, Position)> {
         self.positions.clone()
     }
+
+    /// What is being read of a file at this moment is still returned.
+    fn pause(&mut self, splits: &BTreeSet<SplitId>) -> Result<()> {
+        self.paused.clone_from(splits);
+        Ok(())
+    }
+
+    fn ended(&self) -> Vec<SplitId> {
+        self.ended.clone()
+    }
+}
+
+enum Taken {
+    Batch(Batch),
+    /// All files that are not at their end are paused.
+    Paused,
+    End,
 }
 
 struct Batch {
@@ -115,34 +142,43 @@ struct Batch {
 }
 
 struct Cursor {
-    splits: Vec<FileSplit>,
-    current: usize,
+    /// Each with whether it is read to its end.
+    splits: Vec<(FileSplit, bool)>,
+    /// The one that `file` is open for.
+    current: Option<usize>,
     file: Option<BufReader<File>>,
     empty: EmptyLines,
 }
 
 impl Cursor {
-    /// The next lines, all of one file; `None` when every file is read.
-    fn read(&mut self, limit: BatchLimit, now: i64) -> Result<Option<Batch>> {
-        let count = self.splits.len();
-        while let Some(split) = self.splits.get_mut(self.current) {
+    /// The next lines, all of one file.
+    fn read(&mut self, limit: BatchLimit, now: i64, paused: &BTreeSet<SplitId>) -> Result<Taken> {
+        loop {
+            let is_open = |(split, ended): &(FileSplit, bool)| !ended && !paused.contains(&split.split);
+            let current = self.current.filter(|at| self.splits.get(*at).is_some_and(is_open));
+            if current.is_none() {
+                (self.current, self.file) = (self.splits.iter().position(is_open), None);
+            }
+            let Some((split, ended)) = self.current.and_then(|at| self.splits.get_mut(at)) else {
+                return Ok(if self.splits.iter().all(|(_, ended)| *ended) { Taken::End } else { Taken::Paused });
+            };
             let file = match &mut self.file {
                 Some(file) => file,
                 none => none.insert(open_at(&split.path, split.position)?),
             };
             let mut lines =
                 Lines { topic: split.path.to_string_lossy().into(), timestamp_micros: now, ..Lines::default() };
-            let at_end = lines.fill(file, split, limit, self.empty)?;
-            if at_end {
-                self.current += 1;
-                self.file = None;
-            }
+            *ended = lines.fill(file, split, limit, self.empty)?;
             if !lines.is_empty() {
                 let run = Run { split: split.split.clone(), count: lines.len(), next: Position(split.position) };
-                return Ok(Some(Batch { lines, run, last: self.current == count }));
+                let last = self.splits.iter().all(|(_, ended)| *ended);
+                return Ok(Taken::Batch(Batch { lines, run, last }));
             }
         }
-        Ok(None)
+    }
+
+    fn ended(&self) -> Vec<SplitId> {
+        self.splits.iter().filter(|(_, ended)| *ended).map(|(split, _)| split.split.clone()).collect()
     }
 }
 
@@ -227,5 +263,48 @@ impl RawRecords for Lines {
             position: Position(position),
             batch: Some((self, index)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use laminar_core::time::ManualClock;
+
+    use super::*;
+
+    /// The next line; `None` at the end.
+    async fn line(reader: &mut LinesReader) -> Option<String> {
+        match reader.next(BatchLimit { rows: 1, bytes: 100 }).await.unwrap() {
+            Fetched::Records(fetched) => {
+                let value = fetched.records.get(0).value.unwrap().to_vec();
+                Some(String::from_utf8(value).unwrap())
+            }
+            Fetched::End => None,
+            Fetched::Rows(_) => panic!("lines are records"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_paused_file_is_left_for_the_next_and_goes_on_where_it_stood() {
+        let folder = tempfile::tempdir().unwrap();
+        let split = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            FileSplit { split: name.into(), path, position: 0 }
+        };
+        let splits = vec![split("a", "1\n2\n3\n"), split("b", "4\n5\n")];
+        let mut reader = LinesReader::new(splits, EmptyLines::Skip, Arc::new(ManualClock::at_micros(0)));
+        assert_eq!(line(&mut reader).await.as_deref(), Some("1"));
+        reader.pause(&["a".into()].into()).unwrap();
+        assert_eq!(line(&mut reader).await.as_deref(), Some("4"));
+        reader.pause(&["b".into()].into()).unwrap();
+        assert_eq!(line(&mut reader).await.as_deref(), Some("2"));
+        assert_eq!(line(&mut reader).await.as_deref(), Some("3"));
+        assert_eq!(reader.ended(), []);
+        reader.pause(&["a".into()].into()).unwrap();
+        assert_eq!(line(&mut reader).await.as_deref(), Some("5"));
+        reader.pause(&BTreeSet::new()).unwrap();
+        assert_eq!(line(&mut reader).await, None);
+        assert_eq!(reader.ended(), ["a".into(), "b".into()]);
     }
 }

@@ -172,6 +172,10 @@ impl Source for FolderSource {
         Ok(Box::new(LinesReader::new(files, empty_lines(&self.format), self.clock.clone())))
     }
 
+    fn can_pause(&self) -> bool {
+        true
+    }
+
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
         laminar_formats::decoder(&self.format, &self.table).map(Some)
     }

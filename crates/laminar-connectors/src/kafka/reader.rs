@@ -13,17 +13,18 @@
 //! says that a partition's end is reached, everything before it was delivered, so the position moves there; `next` then
 //! returns a run of no records, so that whoever waits for an end sees it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use laminar_core::source::{BatchLimit, Fetched, FetchedRecords, RawRecords, Run, SourceReader};
 use laminar_core::{Code, Error, Position, Result, SplitId};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::error::{from_code, passes};
+use super::error::{from_code, from_kafka, passes};
 use super::native::{FetchQueue, News, position};
 use super::source::{Standing, offset_list};
 
@@ -38,6 +39,7 @@ pub(super) struct Reader {
     /// Something that `next` reports once what was read before it is handed over.
     failure: Option<Error>,
     commits: Option<GroupCommits>,
+    paused: BTreeSet<SplitId>,
 }
 
 /// Offsets that are not committed to the group yet.
@@ -53,7 +55,7 @@ impl Reader {
         let by_partition =
             standings.iter().enumerate().map(|(i, s)| ((Arc::clone(&s.topic), s.partition), i)).collect();
         let commits = commits.map(|interval| GroupCommits { interval, last: None, waiting: Vec::new() });
-        Self { queue, standings, by_partition, failure: None, commits }
+        Self { queue, standings, by_partition, failure: None, commits, paused: BTreeSet::new() }
     }
 
     fn standing(&mut self, topic: &str, partition: i32) -> Option<&mut Standing> {
@@ -151,9 +153,7 @@ impl Reader {
         let waiting = std::mem::take(&mut commits.waiting);
         commits.last = Some(Instant::now());
         let sent = offset_list(&waiting).map(|list| consumer.commit(&list, CommitMode::Async));
-        if let Err(error) | Ok(Err(error)) =
-            sent.map(|r| r.map_err(|e| super::error::from_kafka("cannot commit offsets", &e)))
-        {
+        if let Err(error) | Ok(Err(error)) = sent.map(|r| r.map_err(|e| from_kafka("cannot commit offsets", &e))) {
             tracing::warn!(%error, "offsets were not committed to the group; the checkpoint has them");
         }
     }
@@ -175,6 +175,24 @@ impl SourceReader for Reader {
                 let _ = tokio::time::timeout(EVENTS, self.queue.filled()).await;
             }
         }
+    }
+
+    /// librdkafka drops what it has fetched of a paused partition, and goes on behind what was taken.
+    fn pause(&mut self, splits: &BTreeSet<SplitId>) -> Result<()> {
+        let Some(consumer) = self.queue.consumer() else { return Ok(()) };
+        let failed = |e| from_kafka("partitions cannot be paused", &e);
+        let list = |of: Vec<&SplitId>| {
+            let mut list = TopicPartitionList::with_capacity(of.len());
+            for standing in self.standings.iter().filter(|s| of.contains(&&s.split)) {
+                list.add_partition(&standing.topic, standing.partition);
+            }
+            list
+        };
+        let (stop, go) = (splits.difference(&self.paused).collect(), self.paused.difference(splits).collect());
+        consumer.pause(&list(stop)).map_err(failed)?;
+        consumer.resume(&list(go)).map_err(failed)?;
+        self.paused.clone_from(splits);
+        Ok(())
     }
 
     fn positions(&self) -> Vec<(SplitId, Position)> {

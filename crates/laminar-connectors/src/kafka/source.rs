@@ -120,6 +120,10 @@ impl Source for KafkaSource {
         laminar_formats::decoder(&self.settings.format, &self.table).map(Some)
     }
 
+    fn can_pause(&self) -> bool {
+        true
+    }
+
     fn yields_changes(&self) -> bool {
         self.settings.format.yields_changes()
     }

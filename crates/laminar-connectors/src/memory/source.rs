@@ -1,5 +1,6 @@
 //! Reading a log: partition k of n has the records whose position divided by n leaves k.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -49,7 +50,12 @@ impl Source for LogSource {
         };
         let splits = splits.into_iter().map(open).collect::<Result<_>>()?;
         let changes = self.log.changes();
-        Ok(Box::new(Reader { log: self.log.clone(), splits, step, changes, clock: self.clock.clone() }))
+        let (log, clock) = (self.log.clone(), self.clock.clone());
+        Ok(Box::new(Reader { log, splits, paused: BTreeSet::new(), step, changes, clock }))
+    }
+
+    fn can_pause(&self) -> bool {
+        true
     }
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
@@ -81,6 +87,7 @@ struct Split {
 struct Reader {
     log: Arc<Log>,
     splits: Vec<Split>,
+    paused: BTreeSet<SplitId>,
     step: u64,
     changes: watch::Receiver<u64>,
     clock: SharedClock,
@@ -92,8 +99,9 @@ impl Reader {
         let state = self.log.state();
         // The split that is furthest behind, so that they advance together.
         let length = state.records.len() as u64;
-        let split = self.splits.iter_mut().filter(|s| s.next < length).min_by_key(|s| s.next);
-        let Some(split) = split else { return if state.closed || self.splits.is_empty() { None } else { Some(None) } };
+        let ended = (state.closed || self.splits.is_empty()) && self.splits.iter().all(|s| s.next >= length);
+        let open = self.splits.iter_mut().filter(|s| s.next < length && !self.paused.contains(&s.split));
+        let Some(split) = open.min_by_key(|s| s.next) else { return if ended { None } else { Some(None) } };
         let mut records = OwnedRecords {
             topic: self.log.name().into(),
             partition: i32::try_from(split.partition).unwrap_or(i32::MAX),
@@ -129,6 +137,18 @@ impl SourceReader for Reader {
                 }
             }
         }
+    }
+
+    fn pause(&mut self, splits: &BTreeSet<SplitId>) -> Result<()> {
+        self.paused.clone_from(splits);
+        Ok(())
+    }
+
+    fn ended(&self) -> Vec<SplitId> {
+        let state = self.log.state();
+        let length = state.records.len() as u64;
+        let ended = self.splits.iter().filter(|s| state.closed && s.next >= length);
+        ended.map(|s| s.split.clone()).collect()
     }
 
     fn positions(&self) -> Vec<(SplitId, Position)> {

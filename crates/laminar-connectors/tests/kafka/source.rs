@@ -38,6 +38,46 @@ async fn a_reader_goes_on_where_another_stood() {
     assert_eq!(take(&mut reader, 60).await.first().map(|s| s.1), Some(40));
 }
 
+/// Much of both is fetched ahead when one is paused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_partition_is_left_out_and_goes_on_where_it_stood() {
+    let topic = topic("source", 2).await;
+    put(&topic, (0..20_000).map(|i| value(i % 2, format!("{}", i / 2))));
+    let source = open_source(&[("topic", &topic)], None);
+    let splits = source.discover().await.unwrap();
+    let mut reader = reader(&source).await;
+    let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut fetched = 0;
+    while fetched < 1_000 {
+        let next = tokio::time::timeout(SOON, reader.next(BatchLimit { rows: 400, bytes: 1 << 20 })).await;
+        let Fetched::Records(records) = next.expect("no more records").unwrap() else { panic!("not records") };
+        for at in 0..records.records.len() {
+            let record = records.records.get(at);
+            let split = format!("{}/{}", record.topic, record.partition);
+            seen.entry(split).or_default().push(record.position.0);
+        }
+        fetched += records.records.len();
+    }
+    let begun = seen.get(splits[0].as_str()).map_or(0, Vec::len);
+    let mut add = |records: Vec<Seen>| {
+        let mut of_first = 0;
+        for (split, position, ..) in records {
+            of_first += usize::from(split == splits[0].as_str());
+            seen.entry(split).or_default().push(position);
+        }
+        of_first
+    };
+    for _ in 0..3 {
+        reader.pause(&[splits[0].clone()].into()).unwrap();
+        reader.pause(&[].into()).unwrap();
+    }
+    reader.pause(&[splits[0].clone()].into()).unwrap();
+    assert_eq!(add(take(&mut reader, 10_000 - (fetched - begun)).await), 0, "rows of the paused partition came");
+    reader.pause(&[].into()).unwrap();
+    assert_eq!(add(take(&mut reader, 10_000 - begun).await), 10_000 - begun);
+    assert!(seen.values().all(|positions| positions.iter().copied().eq(0..10_000)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn several_topics_are_read_by_one_reader() {
     let (a, b) = (topic("a", 1).await, topic("b", 2).await);

@@ -132,7 +132,6 @@ impl Coordinator {
                 if self.protocol.is_undecided() {
                     self.report_failure(&current, &error);
                 }
-                self.metrics.checkpoints_failed.fetch_add(u64::from(!self.protocol.is_idle()), Ordering::Relaxed);
                 JobEvent::Failed(error)
             }
         };
@@ -209,17 +208,19 @@ impl Coordinator {
 
     /// The job goes on without this checkpoint: the next one has all of it. Errors: `error`, if it cannot, or not any more.
     fn give_up(&mut self, error: Error, current: &mut Current) -> Result<Vec<Action>> {
+        let error = self.count_failure(error)?;
         let Some(actions) = self.protocol.give_up() else { return Err(error) };
         if let Some(persisting) = self.persisting.take() {
             persisting.abort();
         }
-        let error = self.count_failure(error)?;
+        warn!(pipeline = %self.pipeline, failures = self.failures, %error, "a checkpoint failed; the next one has all of it");
         current.deadline = self.protocol.is_draining().then(|| Instant::now() + self.checkpoint_timeout);
         self.report_failure(current, &error);
         Ok(actions)
     }
 
     fn report_failure(&self, current: &Current, error: &Error) {
+        self.metrics.checkpoints_failed.fetch_add(1, Ordering::Relaxed);
         let event = JobEvent::CheckpointFailed {
             epoch: current.epoch,
             started_micros: current.started_micros,
@@ -233,11 +234,11 @@ impl Coordinator {
     fn count_failure(&mut self, error: Error) -> Result<Error> {
         self.failures += 1;
         if self.failures > self.tolerable_failures {
+            let in_a_row = format!("checkpoints that failed in a row: {}", self.failures);
+            let detail = error.detail().map_or_else(|| in_a_row.clone(), |detail| format!("{detail}; {in_a_row}"));
             let hint = "checkpoint_timeout waits longer, tolerable_failed_checkpoints tries more often";
-            return Err(error.with_detail(format!("checkpoints failed in a row: {}", self.failures)).with_hint(hint));
+            return Err(error.with_detail(detail).with_hint(hint));
         }
-        self.metrics.checkpoints_failed.fetch_add(1, Ordering::Relaxed);
-        warn!(pipeline = %self.pipeline, failures = self.failures, %error, "a checkpoint failed; the next one has all of it");
         Ok(error)
     }
 

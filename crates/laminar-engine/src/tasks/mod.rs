@@ -3,6 +3,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod channel;
+pub(crate) mod drift;
 pub(crate) mod operator;
 pub(crate) mod plan;
 pub(crate) mod sink;

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::chain::Chain;
+use super::drift::Pace;
 use super::watermark::SplitWatermarks;
 use super::{Command, Frozen, TaskEvent, coordinator_gone};
 use crate::crash::CrashPoints;
@@ -41,6 +43,8 @@ pub(crate) struct SourceTask {
     pub released: watch::Receiver<Epoch>,
     pub positions: BTreeMap<SplitId, Position>,
     pub watermarks: SplitWatermarks,
+    /// Pauses splits that run ahead.
+    pub pace: Option<Pace>,
     /// Read exactly up to here, then wait for the barrier.
     pub replay: Option<BTreeMap<SplitId, Position>>,
     /// The first barrier of a pipeline comes before its first read: it pins where the splits start.
@@ -113,7 +117,12 @@ impl SourceTask {
                     tokio::task::yield_now().await;
                 }
                 () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => self.flush(&mut batch).await?,
-                _ = tick.tick() => self.advance_watermark(&mut batch).await?,
+                () = moved(&mut self.pace) => self.keep_pace(&batch)?,
+                _ = tick.tick() => {
+                    // The reader was asked first, and had nothing: a split that is paused must not hide that.
+                    batch.caught_up |= may_read && self.pace.as_ref().is_some_and(|pace| !pace.paused().is_empty());
+                    self.advance_watermark(&mut batch).await?;
+                }
             }
         }
     }
@@ -141,6 +150,7 @@ impl SourceTask {
             Fetched::End => {
                 self.flush(batch).await?;
                 batch.ended = true;
+                self.keep_pace(batch)?;
                 self.chain.end().await?;
                 self.events.send(TaskEvent::Exhausted(self.id.clone())).await.map_err(|_| coordinator_gone())
             }
@@ -273,11 +283,26 @@ impl SourceTask {
         {
             self.watermarks.arrive(clock.now_micros(), Instant::now());
         }
+        self.keep_pace(batch)?;
         if let Some(watermark) = self.watermarks.advance(batch.caught_up, Instant::now()) {
             if let Watermark::At(time) = watermark {
                 batch.last_watermark = Some(time);
             }
             self.chain.watermark(watermark).await?;
+        }
+        Ok(())
+    }
+
+    /// Pauses the splits that are too far ahead of the slowest, and lets others go on. Not in a replay: each split is to be
+    /// read to its bound, and there it waits for nobody.
+    fn keep_pace(&mut self, batch: &Batch) -> Result<()> {
+        let (Some(pace), Some(reader), None) = (&mut self.pace, &mut self.reader, &self.replay) else { return Ok(()) };
+        let now = Instant::now();
+        self.watermarks.touch(pace.paused(), now);
+        let ended = if batch.ended { self.positions.keys().cloned().collect() } else { reader.ended() };
+        if pace.update(&self.watermarks.progress(&ended, batch.caught_up, now)) {
+            reader.pause(pace.paused())?;
+            self.metrics.paused_splits.store(pace.paused().len() as u64, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -327,6 +352,14 @@ fn with_watermarks(changes: Changes, watermarks: TimestampMicrosecondArray) -> R
 async fn next(reader: &mut Option<Box<dyn SourceReader>>, limit: laminar_core::source::BatchLimit) -> Result<Fetched> {
     match reader {
         Some(reader) => reader.next(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Without a bound there is nothing to wait for.
+async fn moved(pace: &mut Option<Pace>) {
+    match pace {
+        Some(pace) => pace.moved().await,
         None => std::future::pending().await,
     }
 }

@@ -3,11 +3,13 @@
 //! A watermark is kept per split and never goes back; the minimum over the splits that are not idle counts. With one
 //! watermark a task, a partition that is read faster in a replay would make the rows of the others late.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use laminar_core::{SplitId, Watermark};
 use tokio::time::Instant;
+
+use super::drift::SplitProgress;
 
 /// The watermarks of the splits that one source task reads.
 pub(crate) struct SplitWatermarks {
@@ -23,6 +25,12 @@ struct SplitTime {
     /// Largest event time seen, less the delay; `None` before the first row.
     watermark: Option<i64>,
     last_row: Instant,
+}
+
+impl SplitTime {
+    fn is_idle(&self, timeout: Duration, caught_up: bool, now: Instant) -> bool {
+        caught_up && now.duration_since(self.last_row) >= timeout
+    }
 }
 
 impl SplitWatermarks {
@@ -72,7 +80,7 @@ impl SplitWatermarks {
     /// split is silent outside and not only waiting to be read.
     pub(crate) fn advance(&mut self, caught_up: bool, now: Instant) -> Option<Watermark> {
         let idle_timeout = self.idle_timeout;
-        let active = |t: &&SplitTime| !(caught_up && now.duration_since(t.last_row) >= idle_timeout);
+        let active = |t: &&SplitTime| !t.is_idle(idle_timeout, caught_up, now);
         let mut active = self.splits.values().filter(active).peekable();
         let next = match active.peek() {
             None => Watermark::Idle,
@@ -88,6 +96,29 @@ impl SplitWatermarks {
         }
         self.emitted = Some(next);
         Some(next)
+    }
+
+    /// Splits that nobody reads now are not silent.
+    pub(crate) fn touch(&mut self, splits: &BTreeSet<SplitId>, now: Instant) {
+        for split in splits {
+            if let Some(time) = self.splits.get_mut(split) {
+                time.last_row = now;
+            }
+        }
+    }
+
+    /// Where each split stands; `ended` ones and those that are idle do not count.
+    pub(crate) fn progress(
+        &self,
+        ended: &[SplitId],
+        caught_up: bool,
+        now: Instant,
+    ) -> BTreeMap<SplitId, SplitProgress> {
+        let of = |(split, t): (&SplitId, &SplitTime)| {
+            let counts = !ended.contains(split) && !t.is_idle(self.idle_timeout, caught_up, now);
+            (split.clone(), SplitProgress { watermark: t.watermark, counts })
+        };
+        self.splits.iter().map(of).collect()
     }
 
     /// For the manifest.

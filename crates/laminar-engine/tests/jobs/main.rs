@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed test panics
 
 mod changes;
+mod drift;
 mod envelopes;
 mod slow_checkpoints;
 mod topics;
@@ -89,6 +90,7 @@ impl World {
             idle_timeout: Duration::from_secs(30),
             time: laminar_engine::RowTime::Record,
             late: laminar_engine::LateRows::Keep,
+            max_drift: None,
             watermark_column: false,
             bad_data: BadDataPolicy::Fail,
         };

@@ -15,8 +15,15 @@ use crate::settings::TableSettings;
 use crate::statement::{CreateTable, Name};
 
 /// Options that only a source has.
-const SOURCE_OPTIONS: &[&str] =
-    &["include_metadata", "event_time_field", "watermark_delay", "idle_timeout", "bad_data", "max_errors_per_batch"];
+const SOURCE_OPTIONS: &[&str] = &[
+    "include_metadata",
+    "event_time_field",
+    "watermark_delay",
+    "idle_timeout",
+    "max_watermark_drift",
+    "bad_data",
+    "max_errors_per_batch",
+];
 
 /// A table with its connector and the options in force.
 pub(crate) struct Bound {

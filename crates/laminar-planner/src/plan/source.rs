@@ -7,8 +7,8 @@ use std::time::Duration;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident};
 use laminar_connectors::batch::BatchOptions;
-use laminar_core::Result;
 use laminar_core::connector::{Role, SourceContext};
+use laminar_core::{Code, Error, Result};
 use laminar_engine::graph::{BadDataPolicy, LateRows, RowTime, SourceNode};
 use laminar_engine::operators::ProjectFactory;
 
@@ -48,14 +48,23 @@ pub(crate) fn source_node(
         (None, _) => bound.settings.watermark_delay(),
     };
     let batch = BatchOptions::of(&bound.options)?;
+    let source = bound.connector.source(&bound.options, &spec, ctx)?;
+    let max_drift = bound.settings.max_watermark_drift.map(|d| d.0);
+    if max_drift.is_some() && !source.can_pause() {
+        let message = format!("connector {} of table {} cannot pause partitions", table.connector, table.name);
+        return Err(Error::new(Code::ConflictingOptions, message)
+            .with_hint("leave max_watermark_drift out")
+            .with_field("max_watermark_drift"));
+    }
     let node = SourceNode {
         table: table.name.clone(),
-        source: bound.connector.source(&bound.options, &spec, ctx)?,
+        source,
         batch: batch.limit(),
         batch_timeout: batch.timeout(),
         watermark_delay: delay + bound.settings.allowed_lateness.map_or(Duration::ZERO, |d| d.0),
         time: if table.is_by_arrival() { RowTime::Arrival(Arc::clone(&ctx.clock)) } else { RowTime::Record },
         late: LateRows::Keep,
+        max_drift,
         watermark_column: false,
         idle_timeout: bound.settings.idle_timeout(),
         bad_data: match bound.settings.bad_data {

@@ -84,7 +84,7 @@ fn per_job(text: &mut String, jobs: &[JobRow]) {
 
 fn per_operator(text: &mut String, jobs: &[JobRow], now_micros: i64) {
     type Number = fn(&OperatorSnapshot, i64) -> Option<f64>;
-    let families: [(&str, &str, &str, Number); 14] = [
+    let families: [(&str, &str, &str, Number); 15] = [
         ("laminar_operator_rows_in_total", "counter", "rows that the operator took", |o, _| Some(o.rows_in as f64)),
         ("laminar_operator_rows_out_total", "counter", "rows that the operator emitted", |o, _| {
             Some(o.rows_out as f64)
@@ -102,6 +102,9 @@ fn per_operator(text: &mut String, jobs: &[JobRow], now_micros: i64) {
             "rows behind the watermark that the source left out",
             |o, _| Some(o.late_rows as f64),
         ),
+        ("laminar_operator_paused_splits", "gauge", "splits of the source that wait for slower ones", |o, _| {
+            Some(o.paused_splits as f64)
+        }),
         (
             "laminar_operator_watermark_seconds",
             "gauge",

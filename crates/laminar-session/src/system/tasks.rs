@@ -15,6 +15,7 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("task", BigInt, "Which instance, from 0."),
         ("records_in", BigInt, "Rows that came in."),
         ("records_out", BigInt, "Rows that went out."),
+        ("paused_splits", BigInt, "Splits of a source that wait for slower ones, as `max_watermark_drift` says."),
         ("watermark", Time, "Event time up to which its input is complete; null before the first."),
         ("watermark_lag_ms", BigInt, "How far that is behind the server's time."),
         (
@@ -44,6 +45,7 @@ async fn rows(source: &Source) -> Result<Vec<Row>> {
                 Cell::count(t.index.into()),
                 t.rows_in.into(),
                 t.rows_out.into(),
+                t.paused_splits.into(),
                 Cell::time(t.watermark_micros.map(|w| w / 1_000)),
                 t.watermark_micros.map(|w| now.saturating_sub(w) / 1_000).into(),
                 t.alignment_micros.into(),

@@ -228,3 +228,9 @@ CREATE PIPELINE p AS WITH sums AS (SELECT item || 1 - payload AS n FROM orders) 
 -- # hop outside GROUP BY, inside a view
 CREATE VIEW hopped AS SELECT id, hop(INTERVAL '1 minute', INTERVAL '5 minutes') AS w FROM orders;
 CREATE PIPELINE p AS SELECT h.id, h.w FROM items i JOIN hopped h ON h.id = i.id;
+-- # the time, of rows that change
+CREATE PIPELINE p AS SELECT item, count(*) AS n, now() AS at FROM orders GROUP BY item;
+-- # the time, in a condition on rows that change
+CREATE PIPELINE p AS SELECT item FROM (SELECT item, max(at) AS last FROM orders GROUP BY item) WHERE last > now() - INTERVAL '1 hour';
+-- # a random number, of rows that change
+CREATE PIPELINE p AS SELECT a.item, a.n FROM (SELECT item, count(*) AS n FROM orders GROUP BY item) a JOIN items b ON a.n = b.id AND b.id * random() < a.n;

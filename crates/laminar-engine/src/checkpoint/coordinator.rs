@@ -208,8 +208,8 @@ impl Coordinator {
 
     /// The job goes on without this checkpoint: the next one has all of it. Errors: `error`, if it cannot, or not any more.
     fn give_up(&mut self, error: Error, current: &mut Current) -> Result<Vec<Action>> {
-        let error = self.count_failure(error)?;
         let Some(actions) = self.protocol.give_up() else { return Err(error) };
+        let error = self.count_failure(error).inspect_err(|error| self.report_failure(current, error))?;
         if let Some(persisting) = self.persisting.take() {
             persisting.abort();
         }

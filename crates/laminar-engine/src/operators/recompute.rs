@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::row::OwnedRow;
@@ -192,11 +192,12 @@ impl Recompute {
         let mut touched = BTreeSet::new();
         for (i, (key, row)) in encoded_keys.into_iter().zip(encoded.iter()).enumerate() {
             let (count, time) = (counts(i), times.get(i).copied().unwrap_or(i64::MIN));
-            if let Some(end) = ends.as_ref().and_then(|ends| ends.values().get(i)) {
-                if *end <= self.closed {
-                    // Late: its window was emitted.
+            if let Some(ends) = &ends {
+                let end = ends.values().get(i).filter(|end| ends.is_valid(i) && **end > self.closed);
+                let Some(end) = end else {
+                    // It is in no window, or late: its window was emitted.
                     continue;
-                }
+                };
                 self.ends.entry(*end).or_default().insert(key.clone());
             }
             let group = self.groups.entry(key.clone()).or_insert_with(|| Group { time: i64::MIN, ..Group::default() });

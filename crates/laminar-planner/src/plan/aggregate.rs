@@ -60,17 +60,19 @@ impl Lowering<'_> {
             }
             return self.aggregate_of_changes(aggregate, &input, shown(aggregate));
         }
-        self.aggregate_of_inserts(aggregate, &input)
+        self.aggregate_of_inserts(aggregate, &input, self.ttl_micros())
     }
 
-    fn aggregate_of_inserts(&mut self, aggregate: &Aggregate, input: &Stage) -> Result<Stage> {
+    /// `ttl_micros`: how long a group without a window is kept; `None`: for ever.
+    fn aggregate_of_inserts(&mut self, aggregate: &Aggregate, input: &Stage, ttl_micros: Option<i64>) -> Result<Stage> {
         let window = self.window_of(aggregate, input)?;
         if window.span == Span::Unbounded
             && let Some((values, aggregate)) = in_two_steps(aggregate)?
+            && values.group_expr.iter().all(|e| input.facts.of(e, &input.schema).is_ok_and(|f| f == TimeFact::Nothing))
         {
-            // Each comes once.
-            let values = self.aggregate_of_inserts(&values, input)?;
-            return self.aggregate_of_inserts(&aggregate, &values);
+            // Each comes once; so a group may be without new ones for long, and is kept.
+            let values = self.aggregate_of_inserts(&values, input, ttl_micros)?;
+            return self.aggregate_of_inserts(&aggregate, &values, None);
         }
         let others = aggregate.group_expr.iter().enumerate().filter(|(at, _)| Some(*at) != window.computed_at);
         if let Some(kind) = others.map(|(_, expr)| expr).find_map(window_within) {
@@ -104,7 +106,6 @@ impl Lowering<'_> {
         };
         let (kind, factory): (_, Arc<dyn OperatorFactory>) = match window.span {
             Span::Unbounded => {
-                let ttl_micros = self.ttl_micros();
                 let (state_schema, schema) = (Arc::clone(&state_schema), Arc::clone(&schema));
                 ("updating", Arc::new(UpdatingAggregateFactory { group_by, state_schema, schema, ttl_micros }))
             }
@@ -126,7 +127,9 @@ impl Lowering<'_> {
         self.connect_by(partial, node, 0, Exchange::Hash(routed.into_iter().map(pick).collect()));
 
         let node = self.early(node, (window.span, window.computed_at), keys.len(), &schema);
-        self.waits |= window.span != Span::Unbounded;
+        if window.span != Span::Unbounded {
+            self.waiting.insert(node);
+        }
         let mut facts = Facts::inserts(aggregate.schema.fields().len());
         facts.updating = matches!(window.span, Span::Unbounded | Span::Growing { .. });
         // The event time of a row is now that of this window: any other may have closed before.

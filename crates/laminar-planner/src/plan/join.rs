@@ -23,6 +23,7 @@ use laminar_engine::operators::{JoinFactory, JoinKind, OuterRows, TimeBounds};
 use super::explain;
 use super::facts::{Facts, TimeFact};
 use super::lower::{Lowering, Stage, compile};
+use super::repeatable;
 use crate::functions::windows::micros_of;
 use crate::translate::translate;
 
@@ -53,9 +54,14 @@ impl Lowering<'_> {
             ttl_micros: self.ttl_micros(),
             emit: if bounds.is_some() { OuterRows::WhenExpired } else { OuterRows::AtOnce },
         };
-        self.waits |= bounds.is_some();
+        if !appends {
+            join.on.iter().flat_map(|(l, r)| [l, r]).chain(&join.filter).try_for_each(repeatable::check)?;
+        }
         let facts = facts(join, kind, &left, &right, bounds)?;
         let node = self.add("join", shown(join, bounds), NodeKind::Operator(Arc::new(factory)), schema);
+        if bounds.is_some() {
+            self.waiting.insert(node);
+        }
         self.connect_by(left.node, node, 0, Exchange::Hash(left_keys));
         self.connect_by(right.node, node, 1, Exchange::Hash(right_keys));
         Ok(self.all_of(node, Arc::clone(&join.schema), facts))

@@ -7,6 +7,7 @@
 //! Projection(Filter(TableScan))  ─►  source-0, project-1 (filter and projection)
 //! ```
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use laminar_engine::operators::{ProjectFactory, UnionFactory, UnnestFactory};
 
 use super::aggregate::{window_of_changes, window_within};
 use super::facts::{Facts, TimeFact};
-use super::{Step, UsedColumns, explain, operator_id, source, source_context};
+use super::{Step, UsedColumns, explain, operator_id, repeatable, source, source_context};
 use crate::catalog::{CatalogSnapshot, TableDef};
 use crate::functions::clock::is_processing_time;
 use crate::functions::watermark;
@@ -74,8 +75,8 @@ pub(crate) struct Lowering<'a> {
     ctx: &'a PipelineContext<'a>,
     used: UsedColumns,
     sources: BTreeMap<String, ReadTable>,
-    /// Something waits for the watermark: rows behind it come too late.
-    pub(super) waits: bool,
+    /// Nodes that wait for the watermark: rows behind it come too late for them.
+    pub(super) waiting: BTreeSet<usize>,
     /// Some expression asks for the watermark: every source gives it with each row.
     pub(super) watermarks: bool,
     graph: Graph,
@@ -129,7 +130,7 @@ impl<'a> Lowering<'a> {
             ctx,
             used,
             sources: BTreeMap::new(),
-            waits: false,
+            waiting: BTreeSet::new(),
             watermarks: false,
             graph: Graph::default(),
             places: Places::default(),
@@ -138,10 +139,20 @@ impl<'a> Lowering<'a> {
 
     /// The graph of all plans and their ends.
     pub fn finished(mut self) -> Graph {
-        let late = if self.waits { LateRows::Drop } else { LateRows::Keep };
-        for node in &mut self.graph.nodes {
+        // Edges go from lower to higher indices.
+        let mut fed = self.waiting;
+        let mut edges: Vec<_> = self.graph.edges.iter().collect();
+        edges.sort_by_key(|edge| Reverse(edge.from));
+        for edge in edges {
+            if fed.contains(&edge.to) {
+                fed.insert(edge.from);
+            }
+        }
+        for (index, node) in self.graph.nodes.iter_mut().enumerate() {
             if let NodeKind::Source(source) = &mut node.kind {
-                source.late = late;
+                // A change that is left out would leave its other half for ever.
+                let drops = fed.contains(&index) && !source.source.yields_changes();
+                source.late = if drops { LateRows::Drop } else { LateRows::Keep };
             }
         }
         self.graph
@@ -409,6 +420,9 @@ impl<'a> Lowering<'a> {
 
     /// The expression over the stage as one over its node's columns; does it name the event time, behind them?
     fn over_node(&self, expr: &Expr, stage: &Stage) -> Result<(Arc<dyn PhysicalExpr>, bool)> {
+        if stage.facts.updating {
+            repeatable::check(expr)?;
+        }
         let (expr, timed) = with_event_time(expr, &stage.facts)?;
         let asked = watermark::as_column(expr, WATERMARK_COLUMN).map_err(translate)?;
         let (mut schema, mut picks) = (stage.schema.as_ref().clone(), stage.exprs.clone());

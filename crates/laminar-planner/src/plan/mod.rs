@@ -16,6 +16,7 @@ mod insert;
 mod join;
 mod lower;
 mod recompute;
+mod repeatable;
 mod source;
 mod subqueries;
 mod version_join;

@@ -29,6 +29,7 @@ use laminar_engine::operators::{Emit, RecomputeFactory};
 use super::explain;
 use super::facts::{Facts, TimeFact};
 use super::lower::{Lowering, Stage, compile, refuse_windows};
+use super::repeatable;
 use crate::translate::translate;
 
 /// What becomes of a node that is run as a batch query.
@@ -181,6 +182,7 @@ impl Lowering<'_> {
     }
 
     fn recompute(&mut self, query: Query, input: &Stage, facts: Facts) -> Result<Stage> {
+        repeatable::check_plan(&query.plan)?;
         let schema: SchemaRef = Arc::new(query.schema.as_arrow().clone());
         let keys: Vec<_> = query.keys.iter().map(ToString::to_string).collect();
         let fingerprint = format!("{} by {}: {}", query.kind, keys.join(", "), query.plan.display_indent());
@@ -196,8 +198,10 @@ impl Lowering<'_> {
             ttl_micros: self.ttl_micros().filter(|_| query.emit == Emit::Updates),
             fingerprint,
         };
-        self.waits |= query.emit != Emit::Updates;
         let node = self.add(query.kind, query.shown, NodeKind::Operator(Arc::new(factory)), schema);
+        if query.emit != Emit::Updates {
+            self.waiting.insert(node);
+        }
         self.connect_by(input.node, node, 0, Exchange::Hash(query.keys));
         Ok(self.all_of(node, query.schema, facts))
     }

@@ -50,11 +50,11 @@ impl Lowering<'_> {
             schema: Arc::clone(&schema),
             ttl_micros: self.chosen_ttl_micros(),
         };
-        self.waits = true;
         let mut facts = Facts::inserts(join.schema.fields().len());
         facts.by_arrival = left.facts.by_arrival;
         facts.columns.splice(..left.facts.columns.len(), left.facts.columns.iter().copied());
         let node = self.add("versions", shown(join), NodeKind::Operator(Arc::new(factory)), schema);
+        self.waiting.insert(node);
         self.connect_by(left.node, node, 0, Exchange::Hash(left_keys));
         self.connect_by(right.node, node, 1, Exchange::Hash(right_keys));
         Ok(self.all_of(node, Arc::clone(&join.schema), facts))

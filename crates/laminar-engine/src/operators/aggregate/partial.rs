@@ -81,20 +81,21 @@ impl PartialAggregate {
         if span == Span::Unbounded {
             return Ok((TimestampMicrosecondArray::from_value(0, rows.num_rows()), None));
         }
-        if span == Span::Given {
-            let WindowTime::Column(expr) = &self.plan.time else {
+        let (times, pane) = match (span, &self.plan.time) {
+            (Span::Given, WindowTime::Column(windows)) => (window_ends(&evaluate(windows, rows)?)?, None),
+            (Span::Given, WindowTime::Event) => {
                 return Err(laminar_core::Error::internal("given windows without their column"));
-            };
-            return Ok((window_ends(&evaluate(expr, rows)?)?, None));
-        }
-        let times = self.plan.time.of(changes)?;
-        if times.null_count() == 0 {
-            return Ok((panes_of(&times, span.pane()), None));
-        }
-        let present = is_not_null(&times)?;
-        let kept = arrow::compute::filter_record_batch(rows, &present)?;
-        let times: TimestampMicrosecondArray = times.iter().flatten().collect::<Vec<i64>>().into();
-        Ok((panes_of(&times, span.pane()), Some(kept)))
+            }
+            (span, time) => (time.of(changes)?, Some(span.pane())),
+        };
+        let (times, kept) = match times.null_count() {
+            0 => (times, None),
+            _ => {
+                let kept = arrow::compute::filter_record_batch(rows, &is_not_null(&times)?)?;
+                (times.iter().flatten().collect::<Vec<i64>>().into(), Some(kept))
+            }
+        };
+        Ok((pane.map_or_else(|| times.clone(), |pane| panes_of(&times, pane)), kept))
     }
 
     /// The sessions of one batch. They may go on in the next one, so nothing is held back.

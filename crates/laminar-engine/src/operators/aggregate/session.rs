@@ -461,7 +461,7 @@ impl Operator for SessionAggregate {
         if let Some(delta) = self.log.noted(epoch, self.rows.len()) {
             return Ok(delta);
         }
-        let all = self.rows.get(&self.rows.in_use())?;
-        Ok(self.log.whole(epoch, vec![all]))
+        let all = self.rows.all()?;
+        Ok(self.log.whole(epoch, all))
     }
 }

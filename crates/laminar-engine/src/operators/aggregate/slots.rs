@@ -17,6 +17,8 @@ use crate::operators::rows::gather;
 const MIN_OUTDATED: usize = if cfg!(test) { 16 } else { 65_536 };
 /// Chunks of this size are not merged.
 const CHUNK_ROWS: usize = 4096;
+/// Of all rows, so many are gathered at a time.
+pub(super) const PIECE_ROWS: usize = 65_536;
 
 pub(super) struct Slots {
     schema: SchemaRef,
@@ -54,6 +56,11 @@ impl Slots {
     /// The rows of these slots, which must have one, in their order.
     pub fn get(&self, slots: &[usize]) -> Result<RecordBatch> {
         self.rows_of(slots, &self.schema, 0)
+    }
+
+    /// The rows of all slots that have one, in pieces: one batch of them all could be more than Arrow's offsets can say.
+    pub fn all(&self) -> Result<Vec<RecordBatch>> {
+        self.in_use().chunks(PIECE_ROWS).map(|slots| self.get(slots)).collect()
     }
 
     /// As [`Slots::get`], without the first `skipped` columns.
@@ -127,11 +134,12 @@ impl Slots {
     }
 
     fn rewrite(&mut self) -> Result<()> {
-        let live = self.in_use();
-        let rows = self.get(&live)?;
+        let (live, rows) = (self.in_use(), self.all()?);
         self.chunks.clear();
         self.stored = 0;
-        self.push(live, rows);
+        for (slots, rows) in live.chunks(PIECE_ROWS).zip(rows) {
+            self.push(slots.to_vec(), rows);
+        }
         Ok(())
     }
 }

@@ -12,9 +12,10 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StructArray, TimestampMicrosecondArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
-use laminar_core::{Changes, Code, Error, Result};
+use laminar_core::{Changes, Error, Result};
 
 use crate::operators::rows::evaluate;
 
@@ -155,18 +156,16 @@ pub(super) fn window_column(start: i64, end: i64, rows: usize) -> ArrayRef {
     Arc::new(StructArray::new(window_fields(), vec![repeated(start), repeated(end)], None))
 }
 
-/// The ends in a column of windows, or the column itself if it is of timestamps.
+/// The ends in a column of windows, or the column itself if it is of timestamps; null where there is no window.
 pub(in crate::operators) fn window_ends(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     let ends = match column.as_struct_opt() {
         Some(windows) => windows.column_by_name("end").cloned(),
         None => Some(Arc::clone(column)),
     };
-    let typed = ends.as_ref().and_then(|e| e.as_primitive_opt::<TimestampMicrosecondType>()).cloned();
+    let typed = ends.as_ref().and_then(|e| e.as_primitive_opt::<TimestampMicrosecondType>());
     let typed = typed.ok_or_else(|| Error::internal(format!("a window column of {}", column.data_type())))?;
-    if column.nulls().is_some_and(|n| n.null_count() > 0) {
-        return Err(Error::new(Code::InvalidValue, "a window is NULL"));
-    }
-    Ok(typed)
+    let nulls = NullBuffer::union(typed.nulls(), column.nulls());
+    Ok(TimestampMicrosecondArray::new(typed.values().clone(), nulls))
 }
 
 /// The largest multiple of `step` that is not above `time`.

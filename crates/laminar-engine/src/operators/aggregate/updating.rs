@@ -10,16 +10,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{filter_record_batch, take};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::compute::{filter_record_batch, take, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use async_trait::async_trait;
 use laminar_core::changes::{ChangeKind, Kinds};
-use laminar_core::{Changes, Epoch, Result, TaskId, Watermark};
+use laminar_core::{Changes, Epoch, Error, Result, TaskId, Watermark};
 
 use super::accumulators::Accumulators;
-use super::slots::Slots;
+use super::slots::{PIECE_ROWS, Slots};
 use super::table::{AggregateCall, GroupBy};
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::operators::groups::Groups;
@@ -231,6 +231,38 @@ impl UpdatingAggregate {
         self.rows.put(groups, rows)
     }
 
+    /// Keys, states and times of the groups, in pieces, as they are logged.
+    fn logged(&self, groups: &[usize]) -> Result<Vec<RecordBatch>> {
+        let width = self.layout.keys + self.layout.states;
+        let mut fields = self.layout.schema.fields().get(..width).unwrap_or_default().to_vec();
+        fields.push(Arc::new(Field::new("time", DataType::Timestamp(TimeUnit::Microsecond, None), false)));
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let piece = |groups: &[usize]| {
+            let mut columns = Self::columns(&self.rows.get(groups)?, 0, width).to_vec();
+            let times = groups.iter().filter_map(|group| self.notes.get(*group)).map(|note| note.time);
+            columns.push(Arc::new(TimestampMicrosecondArray::from_iter_values(times)));
+            batch(&schema, columns, groups.len())
+        };
+        groups.chunks(PIECE_ROWS).map(piece).collect()
+    }
+
+    /// Takes rows of the log, which has each group once an epoch.
+    fn restore(&mut self, logged: &RecordBatch) -> Result<()> {
+        let Some((times, columns)) = logged.columns().split_last() else { return Ok(()) };
+        let times = times.as_primitive_opt::<TimestampMicrosecondType>();
+        let times = times.ok_or_else(|| Error::internal("groups in a log without their times"))?;
+        let rows = self.with_results(columns.to_vec(), logged.num_rows())?;
+        let touched = self.touch(Self::columns(&rows, 0, self.layout.keys), rows.num_rows())?;
+        for (group, sample) in touched.groups.iter().zip(touched.samples.values()) {
+            let time = times.values().get(*sample as usize);
+            if let (Some(note), Some(time)) = (self.notes.get_mut(*group), time) {
+                note.time = note.time.max(*time);
+            }
+        }
+        let rows = take_record_batch(&rows, &touched.samples)?;
+        self.write(touched.groups, rows, i64::MIN)
+    }
+
     /// Forgets groups that have been quiet since before `horizon`.
     fn forget(&mut self, horizon: i64) -> Result<()> {
         let live: Vec<usize> =
@@ -277,7 +309,6 @@ impl Operator for UpdatingAggregate {
     async fn open(&mut self, ctx: &mut OperatorContext) -> Result<()> {
         let (log, batches) = StateLog::open(ctx);
         self.log = log;
-        let time = ctx.watermark.unwrap_or(i64::MIN);
         let keys = self.layout.keys;
         for batch in batches {
             let mine = match self.log.is_inherited() {
@@ -290,11 +321,7 @@ impl Operator for UpdatingAggregate {
             if mine.num_rows() == 0 {
                 continue;
             }
-            let rows = self.with_results(mine.columns().to_vec(), mine.num_rows())?;
-            // A file has each group once.
-            let touched = self.touch(Self::columns(&rows, 0, keys), rows.num_rows())?;
-            let rows = arrow::compute::take_record_batch(&rows, &touched.samples)?;
-            self.write(touched.groups, rows, time)?;
+            self.restore(&mine)?;
         }
         self.notes.iter_mut().for_each(|note| note.is_fresh = false);
         self.fresh.clear();
@@ -326,10 +353,6 @@ impl Operator for UpdatingAggregate {
 
     async fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<()> {
         let (Watermark::At(now), Some(ttl)) = (watermark, self.plan.ttl_micros) else { return Ok(()) };
-        if self.next_sweep == i64::MIN {
-            // Restored from a checkpoint that had no watermark yet: they count from now.
-            self.notes.iter_mut().filter(|note| note.time == i64::MIN).for_each(|note| note.time = now);
-        }
         if now >= self.next_sweep {
             self.next_sweep = now.saturating_add(ttl / 4 + 1);
             self.forget(now.saturating_sub(ttl))?;
@@ -344,12 +367,11 @@ impl Operator for UpdatingAggregate {
                 note.is_fresh = false;
             }
         }
-        let logged: Vec<usize> = (0..self.layout.keys + self.layout.states).collect();
         if self.log.wants_whole(self.rows.len(), fresh.len()) {
-            let all = self.rows.get(&self.rows.in_use())?.project(&logged)?;
-            return Ok(self.log.whole(epoch, vec![all]));
+            let all = self.logged(&self.rows.in_use())?;
+            return Ok(self.log.whole(epoch, all));
         }
-        let changed = self.rows.get(&fresh)?.project(&logged)?;
-        Ok(self.log.delta(epoch, vec![changed]))
+        let changed = self.logged(&fresh)?;
+        Ok(self.log.delta(epoch, changed))
     }
 }

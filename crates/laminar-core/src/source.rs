@@ -95,6 +95,12 @@ pub trait SourceReader: Send {
         Err(Error::internal("a source that cannot pause was asked to"))
     }
 
+    /// Splits that have not been read to the end that they have outside, though nothing of them is at hand: their silence
+    /// says nothing.
+    fn behind(&self) -> BTreeSet<SplitId> {
+        BTreeSet::new()
+    }
+
     /// Splits of which everything was returned and that will not grow.
     fn ended(&self) -> Vec<SplitId> {
         Vec::new()

@@ -78,7 +78,7 @@ impl Reader {
                 .and_then(|i| self.standings.get_mut(*i))
             {
                 Some(standing) => {
-                    standing.next = next;
+                    (standing.next, standing.at_end) = (next, false);
                     runs.push(Run { split: standing.split.clone(), count, next });
                 }
                 None => {
@@ -107,6 +107,7 @@ impl Reader {
         if news.code == RDKafkaErrorCode::PartitionEOF {
             let end = position(news.offset);
             let standing = self.standing(&news.topic, news.partition)?;
+            standing.at_end = end >= standing.next;
             if end <= standing.next {
                 return None;
             }
@@ -197,6 +198,10 @@ impl SourceReader for Reader {
 
     fn positions(&self) -> Vec<(SplitId, Position)> {
         self.standings.iter().map(|s| (s.split.clone(), s.next)).collect()
+    }
+
+    fn behind(&self) -> BTreeSet<SplitId> {
+        self.standings.iter().filter(|standing| !standing.at_end).map(|standing| standing.split.clone()).collect()
     }
 
     async fn checkpointed(&mut self, positions: &[(SplitId, Position)]) {

@@ -153,6 +153,8 @@ pub(super) struct Standing {
     pub partition: i32,
     /// Next record to read.
     pub next: Position,
+    /// The broker said that there is none yet.
+    pub at_end: bool,
 }
 
 fn open(
@@ -171,7 +173,7 @@ fn open(
             StartAt::At(_) => {}
         }
         let next = split.at.or_zero();
-        standings.push(Standing { split: split.split.clone(), topic: topic.into(), partition, next });
+        standings.push(Standing { split: split.split.clone(), topic: topic.into(), partition, next, at_end: false });
     }
     for (unknown, start) in [(configured, start), (beginning, Start::Earliest)] {
         let asked: Vec<(&str, i32)> =

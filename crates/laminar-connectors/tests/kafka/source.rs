@@ -79,6 +79,25 @@ async fn a_paused_partition_is_left_out_and_goes_on_where_it_stood() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_behind_until_the_broker_says_that_there_is_no_more() {
+    let topic = topic("source", 2).await;
+    put(&topic, [value(0, "a"), value(0, "b")]);
+    let source = open_source(&[("topic", &topic)], None);
+    let mut reader = reader(&source).await;
+    assert_eq!(reader.behind().len(), 2, "nothing is known of the empty one either");
+    take(&mut reader, 2).await;
+    let none_behind = async {
+        while !reader.behind().is_empty() {
+            // The news comes while records are waited for.
+            let _ = tokio::time::timeout(Duration::from_millis(50), reader.next(LIMIT)).await;
+        }
+    };
+    tokio::time::timeout(SOON, none_behind).await.expect("a partition stays behind");
+    put(&topic, [value(1, "c")]);
+    take(&mut reader, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_topics_are_read_by_one_reader() {
     let (a, b) = (topic("a", 1).await, topic("b", 2).await);
     put(&a, [value(0, "a0")]);

@@ -284,6 +284,9 @@ impl SourceTask {
             self.watermarks.arrive(clock.now_micros(), Instant::now());
         }
         self.keep_pace(batch)?;
+        if let Some(reader) = self.reader.as_ref().filter(|_| batch.caught_up) {
+            self.watermarks.touch(&reader.behind(), Instant::now());
+        }
         if let Some(watermark) = self.watermarks.advance(batch.caught_up, Instant::now()) {
             if let Watermark::At(time) = watermark {
                 batch.last_watermark = Some(time);

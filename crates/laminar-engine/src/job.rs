@@ -428,7 +428,7 @@ impl Builder<'_> {
             events: self.events.clone(),
             released: self.released.clone(),
             crash: self.config.crash.clone(),
-            watermarks: MergedWatermark::restored(inputs_len, self.restored_watermark(&id.operator)),
+            watermarks: MergedWatermark::restored(inputs_len, self.restored_watermark(&id)),
             turn: 0,
         };
         self.ids.push(id);
@@ -452,7 +452,7 @@ impl Builder<'_> {
                     let mut operator = factory.create(&task)?;
                     let restored = self.recovered.state.get(&described.id).cloned().unwrap_or_default();
                     let parallelism = self.config.parallelism.max(1);
-                    let watermark = self.restored_watermark(&described.id);
+                    let watermark = self.restored_watermark(&task);
                     let mut context = OperatorContext { task: task.clone(), parallelism, restored, watermark };
                     operator.open(&mut context).await?;
                     Step::Operator(operator)
@@ -484,8 +484,14 @@ impl Builder<'_> {
         Ok(Chain::new(nodes))
     }
 
-    fn restored_watermark(&self, operator: &OperatorId) -> Option<i64> {
-        self.recovered.manifest.as_ref().and_then(|(m, _)| m.watermarks.get(operator)).copied()
+    /// At another parallelism it is the smallest of all instances; `None` if one had none.
+    fn restored_watermark(&self, task: &TaskId) -> Option<i64> {
+        let (manifest, _) = self.recovered.manifest.as_ref()?;
+        let of_tasks = manifest.watermarks.get(&task.operator)?;
+        match of_tasks.len() == self.config.parallelism.max(1) {
+            true => of_tasks.get(task.index as usize).copied().flatten(),
+            false => of_tasks.iter().copied().min().flatten(),
+        }
     }
 
     fn committer_of(&self, sink: &dyn Sink) -> Option<usize> {

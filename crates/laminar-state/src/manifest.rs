@@ -23,9 +23,10 @@ pub struct Manifest {
     pub state: BTreeMap<OperatorId, OperatorState>,
     /// Smallest watermark over all tasks at the barrier, µs since 1970 UTC.
     pub watermark: Option<i64>,
-    /// The same per operator, over its instances: what it closed has been emitted.
+    /// Of each instance of each operator, by its index: what it closed has been emitted. They may differ: what came first of
+    /// two inputs was not the same for all.
     #[serde(default)]
-    pub watermarks: BTreeMap<OperatorId, i64>,
+    pub watermarks: BTreeMap<OperatorId, Vec<Option<i64>>>,
     /// sha256 of the manifest of the epoch before, hex: that one was committed, whatever became of this one. Empty for a
     /// deciding one, absent in the first.
     #[serde(default)]

@@ -90,8 +90,8 @@ struct Current {
     by_task: BTreeMap<TaskId, Vec<(SplitId, Position)>>,
     /// Of each task.
     watermarks: Vec<Option<i64>>,
-    /// The smallest of each operator's tasks; `None` while one has none.
-    operator_watermarks: BTreeMap<OperatorId, Option<i64>>,
+    /// Of each operator's tasks, by their index.
+    operator_watermarks: BTreeMap<OperatorId, Vec<Option<i64>>>,
     manifest: Option<(Manifest, String)>,
     files: usize,
     bytes: u64,
@@ -370,7 +370,7 @@ impl Coordinator {
             sources: current.sources.clone(),
             state: BTreeMap::new(),
             watermark: current.watermark(),
-            watermarks: current.operator_watermarks.iter().filter_map(|(id, w)| Some((id.clone(), (*w)?))).collect(),
+            watermarks: current.operator_watermarks.clone(),
             previous_digest: self.previous.as_ref().map(|(_, digest)| digest.clone()),
         };
         let (store, crash) = (self.store.clone(), self.crash.clone());
@@ -485,6 +485,7 @@ impl Coordinator {
 
 impl Current {
     fn add(&mut self, frozen: Frozen, pending: &mut PendingState) {
+        let index = frozen.task.index as usize;
         if let Some((operator, positions)) = frozen.source {
             let of_task = positions.splits.iter().map(|(split, at)| (split.clone(), *at)).collect();
             self.by_task.insert(frozen.task, of_task);
@@ -497,8 +498,9 @@ impl Current {
         }
         self.watermarks.push(frozen.watermark);
         for operator in frozen.operators {
-            let smallest = self.operator_watermarks.entry(operator).or_insert(frozen.watermark);
-            *smallest = (*smallest).min(frozen.watermark);
+            let of_tasks = self.operator_watermarks.entry(operator).or_default();
+            of_tasks.resize(of_tasks.len().max(index + 1), None);
+            of_tasks.get_mut(index).into_iter().for_each(|watermark| *watermark = frozen.watermark);
         }
     }
 

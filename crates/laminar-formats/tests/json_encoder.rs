@@ -54,6 +54,16 @@ fn check(column: impl Array + 'static, expected: &[&str]) {
 }
 
 #[test]
+fn a_name_may_be_long() {
+    for length in 1..80 {
+        let name = "n".repeat(length);
+        let column = Arc::new(Int64Array::from(vec![7])) as ArrayRef;
+        let rows = RecordBatch::try_from_iter([(name.as_str(), Arc::clone(&column)), ("b", column)]).unwrap();
+        assert_eq!(encode(rows, &[]), [format!(r#"{{"{name}":7,"b":7}}"#)]);
+    }
+}
+
+#[test]
 fn each_type_has_its_form() {
     check(Int64Array::from(vec![Some(i64::MIN), None, Some(0)]), &["-9223372036854775808", "null", "0"]);
     check(UInt64Array::from(vec![u64::MAX]), &["18446744073709551615"]);

@@ -110,6 +110,19 @@ impl Dialect for LaminarDialect {
             _ => None,
         }
     }
+    /// `a IS DISTINCT FROM b OR c` is `(a IS DISTINCT FROM b) OR c`: the parser's own rule takes all that follows.
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        use Keyword::{DISTINCT, FROM, IS, NOT};
+        let is_not = parser.parse_keywords(&[IS, NOT, DISTINCT, FROM]);
+        if !is_not && !parser.parse_keywords(&[IS, DISTINCT, FROM]) {
+            return None;
+        }
+        let (left, right) = (Box::new(expr.clone()), parser.parse_subexpr(self.prec_value(Precedence::Is)));
+        Some(right.map(Box::new).map(|right| match is_not {
+            true => Expr::IsNotDistinctFrom(left, right),
+            false => Expr::IsDistinctFrom(left, right),
+        }))
+    }
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
         matches!(keyword, Keyword::CASE | Keyword::NOT | Keyword::INTERVAL | Keyword::STRUCT)
             || CALLS.contains(&keyword)

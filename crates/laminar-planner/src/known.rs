@@ -9,6 +9,12 @@ use crate::translate::{between, clean, sql_type_names};
 /// Part of a message of DataFusion; ours, and what to write instead.
 const KNOWN: &[(&str, Code, &str, &str)] = &[
     (
+        "annot run range queries on datatype",
+        Code::NotSupported,
+        "rows of a frame by RANGE are ordered by something that has no distance",
+        "order by a number or a time, such as a window's start, or count rows: ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
+    ),
+    (
         "Aggregate functions are not allowed in the WHERE clause",
         Code::InvalidRequest,
         "an aggregate cannot stand in WHERE, which is about single rows",

@@ -70,7 +70,10 @@ fn unplaced(error: DataFusionError) -> Error {
         DataFusionError::Execution(message) => Error::new(Code::InvalidValue, clean(&message)),
         DataFusionError::ResourcesExhausted(message) => out_of_memory(&message),
         DataFusionError::Configuration(message) => Error::new(Code::InvalidRequest, clean(&message)),
-        other => Error::internal(clean(&other.to_string())),
+        other => {
+            let message = other.to_string();
+            known(&message).unwrap_or_else(|| Error::internal(clean(&message)))
+        }
     }
 }
 

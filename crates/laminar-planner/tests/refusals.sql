@@ -234,3 +234,5 @@ CREATE PIPELINE p AS SELECT item, count(*) AS n, now() AS at FROM orders GROUP B
 CREATE PIPELINE p AS SELECT item FROM (SELECT item, max(at) AS last FROM orders GROUP BY item) WHERE last > now() - INTERVAL '1 hour';
 -- # a random number, of rows that change
 CREATE PIPELINE p AS SELECT a.item, a.n FROM (SELECT item, count(*) AS n FROM orders GROUP BY item) a JOIN items b ON a.n = b.id AND b.id * random() < a.n;
+-- # a frame by the distance of windows
+CREATE PIPELINE p AS SELECT item, row_number() OVER (PARTITION BY item ORDER BY w DESC) AS n FROM (SELECT item, tumble(INTERVAL '1 minute') AS w, count(*) AS n FROM orders GROUP BY item, w);

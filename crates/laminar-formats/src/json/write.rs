@@ -106,12 +106,13 @@ impl Name {
         let mut all = vec![b','];
         write_string(&mut all, name);
         all.push(b':');
-        let len = all.len();
-        let mut padded = all.clone();
-        padded.resize(32, 0);
-        match <[u8; 32]>::try_from(padded) {
-            Ok(block) => Self { block, len, long: Vec::new() },
-            Err(_) => Self { block: [0; 32], len, long: all },
+        let (len, mut block) = (all.len(), [0; 32]);
+        match block.get_mut(..len) {
+            Some(start) => {
+                start.copy_from_slice(&all);
+                Self { block, len, long: Vec::new() }
+            }
+            None => Self { block, len, long: all },
         }
     }
     #[inline(always)]

@@ -366,8 +366,9 @@ async fn run_with_damage(world: &World, spared: usize) -> JobEvent {
     let first = run(graph(), world.config(2, crash)).await;
     assert!(matches!(first, JobEvent::Failed(_)), "{first:?}");
     let manifests = manifests(world);
-    assert_eq!(manifests.len(), 3, "two that are kept and the one that was not yet cleaned up: {manifests:?}");
-    for path in manifests.iter().skip(spared) {
+    // Two are kept, and the one before them was not yet cleaned up; nor may older ones be.
+    let older = manifests.len().checked_sub(3).expect("three manifests");
+    for path in manifests.iter().skip(older + spared) {
         std::fs::write(path, b"{}").unwrap();
     }
     world.logs.close("in");

@@ -62,7 +62,11 @@ impl Controller {
                 finished_at: Some(Some(self.config.clock.now_millis())),
                 ..JobChange::default()
             };
-            self.config.metastore.update_job(&job.id, &job.state, change).await?;
+            match self.config.metastore.update_job(&job.id, &job.state, change).await {
+                // What ran it is just now recording how it ended.
+                Err(error) if error.code() == Code::WrongState => {}
+                changed => drop(changed?),
+            }
         }
         Ok(())
     }

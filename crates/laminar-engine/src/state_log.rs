@@ -14,6 +14,7 @@
 use std::sync::LazyLock;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::filter_record_batch;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use laminar_core::{Epoch, Result};
 
@@ -88,6 +89,14 @@ impl StateLog {
 
     pub fn is_inherited(&self) -> bool {
         self.inherited
+    }
+
+    /// The rows of a restored batch that are this instance's, by their keys.
+    pub fn own(&self, rows: RecordBatch, keys: &[ArrayRef]) -> Result<RecordBatch> {
+        match self.inherited {
+            false => Ok(rows),
+            true => Ok(filter_record_batch(&rows, &self.is_mine(keys, rows.num_rows())?)?),
+        }
     }
 
     /// Which of the rows with these keys are this instance's, when the log is inherited.

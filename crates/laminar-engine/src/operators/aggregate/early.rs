@@ -16,7 +16,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, TimestampMicrosecondArray};
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use arrow::row::OwnedRow;
 use async_trait::async_trait;
@@ -173,14 +172,9 @@ impl Operator for EarlyResult {
         self.log = log;
         let watermark = ctx.watermark.unwrap_or(i64::MIN);
         for rows in batches {
-            let mine = match self.log.is_inherited() {
-                false => rows,
-                true => {
-                    let (mut keys, _) = self.parts(&rows)?;
-                    keys.truncate(self.plan.keys);
-                    filter_record_batch(&rows, &self.log.is_mine(&keys, rows.num_rows())?)?
-                }
-            };
+            let (mut keys, _) = self.parts(&rows)?;
+            keys.truncate(self.plan.keys);
+            let mine = self.log.own(rows, &keys)?;
             self.restore(&mine, watermark)?;
         }
         Ok(())

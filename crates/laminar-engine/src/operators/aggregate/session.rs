@@ -425,13 +425,8 @@ impl Operator for SessionAggregate {
         let (log, batches) = StateLog::open(ctx);
         self.log = log;
         for rows in batches {
-            let mine = match self.log.is_inherited() {
-                false => rows,
-                true => {
-                    let keys = key_columns(&rows, self.width());
-                    filter_record_batch(&rows, &self.log.is_mine(keys, rows.num_rows())?)?
-                }
-            };
+            let keys = key_columns(&rows, self.width()).to_vec();
+            let mine = self.log.own(rows, &keys)?;
             self.add(&mine)?;
         }
         // What ended before the checkpoint was emitted.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{filter_record_batch, take, take_record_batch};
+use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use async_trait::async_trait;
 use laminar_core::changes::{ChangeKind, Kinds};
@@ -309,15 +309,9 @@ impl Operator for UpdatingAggregate {
     async fn open(&mut self, ctx: &mut OperatorContext) -> Result<()> {
         let (log, batches) = StateLog::open(ctx);
         self.log = log;
-        let keys = self.layout.keys;
         for batch in batches {
-            let mine = match self.log.is_inherited() {
-                false => batch,
-                true => {
-                    let keys = Self::columns(&batch, 0, keys);
-                    filter_record_batch(&batch, &self.log.is_mine(keys, batch.num_rows())?)?
-                }
-            };
+            let keys = Self::columns(&batch, 0, self.layout.keys).to_vec();
+            let mine = self.log.own(batch, &keys)?;
             if mine.num_rows() == 0 {
                 continue;
             }

@@ -332,14 +332,9 @@ impl Operator for WindowAggregate {
         self.log = log;
         self.closed = ctx.watermark.unwrap_or(i64::MIN);
         for batch in batches {
-            let mine = match self.log.is_inherited() {
-                false => batch,
-                true => {
-                    let routed = WindowAggregateFactory::routed_by(self.plan.span, self.plan.group_by.key_fields.len());
-                    let keys: Vec<ArrayRef> = routed.iter().map(|i| Arc::clone(batch.column(*i))).collect();
-                    filter_record_batch(&batch, &self.log.is_mine(&keys, batch.num_rows())?)?
-                }
-            };
+            let routed = WindowAggregateFactory::routed_by(self.plan.span, self.plan.group_by.key_fields.len());
+            let keys: Vec<ArrayRef> = routed.iter().map(|i| Arc::clone(batch.column(*i))).collect();
+            let mine = self.log.own(batch, &keys)?;
             self.restore(&mine)?;
         }
         let closed: Vec<i64> = self.panes.keys().copied().filter(|pane| self.end_of(*pane) <= self.closed).collect();

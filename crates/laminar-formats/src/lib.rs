@@ -21,6 +21,7 @@ pub mod json;
 pub mod options;
 pub mod registry;
 
+mod avro;
 mod debezium;
 mod fault;
 mod metadata;
@@ -58,7 +59,7 @@ pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Dec
 }
 
 /// The same, with what the connector has for formats. No I/O: a registry is asked when a record needs it.
-pub fn decoder_with(options: &FormatOptions, table: &TableSpec, _ctx: &FormatContext) -> Result<Box<dyn Decoder>> {
+pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatContext) -> Result<Box<dyn Decoder>> {
     options.check_role(Role::Source)?;
     options.check(table)?;
     let plan = record::Plan::new(table)?;
@@ -76,6 +77,13 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, _ctx: &FormatCon
             let rows = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
             Ok(Box::new(record::RecordDecoder::new(debezium::DebeziumDecoder::new(rows), plan)?))
         }
+        Known::Avro => {
+            let registry = options.framing(ctx)?;
+            let digits = options.timestamp_format().digits();
+            let schema = options.avro_schema.as_deref();
+            let values = avro::AvroDecoder::new(&plan.value_columns, &plan.wanted, digits, schema, registry)?;
+            Ok(Box::new(record::RecordDecoder::new(values, plan)?))
+        }
         Known::Raw => {
             let columns = plan.wanted.iter().filter_map(|i| plan.value_columns.get(*i)).cloned().collect();
             Ok(Box::new(record::RecordDecoder::new(raw::RawDecoder::new(columns)?, plan)?))
@@ -92,13 +100,17 @@ pub fn encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Enc
 }
 
 /// The same, with what the connector has for formats. No I/O: a registry is asked when the first rows are encoded.
-pub fn encoder_with(options: &FormatOptions, table: &TableSpec, _ctx: &FormatContext) -> Result<Box<dyn Encoder>> {
+pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatContext) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
     let schema = table.schema();
     match options.known()? {
         Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
         Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
         Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Avro => {
+            let registry = options.framing(ctx)?;
+            Ok(Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?))
+        }
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
 }

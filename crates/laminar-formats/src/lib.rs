@@ -119,11 +119,27 @@ pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
 /// object for a row that is there, a tombstone for one that is gone. Errors with `internal` unless
 /// [`FormatOptions::upserts`].
 pub fn upsert_encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Encoder>> {
+    upsert_encoder_with(options, table, &FormatContext::default())
+}
+
+/// The same, with what the connector has for formats. No I/O.
+pub fn upsert_encoder_with(
+    options: &FormatOptions,
+    table: &TableSpec,
+    ctx: &FormatContext,
+) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
     if !options.upserts(table) {
         return Err(internal(format!("table {} has no rows under a key", table.name)));
     }
-    Ok(Box::new(upsert::UpsertEncoder::new(options, table)?))
+    let format: Box<dyn upsert::RowEncoder> = match options.known()? {
+        Known::Avro => {
+            let registry = options.framing(ctx)?;
+            Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?)
+        }
+        _ => Box::new(json::JsonEncoder::new(&table.schema(), options)?),
+    };
+    Ok(Box::new(upsert::UpsertEncoder::new(format, table)?))
 }
 
 /// The error for a fault of ours that is not the record's.

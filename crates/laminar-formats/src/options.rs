@@ -206,7 +206,7 @@ impl FormatOptions {
     /// Can changes of the table be written as the rows under its primary key, by an
     /// [`upsert_encoder`](crate::upsert_encoder())?
     pub fn upserts(&self, table: &TableSpec) -> bool {
-        matches!(self.known(), Ok(Known::Json)) && !self.unstructured() && !table.primary_key.is_empty()
+        matches!(self.known(), Ok(Known::Json | Known::Avro)) && !self.unstructured() && !table.primary_key.is_empty()
     }
 
     /// A record is JSON text, so that an empty line is none.

@@ -14,6 +14,7 @@ use super::write::{Put, plan_record};
 use crate::internal;
 use crate::json::refuse_changes;
 use crate::registry::{SchemaKind, SchemaText, TableRegistry, write_frame};
+use crate::upsert::RowEncoder;
 
 /// Writes one datum a row.
 pub(crate) struct AvroEncoder {
@@ -61,7 +62,7 @@ impl AvroEncoder {
     }
 
     /// Writes one datum a row, whatever the row does.
-    pub fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
+    fn write_rows(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
         if rows.num_columns() != self.columns {
             return Err(internal("the rows have other columns than the sink"));
         }
@@ -81,9 +82,15 @@ impl AvroEncoder {
     }
 }
 
+impl RowEncoder for AvroEncoder {
+    fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
+        self.write_rows(rows, out)
+    }
+}
+
 impl Encoder for AvroEncoder {
     fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
         refuse_changes(changes, "avro")?;
-        self.write(changes.rows(), out)
+        self.write_rows(changes.rows(), out)
     }
 }

@@ -21,7 +21,8 @@ pub struct FormatOptions {
     /// How a record's value is written. `json`: one JSON object a record, its fields the columns. `raw`: the bytes as they
     /// are, in the table's only column, which is TEXT or BYTEA. `debezium_json`: one change a record, `before`, `after` and `op`, as
     /// Debezium writes it; `debezium-json` means the same. `avro`: one Avro datum a record, framed with the id of its schema where
-    /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry.
+    /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry. `debezium_avro`: one
+    /// change a record, as `debezium_json`, in Avro.
     #[serde(default)]
     pub format: FormatName,
     /// For `json`: `true` takes the whole value, any JSON, as the table's only column, which is JSON or TEXT. Default: `false`.
@@ -33,12 +34,12 @@ pub struct FormatOptions {
     /// For `json` and `debezium_json` in a sink: `false` leaves out a field that is null instead of writing `null`. Default: `true`.
     #[serde(default, rename = "json.include_nulls", skip_serializing_if = "Option::is_none")]
     pub json_include_nulls: Option<bool>,
-    /// For `avro`: the schema, in Avro's JSON. Of records that are not framed it is the schema that they are written with; of framed
-    /// ones the reader's, whose aliases and defaults count, instead of the newest that the registry has. For a sink the schema to
+    /// For `avro` and `debezium_avro`: the schema, in Avro's JSON. Of records that are not framed it is the schema that they are written with; of framed
+    /// ones the reader's, whose aliases and defaults count, instead of the newest that the registry has. For a sink of `avro` the schema to
     /// write. Default: for a sink what the table's columns say.
     #[serde(default, rename = "avro.schema", skip_serializing_if = "Option::is_none")]
     pub avro_schema: Option<String>,
-    /// For `avro`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`
+    /// For `avro` and `debezium_avro`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`
     /// needs a registry. Default: `true` where `schema_registry.endpoint` is given.
     #[serde(default, rename = "avro.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
     pub avro_framed: Option<bool>,
@@ -119,6 +120,7 @@ pub(crate) enum Known {
     Raw,
     Debezium,
     Avro,
+    DebeziumAvro,
 }
 
 impl Known {
@@ -128,11 +130,12 @@ impl Known {
             Self::Raw => "raw",
             Self::Debezium => "debezium_json",
             Self::Avro => "avro",
+            Self::DebeziumAvro => "debezium_avro",
         }
     }
 }
 
-const WORKING: [&str; 5] = ["json", "raw", "debezium_json", "avro", "confluent_avro"];
+const WORKING: [&str; 6] = ["json", "raw", "debezium_json", "avro", "confluent_avro", "debezium_avro"];
 
 /// Formats that the dialect names and this version has not.
 const LATER: [&str; 5] = ["protobuf", "csv", "parquet", "json_schema", "confluent_json"];
@@ -156,7 +159,7 @@ impl FormatOptions {
         let format = self.known()?;
         self.refuse_others_options(format)?;
         let columns: Vec<&Column> = table.columns.iter().filter(|c| c.metadata.is_none()).collect();
-        if format == Known::Avro {
+        if matches!(format, Known::Avro | Known::DebeziumAvro) {
             return columns.iter().try_for_each(|column| avro::check_column(column));
         }
         if format != Known::Raw && !self.unstructured() {
@@ -195,7 +198,7 @@ impl FormatOptions {
 
     /// Records update and delete rows that earlier ones inserted.
     pub fn yields_changes(&self) -> bool {
-        matches!(self.known(), Ok(Known::Debezium))
+        matches!(self.known(), Ok(Known::Debezium | Known::DebeziumAvro))
     }
 
     /// Which changes an [`encoder`](crate::encoder()) can write.
@@ -216,7 +219,7 @@ impl FormatOptions {
 
     /// A record is bytes that may be any, a line break too.
     pub fn is_binary(&self) -> bool {
-        matches!(self.known(), Ok(Known::Avro))
+        matches!(self.known(), Ok(Known::Avro | Known::DebeziumAvro))
     }
 
     /// The registry whose ids frame the values; `None`: they are plain.
@@ -241,7 +244,11 @@ impl FormatOptions {
         self.json_unstructured.unwrap_or(false)
     }
     pub(crate) fn timestamp_format(&self) -> TimestampFormat {
-        let default = if self.yields_changes() { TimestampFormat::UnixMicros } else { TimestampFormat::default() };
+        let default = if matches!(self.known(), Ok(Known::Debezium)) {
+            TimestampFormat::UnixMicros
+        } else {
+            TimestampFormat::default()
+        };
         self.timestamp_format.unwrap_or(default)
     }
 
@@ -252,6 +259,7 @@ impl FormatOptions {
             "raw" => Ok(Known::Raw),
             "debezium_json" | "debezium-json" => Ok(Known::Debezium),
             "avro" | "confluent_avro" => Ok(Known::Avro),
+            "debezium_avro" | "debezium-avro" => Ok(Known::DebeziumAvro),
             later if LATER.contains(&later) => {
                 Err(Error::new(Code::NotSupported, format!("format {later} is not supported yet"))
                     .with_hint(format!("formats that work: {}", WORKING.join(", ")))
@@ -270,7 +278,8 @@ impl FormatOptions {
     }
 
     fn refuse_others_options(&self, format: Known) -> Result<()> {
-        let (json, debezium, avro) = (format == Known::Json, format == Known::Debezium, format == Known::Avro);
+        let (json, debezium, avro) =
+            (format == Known::Json, format == Known::Debezium, matches!(format, Known::Avro | Known::DebeziumAvro));
         let given = [
             ("json.unstructured", self.json_unstructured.is_some(), json),
             ("json.pretty", self.json_pretty.is_some(), json),

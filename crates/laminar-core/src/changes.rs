@@ -78,7 +78,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Rows that are all inserts. `times` has one event time (µs since 1970 UTC, not null) per row.
+    /// Rows that are all inserts. `times` has one event time (µs since 1970 UTC) per row, null only in what a decoder gives.
     pub fn inserts(rows: RecordBatch, times: TimestampMicrosecondArray) -> Result<Self> {
         Self::new(rows, times, None)
     }
@@ -99,6 +99,11 @@ impl Changes {
     }
     pub fn times(&self) -> &TimestampMicrosecondArray {
         &self.times
+    }
+    /// The same rows, all of which have an event time: where there was none, what lies below the null.
+    pub fn timed(self) -> Self {
+        let (_, times, _) = self.times.into_parts();
+        Self { times: TimestampMicrosecondArray::new(times, None), ..self }
     }
     /// `None`: every row is an insert.
     pub fn kinds(&self) -> Option<&Kinds> {

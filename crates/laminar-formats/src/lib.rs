@@ -40,8 +40,9 @@ pub use options::{FormatName, FormatOptions, TimestampFormat};
 /// Turns records into rows of `table`: its projected columns in projection order, each row with its event time and, where
 /// [`FormatOptions::yields_changes`], its kind.
 ///
-/// Value columns come from the record's value in the format of `options`, metadata columns from the record itself. The
-/// event time is the table's event time column where it is not null, else the record's timestamp.
+/// Value columns come from the record's value in the format of `options`, metadata columns from the record itself. The event
+/// time is the table's event time column, or without one the record's timestamp. Where the column is null the event time is
+/// null too, and what lies below the null is the record's timestamp.
 ///
 /// Errors are those of [`FormatOptions::check`], and `conflicting_options` for an option that only a sink has.
 pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Decoder>> {

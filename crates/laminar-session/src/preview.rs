@@ -250,7 +250,7 @@ impl Reading {
                 }
                 let changes = decoder.flush()?;
                 self.advance(&fetched.runs);
-                Ok(changes)
+                Ok(changes.map(Changes::timed))
             }
         }
     }

@@ -249,8 +249,8 @@ impl SourceTask {
         let (mut at, mut late) = (0, Vec::new());
         let mut watermarks = TimestampMicrosecondBuilder::new();
         for (split, count) in runs {
-            let times = changes.times().values().get(at..at + count).unwrap_or_default();
-            self.watermarks.observe(split, times, now, |row, is_late, watermark| {
+            let times = changes.times().slice(at, *count);
+            self.watermarks.observe(split, &times, now, |row, is_late, watermark| {
                 if is_late {
                     late.push(at + row);
                 }
@@ -261,8 +261,8 @@ impl SourceTask {
             at += count;
         }
         let changes = match self.node.watermark_column {
-            true => with_watermarks(changes, watermarks.finish())?,
-            false => changes,
+            true => with_watermarks(changes.timed(), watermarks.finish())?,
+            false => changes.timed(),
         };
         add(&self.metrics.batches_in, 1);
         add(&self.metrics.rows_in, changes.num_rows());

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use arrow::array::{Array, TimestampMicrosecondArray};
 use laminar_core::{SplitId, Watermark};
 use tokio::time::Instant;
 
@@ -48,22 +49,26 @@ impl SplitWatermarks {
     }
 
     /// The split had rows with these event times, µs. Calls `each` with the place of each, whether it is behind the split's
-    /// watermark, and that watermark, as the rows before it left it.
+    /// watermark, and that watermark, as the rows before it left it. A row without a time is behind, and moves nothing.
     pub(crate) fn observe(
         &mut self,
         split: &SplitId,
-        times: &[i64],
+        times: &TimestampMicrosecondArray,
         now: Instant,
         mut each: impl FnMut(usize, bool, Option<i64>),
     ) {
         let Some(split) = self.splits.get_mut(split).filter(|_| !times.is_empty()) else { return };
         split.last_row = now;
         let mut watermark = split.watermark.unwrap_or(i64::MIN);
-        for (row, time) in times.iter().enumerate() {
-            each(row, *time < watermark, Some(watermark).filter(|w| *w != i64::MIN));
-            watermark = watermark.max(time.saturating_sub(self.delay_micros));
+        let so_far = |watermark| Some(watermark).filter(|w| *w != i64::MIN);
+        for (row, time) in times.values().iter().enumerate() {
+            let has_time = times.is_valid(row);
+            each(row, *time < watermark || !has_time, so_far(watermark));
+            if has_time {
+                watermark = watermark.max(time.saturating_sub(self.delay_micros));
+            }
         }
-        split.watermark = Some(watermark);
+        split.watermark = so_far(watermark);
     }
 
     /// Of rows that are timed by their arrival: the time of those that come now, which is every split's watermark too. It is the
@@ -180,16 +185,31 @@ mod tests {
         let splits = ["a", "b"].map(SplitId::from);
         let delay = Duration::from_micros(5);
         let mut times = SplitWatermarks::new(splits.clone(), &BTreeMap::new(), delay, Duration::from_secs(30), start);
-        times.observe(&splits[0], &[100], start, |_, _, _| {});
+        times.observe(&splits[0], &vec![100].into(), start, |_, _, _| {});
         assert_eq!(times.advance(true, start), None);
-        times.observe(&splits[1], &[50], start, |_, _, _| {});
+        times.observe(&splits[1], &vec![50].into(), start, |_, _, _| {});
         assert_eq!(times.advance(true, start), Some(Watermark::At(45)));
-        times.observe(&splits[1], &[20], start, |_, _, _| {});
+        times.observe(&splits[1], &vec![20].into(), start, |_, _, _| {});
         assert_eq!(times.advance(true, start), None);
         let later = start + Duration::from_secs(31);
-        times.observe(&splits[0], &[200], later, |_, _, _| {});
+        times.observe(&splits[0], &vec![200].into(), later, |_, _, _| {});
         assert_eq!(times.advance(false, later), None, "b may only be waiting to be read");
         assert_eq!(times.advance(true, later), Some(Watermark::At(195)));
+    }
+
+    #[tokio::test]
+    async fn a_row_without_a_time_is_late_and_moves_nothing() {
+        let start = Instant::now();
+        let split = SplitId::from("a");
+        let delay = Duration::ZERO;
+        let mut times = SplitWatermarks::new([split.clone()], &BTreeMap::new(), delay, Duration::from_secs(30), start);
+        let mut late = Vec::new();
+        times.observe(&split, &vec![None].into(), start, |_, is_late, watermark| late.push((is_late, watermark)));
+        assert_eq!(times.advance(true, start), None, "nothing is known of the time");
+        let rows = vec![Some(100), None, Some(90)].into();
+        times.observe(&split, &rows, start, |_, is_late, watermark| late.push((is_late, watermark)));
+        assert_eq!(late, [(true, None), (false, None), (true, Some(100)), (true, Some(100))]);
+        assert_eq!(times.advance(true, start), Some(Watermark::At(100)));
     }
 
     #[tokio::test]
@@ -203,7 +223,7 @@ mod tests {
         let later = start + Duration::from_secs(60);
         assert_eq!(times.arrive(90, later), 90);
         assert_eq!(times.advance(true, later), Some(Watermark::At(90)), "never idle");
-        times.observe(&splits[0], &[90], later, |_, late, _| assert!(!late));
+        times.observe(&splits[0], &vec![90].into(), later, |_, late, _| assert!(!late));
     }
 
     #[test]

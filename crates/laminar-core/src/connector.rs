@@ -11,7 +11,7 @@ use crate::sink::{Delivery, Sink};
 use crate::source::Source;
 use crate::table::TableSpec;
 use crate::time::SharedClock;
-use crate::{PipelineId, Result};
+use crate::{Code, Error, PipelineId, Result};
 
 /// One kind of outside system. `options` are those of the connection and the table, merged (the table's win), secrets
 /// and environment already substituted.
@@ -47,6 +47,29 @@ pub trait Connector: Send + Sync {
 
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>>;
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>>;
+
+    /// Checks without I/O that [`Connector::dead_letters`] can be called with this.
+    fn check_dead_letters(&self, _of: &DeadLettersOf<'_>) -> Result<()> {
+        Err(Error::new(Code::NotSupported, format!("connector {} cannot keep dead letters", self.name()))
+            .with_hint("bad_data = 'skip' counts such records and leaves them out, 'fail' stops at the first"))
+    }
+
+    /// Where a source table's records go that cannot be used: a sink of the rows that [`crate::dead_letter`] describes. Called
+    /// after the pipeline's sinks are made: it joins their transaction where that is in the same place.
+    fn dead_letters(&self, of: &DeadLettersOf<'_>, _ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
+        self.check_dead_letters(of)?;
+        Err(Error::internal(format!("connector {} has no sink of dead letters", self.name())))
+    }
+}
+
+/// A source table whose bad records are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLettersOf<'a> {
+    /// The source's, as for [`Connector::source`].
+    pub options: &'a Options,
+    pub table: &'a TableSpec,
+    /// What the table's option `dlq_topic` says.
+    pub destination: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

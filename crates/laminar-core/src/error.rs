@@ -113,6 +113,8 @@ codes! {
     ConnectorError = "connector_error", "58000", External;
     /// A message cannot be decoded, and the table says `bad_data = 'fail'`.
     BadData = "bad_data", "22P02", External;
+    /// A row is behind the watermark, and the table says `late_data = 'dlq'`.
+    LateRow = "late_row", "22008", External;
     /// A record that we must read is gone, as when retention overtook our position.
     DataLoss = "data_loss", "58P01", External;
     /// A newer instance of this pipeline took over; this one must stop.

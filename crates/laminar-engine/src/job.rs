@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use laminar_core::dead_letter::Stage;
 use laminar_core::sink::{Committer, Delivery, Sink};
 use laminar_core::source::{SplitStart, StartAt};
 use laminar_core::time::SharedClock;
-use laminar_core::{Epoch, Error, JobId, OperatorId, PipelineId, Position, Result, SplitId, TaskId};
+use laminar_core::{Code, Epoch, Error, JobId, OperatorId, PipelineId, Position, Result, SplitId, TaskId};
 use laminar_state::CheckpointStore;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,9 +24,10 @@ use crate::checkpoint::protocol::Protocol;
 use crate::checkpoint::recovery::{Recovered, recover};
 use crate::crash::CrashPoints;
 use crate::graph::{Exchange, Graph, NodeKind, SourceNode};
-use crate::metrics::{JobMetrics, OperatorKind};
+use crate::metrics::{JobMetrics, OperatorKind, OperatorMetrics};
 use crate::operator::OperatorContext;
 use crate::tasks::TaskEvent;
+use crate::tasks::bad_rows::BadRows;
 use crate::tasks::chain::{Chain, ChainNode, Step};
 use crate::tasks::channel::{Outlet, Receiver, Sender, channel};
 use crate::tasks::drift::{Drift, Pace};
@@ -103,13 +105,8 @@ pub enum JobEvent {
         finished_micros: i64,
         error: Error,
     },
-    /// A sample of the records that were left out.
-    BadRecord {
-        table: String,
-        split: SplitId,
-        position: Position,
-        message: String,
-    },
+    /// One of a sample of those that were left out.
+    BadRow(BadRow),
     /// Every source was exhausted, and all rows are committed.
     Finished,
     Stopped {
@@ -117,6 +114,19 @@ pub enum JobEvent {
         epoch: Option<Epoch>,
     },
     Failed(Error),
+}
+
+/// A record or row that could not be used, and why.
+#[derive(Clone, Debug)]
+pub struct BadRow {
+    pub table: String,
+    /// Where its record stands; `None` if it comes from none, as a generated row.
+    pub topic: Option<String>,
+    pub partition: Option<i32>,
+    pub position: Option<Position>,
+    pub stage: Stage,
+    pub code: Code,
+    pub message: String,
 }
 
 /// A checkpoint that is done.
@@ -225,12 +235,11 @@ impl Job {
     }
 }
 
-/// One of each id, in the order of the graph: sinks with equal ids share a transaction.
+/// One of each id, in the order of the graph: sinks with equal ids share a transaction, dead letters and rows too.
 fn committers(graph: &Graph) -> Vec<Arc<dyn Committer>> {
     let mut found: Vec<Arc<dyn Committer>> = Vec::new();
-    for node in &graph.nodes {
-        let NodeKind::Sink(sink) = &node.kind else { continue };
-        let committer = sink.sink.committer().filter(|_| sink.sink.delivery() == Delivery::ExactlyOnce);
+    for sink in graph.written() {
+        let committer = sink.committer().filter(|_| sink.delivery() == Delivery::ExactlyOnce);
         if let Some(committer) = committer
             && !found.iter().any(|c| c.id() == committer.id())
         {
@@ -382,8 +391,21 @@ impl Builder<'_> {
         // A task without splits has nothing to read: a bounded job must not wait for it.
         let handle = SourceHandle { commands, exhausted: reader.is_none(), replayed: false };
         self.sources.insert(id.clone(), handle);
+        let metrics = chain.head_metrics().cloned().unwrap_or_default();
+        let letters = match &node.dead_letters {
+            Some(sink) if reader.is_some() => Some(self.sink_end(sink.as_ref(), &id, Arc::default()).await?),
+            _ => None,
+        };
+        let bad = BadRows::new(
+            &self.config.pipeline,
+            &node.table,
+            (node.bad_data, node.late),
+            letters,
+            self.events.clone(),
+            (Arc::clone(&metrics), Arc::clone(&self.metrics)),
+        );
         let task = SourceTask {
-            metrics: chain.head_metrics().cloned().unwrap_or_default(),
+            metrics,
             id: id.clone(),
             operator: operator.clone(),
             node: node.clone(),
@@ -398,7 +420,7 @@ impl Builder<'_> {
             pace,
             replay,
             wait_for_barrier: self.recovered.pin_start,
-            job_metrics: Arc::clone(&self.metrics),
+            bad,
             crash: self.config.crash.clone(),
         };
         self.ids.push(id);
@@ -458,17 +480,7 @@ impl Builder<'_> {
                     Step::Operator(operator)
                 }
                 NodeKind::Sink(sink) => {
-                    let committer = self.committer_of(sink.sink.as_ref());
-                    let ahead = committer.and_then(|c| self.recovered.ahead.get(c)).copied();
-                    let muted = ahead.filter(|ahead| self.recovered.replay.is_some() && *ahead > self.recovered.last);
-                    let writer = sink.sink.open(&task).await?;
-                    Step::Sink(SinkEnd::new(
-                        writer,
-                        self.released.clone(),
-                        committer.is_some(),
-                        muted,
-                        Arc::clone(&metrics),
-                    ))
+                    Step::Sink(self.sink_end(sink.sink.as_ref(), &task, Arc::clone(&metrics)).await?)
                 }
             };
             let mut children = Vec::new();
@@ -482,6 +494,14 @@ impl Builder<'_> {
             nodes.push(ChainNode { id: described.id.clone(), step, children, outlets, metrics });
         }
         Ok(Chain::new(nodes))
+    }
+
+    async fn sink_end(&self, sink: &dyn Sink, task: &TaskId, metrics: Arc<OperatorMetrics>) -> Result<SinkEnd> {
+        let committer = self.committer_of(sink);
+        let ahead = committer.and_then(|c| self.recovered.ahead.get(c)).copied();
+        let muted = ahead.filter(|ahead| self.recovered.replay.is_some() && *ahead > self.recovered.last);
+        let writer = sink.open(task).await?;
+        Ok(SinkEnd::new(writer, self.released.clone(), committer.is_some(), muted, metrics))
     }
 
     /// At another parallelism it is the smallest of all instances; `None` if one had none.

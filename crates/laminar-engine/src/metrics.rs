@@ -18,10 +18,12 @@ pub struct OperatorMetrics {
     pub rows_out: AtomicU64,
     pub batches_in: AtomicU64,
     pub bytes_in: AtomicU64,
-    /// Records that could not be decoded.
+    /// Records that could not be decoded, and rows for which an expression could not be computed.
     pub bad_records: AtomicU64,
     /// Rows behind the watermark that were left out.
     pub late_rows: AtomicU64,
+    /// Records that were written to the dead letters.
+    pub dead_letters: AtomicU64,
     /// Splits of a source that wait for slower ones.
     pub paused_splits: AtomicU64,
     /// Largest watermark, µs since 1970 UTC; `i64::MIN` before the first.
@@ -97,6 +99,7 @@ pub struct OperatorSnapshot {
     pub bytes_in: u64,
     pub bad_records: u64,
     pub late_rows: u64,
+    pub dead_letters: u64,
     pub paused_splits: u64,
     pub watermark_micros: Option<i64>,
     pub commit_wait_micros: u64,
@@ -237,6 +240,7 @@ impl OperatorSnapshot {
             bytes_in: 0,
             bad_records: 0,
             late_rows: 0,
+            dead_letters: 0,
             paused_splits: 0,
             watermark_micros: None,
             commit_wait_micros: 0,
@@ -255,6 +259,7 @@ impl OperatorSnapshot {
         self.bytes_in += of(&metrics.bytes_in);
         self.bad_records += of(&metrics.bad_records);
         self.late_rows += of(&metrics.late_rows);
+        self.dead_letters += of(&metrics.dead_letters);
         self.paused_splits += of(&metrics.paused_splits);
         self.commit_wait_micros += of(&metrics.commit_wait_micros);
         self.alignment_micros += of(&metrics.alignment_micros);

@@ -15,14 +15,14 @@
 //! - Options are checked without I/O when a statement is read, and against the cluster at CREATE TABLE.
 //!
 //! Reading order: `options` and `properties` (what a user may write), `client` (what all clients share), `source` and
-//! `reader`, `sink`, `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin`, `test_connection`,
+//! `reader`, `sink`, `dead_letters`, `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin`, `test_connection`,
 //! `dev_broker`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use laminar_core::connector::{Connector, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
+use laminar_core::connector::{Connector, DeadLettersOf, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
 use laminar_core::options::{ALIASES, names};
 use laminar_core::sink::{Delivery, Sink};
 use laminar_core::source::Source;
@@ -33,6 +33,7 @@ use schemars::schema_for;
 use serde_json::{Value, json};
 
 use crate::batch::BatchOptions;
+use dead_letters::DeadLetterSink;
 use options::{ClientOptions, SinkOptions, SourceOptions, Written};
 use sink::KafkaSink;
 use source::KafkaSource;
@@ -40,6 +41,7 @@ use transaction::Transactions;
 
 mod admin;
 mod client;
+mod dead_letters;
 mod dev_broker;
 mod error;
 mod key;
@@ -105,8 +107,13 @@ impl KafkaConnector {
 
     /// What a sink into the cluster guarantees: what the pipeline asks for, else the table, else the best there is.
     fn delivery(&self, settings: &options::SinkSettings, asked: Option<Delivery>) -> Result<Delivery> {
-        let is_dev = self.dev_cluster.as_deref() == Some(settings.cluster.name());
-        match (asked.or(settings.delivery), is_dev) {
+        self.delivery_into(&settings.cluster, asked.or(settings.delivery))
+    }
+
+    /// The same for what is asked for, if anything is.
+    fn delivery_into(&self, cluster: &client::Cluster, asked: Option<Delivery>) -> Result<Delivery> {
+        let is_dev = self.dev_cluster.as_deref() == Some(cluster.name());
+        match (asked, is_dev) {
             (Some(Delivery::ExactlyOnce), true) => {
                 Err(Error::new(Code::NotSupported, "the built-in broker cannot deliver exactly once")
                     .with_detail("it accepts transactions and does not isolate them")
@@ -258,6 +265,17 @@ impl Connector for KafkaConnector {
         let settings = self.read(options, Some(Role::Sink))?.sink()?;
         let delivery = self.delivery(&settings, ctx.delivery)?;
         Ok(Arc::new(KafkaSink::new(settings, table, delivery, ctx, &self.transactions)?))
+    }
+
+    fn check_dead_letters(&self, of: &DeadLettersOf<'_>) -> Result<()> {
+        let settings = self.read(of.options, Some(Role::Source))?.source()?;
+        dead_letters::check(&settings, of.destination)
+    }
+
+    fn dead_letters(&self, of: &DeadLettersOf<'_>, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
+        let settings = self.read(of.options, Some(Role::Source))?.source()?;
+        let delivery = self.delivery_into(&settings.cluster, ctx.delivery)?;
+        Ok(Arc::new(DeadLetterSink::new(settings, of.destination, delivery, ctx, &self.transactions)?))
     }
 }
 

@@ -288,11 +288,7 @@ impl Written {
     }
 
     fn check_topic(&self, key: &str, topic: &str) -> Result<()> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." || !topic.chars().all(legal) {
-            return Err(self.invalid(key, "a topic's name has 1 to 249 letters, digits, '.', '_' or '-'"));
-        }
-        Ok(())
+        check_topic_name(topic).map_err(|what| self.invalid(key, what))
     }
 
     /// Security protocol and login that the options together ask for.
@@ -477,6 +473,15 @@ pub(super) enum Start {
     Earliest,
     Latest,
     AtMillis(i64),
+}
+
+/// The error says what a name must be.
+pub(super) fn check_topic_name(topic: &str) -> std::result::Result<(), &'static str> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." || !topic.chars().all(legal) {
+        return Err("a topic's name has 1 to 249 letters, digits, '.', '_' or '-'");
+    }
+    Ok(())
 }
 
 fn refuse_other_role(all: &Options, role: Option<Role>) -> Result<()> {

@@ -265,9 +265,9 @@ impl Coordinator {
                 }
                 Ok(())
             }
-            TaskEvent::BadRecord { table, split, position, message } => {
+            TaskEvent::BadRow(bad) => {
                 // A sample for people; the counters have all of them.
-                let _ = self.events.try_send(JobEvent::BadRecord { table, split, position, message });
+                let _ = self.events.try_send(JobEvent::BadRow(bad));
                 Ok(())
             }
         }

@@ -1,6 +1,7 @@
 //! The loops. Each task is one parallel instance of a chain: `source` drives a chain whose head reads, `operator` one
 //! whose head merges inputs; both push into a `chain` of operators, sinks and exchanges.
 
+pub(crate) mod bad_rows;
 pub(crate) mod chain;
 pub(crate) mod channel;
 pub(crate) mod drift;
@@ -13,6 +14,7 @@ pub(crate) mod watermark;
 use laminar_core::{Barrier, Epoch, Error, OperatorId, Position, SplitId, TaskId};
 use laminar_state::SourcePositions;
 
+use crate::job::BadRow;
 use crate::operator::Snapshot;
 
 /// From the coordinator to a source task.
@@ -29,12 +31,7 @@ pub(crate) enum TaskEvent {
     Exhausted(TaskId),
     /// The source stands exactly at the replay's bounds and waits for the barrier.
     Replayed(TaskId),
-    BadRecord {
-        table: String,
-        split: SplitId,
-        position: Position,
-        message: String,
-    },
+    BadRow(BadRow),
 }
 
 /// One task's part of a checkpoint.

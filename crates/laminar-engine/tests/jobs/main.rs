@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed test panics
 
 mod changes;
+mod dead_letters;
 mod drift;
 mod envelopes;
 mod slow_checkpoints;
@@ -93,6 +94,7 @@ impl World {
             max_drift: None,
             watermark_column: false,
             bad_data: BadDataPolicy::Fail,
+            dead_letters: None,
         };
         add(graph, "source", NodeKind::Source(node), table.schema(), &[])
     }

@@ -85,7 +85,7 @@ impl Dialect for Spelling {
     }
 }
 
-fn guarantee(delivery: Delivery) -> &'static str {
+pub(crate) fn guarantee(delivery: Delivery) -> &'static str {
     match delivery {
         Delivery::ExactlyOnce => "exactly once",
         Delivery::AtLeastOnce => "at least once",

@@ -16,6 +16,7 @@ use laminar_formats::FormatOptions;
 use schemars::schema_for;
 
 use crate::declared::{Declared, NoOptions, read_sink, schema};
+use crate::files::line_encoder::check_text;
 use crate::files::blocking;
 use crate::staged::{Stages, no_source, only_at_least_once};
 
@@ -43,7 +44,9 @@ impl StdoutConnector {
 }
 
 fn read(options: &Options) -> Result<FormatOptions> {
-    read_sink::<NoOptions, NoOptions>(SUBJECT, options).map(|(_, format)| format)
+    let (_, format) = read_sink::<NoOptions, NoOptions>(SUBJECT, options)?;
+    check_text(&format)?;
+    Ok(format)
 }
 
 #[async_trait]

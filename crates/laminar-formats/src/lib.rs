@@ -15,11 +15,13 @@
 //! where a record started, and is, on its first error.
 //!
 //! Reading order: `options` (what a user may write), `record` (a record to its rows), `metadata`, `raw`, `json` (the decoder
-//! and the encoder, where the time goes), `debezium`, `net` (what is left of changes that follow each other), `upsert`.
+//! and the encoder, where the time goes), `registry` (schemas by id: the port and the framing), `debezium`, `net` (what is left of changes that follow each other), `upsert`.
 
 pub mod json;
 pub mod options;
+pub mod registry;
 
+mod avro;
 mod debezium;
 mod fault;
 mod metadata;
@@ -36,6 +38,14 @@ use laminar_core::{Error, Result};
 
 use options::Known;
 pub use options::{FormatName, FormatOptions, TimestampFormat};
+use registry::TableRegistry;
+
+/// What a format may need of its table's connector besides the options.
+#[derive(Clone, Debug, Default)]
+pub struct FormatContext {
+    /// `Some`: values are framed with the ids of schemas that are registered there.
+    pub registry: Option<TableRegistry>,
+}
 
 /// Turns records into rows of `table`: its projected columns in projection order, each row with its event time and, where
 /// [`FormatOptions::yields_changes`], its kind.
@@ -46,6 +56,11 @@ pub use options::{FormatName, FormatOptions, TimestampFormat};
 ///
 /// Errors are those of [`FormatOptions::check`], and `conflicting_options` for an option that only a sink has.
 pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Decoder>> {
+    decoder_with(options, table, &FormatContext::default())
+}
+
+/// The same, with what the connector has for formats. No I/O: a registry is asked when a record needs it.
+pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatContext) -> Result<Box<dyn Decoder>> {
     options.check_role(Role::Source)?;
     options.check(table)?;
     let plan = record::Plan::new(table)?;
@@ -63,6 +78,13 @@ pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Dec
             let rows = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
             Ok(Box::new(record::RecordDecoder::new(debezium::DebeziumDecoder::new(rows), plan)?))
         }
+        Known::Avro => {
+            let registry = options.framing(ctx)?;
+            let digits = options.timestamp_format().digits();
+            let schema = options.avro_schema.as_deref();
+            let values = avro::AvroDecoder::new(&plan.value_columns, &plan.wanted, digits, schema, registry)?;
+            Ok(Box::new(record::RecordDecoder::new(values, plan)?))
+        }
         Known::Raw => {
             let columns = plan.wanted.iter().filter_map(|i| plan.value_columns.get(*i)).cloned().collect();
             Ok(Box::new(record::RecordDecoder::new(raw::RawDecoder::new(columns)?, plan)?))
@@ -75,12 +97,21 @@ pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Dec
 /// Unless [`FormatOptions::changes`] says otherwise only inserts can be written: a row that updates or deletes another is
 /// refused with `not_supported`.
 pub fn encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Encoder>> {
+    encoder_with(options, table, &FormatContext::default())
+}
+
+/// The same, with what the connector has for formats. No I/O: a registry is asked when the first rows are encoded.
+pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatContext) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
     let schema = table.schema();
     match options.known()? {
         Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
         Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
         Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Avro => {
+            let registry = options.framing(ctx)?;
+            Ok(Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?))
+        }
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
 }
@@ -89,11 +120,27 @@ pub fn encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Enc
 /// object for a row that is there, a tombstone for one that is gone. Errors with `internal` unless
 /// [`FormatOptions::upserts`].
 pub fn upsert_encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Encoder>> {
+    upsert_encoder_with(options, table, &FormatContext::default())
+}
+
+/// The same, with what the connector has for formats. No I/O.
+pub fn upsert_encoder_with(
+    options: &FormatOptions,
+    table: &TableSpec,
+    ctx: &FormatContext,
+) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
     if !options.upserts(table) {
         return Err(internal(format!("table {} has no rows under a key", table.name)));
     }
-    Ok(Box::new(upsert::UpsertEncoder::new(options, table)?))
+    let format: Box<dyn upsert::RowEncoder> = match options.known()? {
+        Known::Avro => {
+            let registry = options.framing(ctx)?;
+            Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?)
+        }
+        _ => Box::new(json::JsonEncoder::new(&table.schema(), options)?),
+    };
+    Ok(Box::new(upsert::UpsertEncoder::new(format, table)?))
 }
 
 /// The error for a fault of ours that is not the record's.

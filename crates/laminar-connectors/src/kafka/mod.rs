@@ -29,6 +29,7 @@ use laminar_core::source::Source;
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::{Code, Error, Options, Result};
 use laminar_formats::FormatOptions;
+use laminar_formats::registry::RegistryOptions;
 use schemars::schema_for;
 use serde_json::{Value, json};
 
@@ -177,6 +178,7 @@ impl Connector for KafkaConnector {
             schema_for!(ClientOptions).to_value(),
             schema_for!(SourceOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
+            schema_for!(RegistryOptions).to_value(),
             schema_for!(BatchOptions).to_value(),
         ];
         Some(merge("Options of a Kafka source.", groups))
@@ -187,6 +189,7 @@ impl Connector for KafkaConnector {
             schema_for!(ClientOptions).to_value(),
             schema_for!(SinkOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
+            schema_for!(RegistryOptions).to_value(),
         ];
         Some(merge("Options of a Kafka sink.", groups))
     }
@@ -223,7 +226,10 @@ impl Connector for KafkaConnector {
         written.format.check_role(role)?;
         written.format.check(table)?;
         match role {
-            Role::Source => written.source().map(drop),
+            Role::Source => {
+                let settings = written.source()?;
+                laminar_formats::decoder_with(&settings.format, table, &settings.formats()?).map(drop)
+            }
             Role::Sink => {
                 let metadata = table.columns.iter().find(|column| column.metadata.is_some());
                 if let Some(column) = metadata {
@@ -235,6 +241,7 @@ impl Connector for KafkaConnector {
                 }
                 let settings = written.sink()?;
                 key::KeyColumns::of(settings.key_field.as_deref(), table)?;
+                laminar_formats::encoder_with(&settings.format, table, &settings.formats()?)?;
                 self.delivery(&settings, None).map(drop)
             }
         }
@@ -258,7 +265,7 @@ impl Connector for KafkaConnector {
 
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>> {
         let settings = self.read(options, Some(Role::Source))?.source()?;
-        Ok(Arc::new(KafkaSource::new(settings, table, ctx)))
+        Ok(Arc::new(KafkaSource::new(settings, table, ctx)?))
     }
 
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {

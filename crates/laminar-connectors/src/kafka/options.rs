@@ -12,7 +12,8 @@ use laminar_core::connector::Role;
 use laminar_core::options::{OptionEntry, Secret, missing, names};
 use laminar_core::sink::Delivery;
 use laminar_core::{Code, Error, Options, Result};
-use laminar_formats::FormatOptions;
+use laminar_formats::registry::RegistryOptions;
+use laminar_formats::{FormatContext, FormatOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ use super::client::Cluster;
 use super::marker;
 use super::properties;
 use crate::batch::BatchOptions;
+use crate::schema_registry::format_context;
 
 pub(super) const SUBJECT: &str = "connector kafka";
 
@@ -222,6 +224,7 @@ pub(super) struct Written {
     pub source: SourceOptions,
     pub sink: SinkOptions,
     pub format: FormatOptions,
+    pub registry: RegistryOptions,
     properties: Vec<(String, String)>,
 }
 
@@ -236,6 +239,7 @@ impl Written {
         let (sink, _) = all.split_known::<SinkOptions>();
         let (_, rest) = rest.split_known::<SinkOptions>();
         let (format, rest) = rest.split_known::<FormatOptions>();
+        let (registry, rest) = rest.split_known::<RegistryOptions>();
         let (_, mut rest) = rest.split_known::<BatchOptions>();
         rest.remove("max.poll.records");
         let format = format.parse::<FormatOptions>(SUBJECT)?;
@@ -244,6 +248,7 @@ impl Written {
         known.extend(names::<SourceOptions>());
         known.extend(names::<SinkOptions>().into_iter().filter(|name| name != "topic"));
         known.extend(names::<FormatOptions>());
+        known.extend(names::<RegistryOptions>());
         known.extend(names::<BatchOptions>());
         let (files, _) = client.split_known::<FileOptions>();
         let properties = properties::check(&rest, role, &known, files_dir)?;
@@ -253,6 +258,7 @@ impl Written {
             source: source.parse(SUBJECT)?,
             sink: sink.parse(SUBJECT)?,
             format,
+            registry: registry.parse(SUBJECT)?,
             properties,
             all,
         };
@@ -283,6 +289,7 @@ impl Written {
         if self.sink.linger_ms.is_some_and(|ms| !(0.0..=900_000.0).contains(&ms)) {
             return Err(self.invalid("linger_ms", "expected 0 to 900000"));
         }
+        self.placed(self.registry.check_each())?;
         self.protocol()?;
         Ok(())
     }
@@ -398,6 +405,7 @@ impl Written {
             start,
             commit_interval: Duration::from_millis(self.source.commit_interval_ms.unwrap_or(0)),
             format: self.format,
+            registry: self.registry,
         })
     }
 
@@ -419,12 +427,22 @@ impl Written {
             key_field: self.sink.key_field,
             delivery: self.sink.delivery,
             format: self.format,
+            registry: self.registry,
         })
     }
 
     /// An error about option `key`, at its place.
     pub fn error(&self, key: &str, code: Code, message: impl Into<String>) -> Error {
         Error::new(code, message).with_field(key).at(self.all.entry(key).and_then(|e| e.location))
+    }
+
+    /// The outcome of a check that does not know where options stand.
+    fn placed<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| {
+            let entry = error.field().and_then(|key| self.all.entry(key));
+            let location = entry.and_then(|entry| entry.location);
+            error.at(location)
+        })
     }
 
     fn invalid(&self, key: &str, what: &str) -> Error {
@@ -455,6 +473,7 @@ pub(super) struct SourceSettings {
     pub start: Start,
     pub commit_interval: Duration,
     pub format: FormatOptions,
+    pub registry: RegistryOptions,
 }
 
 /// A sink's settings, complete.
@@ -465,6 +484,21 @@ pub(super) struct SinkSettings {
     pub key_field: Option<String>,
     pub delivery: Option<Delivery>,
     pub format: FormatOptions,
+    pub registry: RegistryOptions,
+}
+
+impl SourceSettings {
+    /// What the format gets of the connector. No I/O.
+    pub fn formats(&self) -> Result<FormatContext> {
+        format_context(&self.registry, self.topics.first().map_or("", String::as_str))
+    }
+}
+
+impl SinkSettings {
+    /// What the format gets of the connector. No I/O.
+    pub fn formats(&self) -> Result<FormatContext> {
+        format_context(&self.registry, &self.topic)
+    }
 }
 
 /// Where a split starts that has no position yet.

@@ -35,6 +35,8 @@ const OURS: &[(&str, &str)] = &[
     ("sasl.mechanisms", "auth.mechanism"),
     ("sasl.username", "auth.username"),
     ("sasl.password", "auth.password"),
+    ("schema.registry.url", "schema_registry.endpoint"),
+    ("schema.registry.subject", "value_subject"),
 ];
 
 /// Properties that we set: name, the values that mean ours and are harmless, why another is refused.
@@ -51,12 +53,8 @@ const ALL: &[&str] = &["all", "-1"];
 const LATER: &[(&str, &str, &str)] = &[
     ("topic_pattern", "topics found by a pattern are", "list them in topics"),
     ("auth.region", "auth.type aws_msk_iam is", "use 'auth.type' = 'sasl' with SCRAM"),
-    ("schema_registry.", REGISTRY, FORMATS),
-    ("value_subject", REGISTRY, FORMATS),
-    ("key_subject", REGISTRY, FORMATS),
+    ("key_subject", "keys of a registered schema are", "key_field writes a column as the key"),
 ];
-const REGISTRY: &str = "schema registries are";
-const FORMATS: &str = "formats that work without one: json, raw";
 
 /// The options with Kafka's names for ours, and Java's names for librdkafka's, replaced.
 ///
@@ -348,12 +346,6 @@ mod tests {
         check_one("enable.idempotence", "false", Role::Sink, "forbidden_option: option enable.idempotence");
         check_one("acks", "1", Role::Sink, "forbidden_option: option acks");
         check_one("topic_pattern", "a.*", Role::Source, "not_supported: option topic_pattern");
-        check_one(
-            "schema_registry.endpoint",
-            "http://x",
-            Role::Source,
-            "not_supported: option schema_registry.endpoint",
-        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ use laminar_core::format::Decoder;
 use laminar_core::source::{ConsumerGroup, Source, SourceReader, SplitStart, StartAt};
 use laminar_core::table::TableSpec;
 use laminar_core::{Code, Error, Position, Result, SplitId};
+use laminar_formats::FormatContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -55,15 +56,17 @@ pub(super) struct KafkaSource {
     table: TableSpec,
     /// `None`: a preview, which commits nothing.
     group: Option<ConsumerGroup>,
+    formats: FormatContext,
 }
 
 impl KafkaSource {
-    pub fn new(settings: SourceSettings, table: &TableSpec, ctx: &SourceContext) -> Self {
+    pub fn new(settings: SourceSettings, table: &TableSpec, ctx: &SourceContext) -> Result<Self> {
         let group = ctx.pipeline.as_ref().map(|pipeline| ConsumerGroup {
             cluster: settings.cluster.name().to_string(),
             group_id: settings.group_id.clone().unwrap_or_else(|| format!("laminar-{pipeline}")),
         });
-        Self { settings, table: table.clone(), group }
+        let formats = settings.formats()?;
+        Ok(Self { settings, table: table.clone(), group, formats })
     }
 
     /// Positions in a topic that the table does not name any more must not be forgotten in silence.
@@ -117,7 +120,7 @@ impl Source for KafkaSource {
     }
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
-        laminar_formats::decoder(&self.settings.format, &self.table).map(Some)
+        laminar_formats::decoder_with(&self.settings.format, &self.table, &self.formats).map(Some)
     }
 
     fn can_pause(&self) -> bool {

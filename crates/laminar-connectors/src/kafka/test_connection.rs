@@ -6,6 +6,7 @@ use std::time::Duration;
 use laminar_core::connector::TestStage;
 use laminar_core::sink::Delivery;
 use laminar_core::{Code, Error, Result};
+use laminar_formats::{FormatContext, FormatOptions};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
@@ -13,11 +14,13 @@ use super::admin::{broker_setting, creation_hint, topic_exists};
 use super::client::{Cluster, REACH, blocking, metadata, partitions};
 use super::options::{SinkSettings, SourceSettings, Written};
 use super::transaction::{MIN_TIMEOUT, timeout_too_long};
+use crate::schema_registry::format_context;
 
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Are the topics there?
 pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
+    check_registry(&settings.format, settings.formats()?).await?;
     let (cluster, topics) = (settings.cluster.clone(), settings.topics.clone());
     blocking(move || {
         let client = cluster.inspector("read_committed")?;
@@ -28,6 +31,7 @@ pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
 
 /// Is the topic there, or will it be created, and does the broker allow our transactions?
 pub(super) async fn check_sink(settings: &SinkSettings, delivery: Delivery) -> Result<()> {
+    check_registry(&settings.format, settings.formats()?).await?;
     let cluster = &settings.cluster;
     if !topic_exists(cluster, &settings.topic).await?
         && broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() == Some("false")
@@ -47,6 +51,26 @@ pub(super) async fn check_sink(settings: &SinkSettings, delivery: Delivery) -> R
         Some((text, Ok(ms))) if ms < MIN_TIMEOUT.as_millis() => Err(timeout_too_long(cluster, MIN_TIMEOUT, Some(text))),
         _ => Ok(()),
     }
+}
+
+/// Does the registry answer, where the format needs one? That it does not have the subject yet is no error.
+async fn check_registry(format: &FormatOptions, formats: FormatContext) -> Result<()> {
+    match ask_registry(format, formats).await {
+        None => Ok(()),
+        Some(answer) => answer.map(drop),
+    }
+}
+
+/// What the registry says of the subject; `None` where it is not asked, as the name of the subject needs a record.
+async fn ask_registry(format: &FormatOptions, formats: FormatContext) -> Option<Result<String>> {
+    let table = formats.registry.filter(|_| format.is_binary())?;
+    let subject = table.value_subject("");
+    let ask = move || match table.registry.latest(&subject) {
+        Ok(schema) => Ok(format!("subject {subject} has schema {} in {}", schema.id, schema.kind.name())),
+        Err(error) if error.code() == Code::UnknownSchema => Ok(format!("subject {subject} has no schema yet")),
+        Err(error) => Err(error),
+    };
+    Some(blocking(ask).await)
 }
 
 /// All stages up to the first that fails.
@@ -78,6 +102,21 @@ pub(super) async fn test(written: Result<Written>) -> Vec<TestStage> {
         stages.passed("sasl", "logged in");
     }
     stages.add("metadata", described, |brokers| format!("{brokers} brokers"));
+    let first = written.source.topic.iter().chain(written.source.topics.iter().flatten()).next();
+    let formats = format_context(&written.registry, first.map_or("", String::as_str));
+    match formats {
+        Ok(formats) => {
+            if let Some(answer) = ask_registry(&written.format, formats).await
+                && stages.add("registry", answer, String::clone).is_none()
+            {
+                return stages.0;
+            }
+        }
+        Err(error) => {
+            stages.add::<()>("registry", Err(error), |()| String::new());
+            return stages.0;
+        }
+    }
     let topics = written.source.topic.iter().chain(written.source.topics.iter().flatten());
     for topic in topics {
         let (cluster, name) = (cluster.clone(), topic.clone());

@@ -178,6 +178,9 @@ impl SourceTask {
                 bytes += record.value.map_or(0, <[u8]>::len);
                 let rows_before = decoder.len();
                 if let Err(fault) = decoder.push(&record) {
+                    if let Some(outage) = &fault.outage {
+                        return Err(outage.clone());
+                    }
                     self.bad.record(&record, &fault)?;
                 }
                 // A record may have been no row, or two.

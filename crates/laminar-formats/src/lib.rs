@@ -24,6 +24,7 @@ mod debezium;
 mod fault;
 mod metadata;
 mod net;
+mod protobuf;
 mod raw;
 mod record;
 mod times;
@@ -62,6 +63,11 @@ pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Dec
             let rows = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
             Ok(Box::new(record::RecordDecoder::new(debezium::DebeziumDecoder::new(rows), plan)?))
         }
+        Known::Protobuf => {
+            let (message, format) = (options.protobuf_descriptor()?, options.timestamp_format());
+            let values = protobuf::ProtobufDecoder::new(&message, &plan.value_columns, &plan.wanted, format)?;
+            Ok(Box::new(record::RecordDecoder::new(values, plan)?))
+        }
         Known::Raw => {
             let columns = plan.wanted.iter().filter_map(|i| plan.value_columns.get(*i)).cloned().collect();
             Ok(Box::new(record::RecordDecoder::new(raw::RawDecoder::new(columns)?, plan)?))
@@ -80,6 +86,7 @@ pub fn encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Enc
         Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
         Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
         Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Protobuf => Err(Error::new(laminar_core::Code::NotSupported, "format protobuf cannot be written yet")),
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
 }

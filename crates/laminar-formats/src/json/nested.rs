@@ -20,35 +20,35 @@ use crate::json::value::mismatch;
 use crate::options::TimestampFormat;
 
 /// Where the entries of each row end in a child column.
-struct Ends {
+pub(crate) struct Ends {
     offsets: Vec<i32>,
     nulls: NullBufferBuilder,
 }
 
 impl Ends {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { offsets: vec![0], nulls: NullBufferBuilder::new(0) }
     }
     /// Entries of all rows so far.
-    fn total(&self) -> usize {
+    pub fn total(&self) -> usize {
         self.offsets.last().and_then(|end| usize::try_from(*end).ok()).unwrap_or(0)
     }
-    fn push(&mut self, total: usize, at: usize) -> Result<(), Fault> {
+    pub fn push(&mut self, total: usize, at: usize) -> Result<(), Fault> {
         let total =
             i32::try_from(total).map_err(|_| fault(at, "the batch has more than 2^31 entries in this column"))?;
         self.offsets.push(total);
         self.nulls.append_non_null();
         Ok(())
     }
-    fn push_null(&mut self) {
+    pub fn push_null(&mut self) {
         self.offsets.push(self.offsets.last().copied().unwrap_or(0));
         self.nulls.append_null();
     }
-    fn truncate(&mut self, rows: usize) {
+    pub fn truncate(&mut self, rows: usize) {
         self.offsets.truncate(rows + 1);
         self.nulls.truncate(rows);
     }
-    fn take(&mut self) -> (OffsetBuffer<i32>, Option<arrow::buffer::NullBuffer>) {
+    pub fn take(&mut self) -> (OffsetBuffer<i32>, Option<arrow::buffer::NullBuffer>) {
         (OffsetBuffer::new(std::mem::replace(&mut self.offsets, vec![0]).into()), self.nulls.finish())
     }
 }

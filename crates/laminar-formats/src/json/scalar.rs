@@ -201,9 +201,12 @@ impl Booleans {
                 _ => return Err(mismatch(bytes, at, depth, &DataType::Boolean)),
             },
         };
+        self.push(value);
+        Ok(end)
+    }
+    pub fn push(&mut self, value: bool) {
         self.values.append(value);
         self.nulls.append_non_null();
-        Ok(end)
     }
     pub fn push_null(&mut self) {
         self.values.append(false);

@@ -113,6 +113,12 @@ codes! {
     ConnectorError = "connector_error", "58000", External;
     /// A message cannot be decoded, and the table says `bad_data = 'fail'`.
     BadData = "bad_data", "22P02", External;
+    /// The schema registry has no such schema or subject.
+    UnknownSchema = "unknown_schema", "42704", External;
+    /// A schema is not well-formed, or says what this version cannot read or write.
+    InvalidSchema = "invalid_schema", "22023", User;
+    /// The schema registry refuses the schema: it does not fit those registered under its subject.
+    IncompatibleSchema = "incompatible_schema", "42804", User;
     /// A record that we must read is gone, as when retention overtook our position.
     DataLoss = "data_loss", "58P01", External;
     /// A newer instance of this pipeline took over; this one must stop.
@@ -169,10 +175,10 @@ pub struct Location {
 }
 
 /// An error a user may see.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Inner>);
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 struct Inner {
     code: Code,
     message: String,
@@ -248,7 +254,12 @@ impl Error {
         match (self.kind(), self.0.code) {
             (
                 _,
-                Code::Fenced | Code::BadData | Code::DataLoss | Code::CheckpointDamaged | Code::AuthenticationFailed,
+                Code::Fenced
+                | Code::BadData
+                | Code::DataLoss
+                | Code::CheckpointDamaged
+                | Code::AuthenticationFailed
+                | Code::UnknownSchema,
             ) => Retry::Never,
             (ErrorKind::External, _) => Retry::Backoff,
             _ => Retry::Never,

@@ -1,14 +1,15 @@
 //! Bytes to rows and back. Implemented in `laminar-formats`, driven by source tasks and sink writers.
 
 use crate::source::RawRecord;
-use crate::{Changes, Result};
+use crate::{Changes, Error, Result};
 
 /// Turns records into rows. One decoder per source task; never shared.
 ///
 /// A record that fails leaves nothing behind: the rows before and after it are what they would be without it.
 pub trait Decoder: Send {
     /// Appends the record's rows: one for most formats, none or two where a record is a change. An error names what is wrong with this record only; the caller decides whether that
-    /// fails the job, skips the record or sends it to the dead letters, and goes on pushing.
+    /// fails the job, skips the record or sends it to the dead letters, and goes on pushing. But an
+    /// [`outage`](DecodeError::outage) is not the record's fault: the caller stops with it and reads the record again.
     fn push(&mut self, record: &RawRecord<'_>) -> std::result::Result<(), DecodeError>;
     /// Rows pushed since the last flush; a push adds as many as its record has.
     fn len(&self) -> usize;
@@ -28,6 +29,9 @@ pub struct DecodeError {
     pub column: Option<String>,
     /// Byte of the value at which decoding stopped.
     pub offset: Option<usize>,
+    /// `Some`: nothing is known of the record, as what is needed to decode it cannot be had now, such as its schema while the
+    /// registry is down. The record is neither bad nor done.
+    pub outage: Option<Error>,
 }
 
 /// Turns rows into record values.

@@ -1,5 +1,6 @@
 //! Why a record is not a row, boxed: a fault is rare, and the path without one must return in registers.
 
+use laminar_core::Error;
 use laminar_core::format::DecodeError;
 
 /// A [`DecodeError`] on its way out.
@@ -8,13 +9,19 @@ pub(crate) type Fault = Box<DecodeError>;
 /// A fault at byte `offset` of the value.
 #[cold]
 pub(crate) fn fault(offset: usize, message: impl Into<String>) -> Fault {
-    Box::new(DecodeError { message: message.into(), column: None, offset: Some(offset) })
+    Box::new(DecodeError { message: message.into(), column: None, offset: Some(offset), outage: None })
 }
 
 /// A fault that no byte of the value is to blame for.
 #[cold]
 pub(crate) fn fault_of_record(message: impl Into<String>) -> Fault {
-    Box::new(DecodeError { message: message.into(), column: None, offset: None })
+    Box::new(DecodeError { message: message.into(), column: None, offset: None, outage: None })
+}
+
+/// Not the record's fault: what is needed to decode it cannot be had now.
+#[cold]
+pub(crate) fn outage(error: Error) -> Fault {
+    Box::new(DecodeError { message: error.to_string(), column: None, offset: None, outage: Some(error) })
 }
 
 /// Says which column could not be filled; inner columns come first, so `b` within `a` becomes `a.b`.

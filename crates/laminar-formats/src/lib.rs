@@ -15,10 +15,11 @@
 //! where a record started, and is, on its first error.
 //!
 //! Reading order: `options` (what a user may write), `record` (a record to its rows), `metadata`, `raw`, `json` (the decoder
-//! and the encoder, where the time goes), `debezium`, `net` (what is left of changes that follow each other), `upsert`.
+//! and the encoder, where the time goes), `registry` (schemas by id: the port and the framing), `debezium`, `net` (what is left of changes that follow each other), `upsert`.
 
 pub mod json;
 pub mod options;
+pub mod registry;
 
 mod debezium;
 mod fault;
@@ -37,6 +38,14 @@ use laminar_core::{Error, Result};
 
 use options::Known;
 pub use options::{FormatName, FormatOptions, TimestampFormat};
+use registry::TableRegistry;
+
+/// What a format may need of its table's connector besides the options.
+#[derive(Clone, Debug, Default)]
+pub struct FormatContext {
+    /// `Some`: values are framed with the ids of schemas that are registered there.
+    pub registry: Option<TableRegistry>,
+}
 
 /// Turns records into rows of `table`: its projected columns in projection order, each row with its event time and, where
 /// [`FormatOptions::yields_changes`], its kind.
@@ -46,6 +55,11 @@ pub use options::{FormatName, FormatOptions, TimestampFormat};
 ///
 /// Errors are those of [`FormatOptions::check`], and `conflicting_options` for an option that only a sink has.
 pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Decoder>> {
+    decoder_with(options, table, &FormatContext::default())
+}
+
+/// The same, with what the connector has for formats. No I/O: a registry is asked when a record needs it.
+pub fn decoder_with(options: &FormatOptions, table: &TableSpec, _ctx: &FormatContext) -> Result<Box<dyn Decoder>> {
     options.check_role(Role::Source)?;
     options.check(table)?;
     let plan = record::Plan::new(table)?;
@@ -80,6 +94,11 @@ pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Dec
 /// Unless [`FormatOptions::changes`] says otherwise only inserts can be written: a row that updates or deletes another is
 /// refused with `not_supported`.
 pub fn encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Encoder>> {
+    encoder_with(options, table, &FormatContext::default())
+}
+
+/// The same, with what the connector has for formats. No I/O: a registry is asked when the first rows are encoded.
+pub fn encoder_with(options: &FormatOptions, table: &TableSpec, _ctx: &FormatContext) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
     let schema = table.schema();
     match options.known()? {

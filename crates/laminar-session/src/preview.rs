@@ -244,7 +244,10 @@ impl Reading {
                     return Err(Error::internal("a source of records has no decoder"));
                 };
                 for index in 0..fetched.records.len() {
-                    if decoder.push(&fetched.records.get(index)).is_err() {
+                    if let Err(fault) = decoder.push(&fetched.records.get(index)) {
+                        if let Some(outage) = &fault.outage {
+                            return Err(outage.clone());
+                        }
                         self.bad_records += 1;
                     }
                 }

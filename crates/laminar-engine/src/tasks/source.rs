@@ -175,6 +175,9 @@ impl SourceTask {
                 }
                 bytes += record.value.map_or(0, <[u8]>::len);
                 if let Err(fault) = decoder.push(&record) {
+                    if let Some(outage) = &fault.outage {
+                        return Err(outage.clone());
+                    }
                     batch.bad += 1;
                     let bad = BadRecord { node: &self.node, metrics: &self.metrics, job: &self.job_metrics };
                     bad.handle(&run.split, record.position, &fault, batch.bad, &self.events)?;

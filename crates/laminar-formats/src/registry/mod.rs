@@ -1,0 +1,124 @@
+//! The port to a schema registry: schemas by id for what is read, ids of schemas for what is written.
+//!
+//! ```text
+//!  record  00 | id, 4 bytes big-endian | body        frame: reading and writing that prefix
+//!                    │
+//!                    ▼
+//!  Programs: what was compiled for the id, or else ─► SchemaRegistry::schema(id), once an id
+//! ```
+//!
+//! The rule that must stay true: **a registry that is away is never the record's fault.** Its error travels as
+//! [`DecodeError::outage`](laminar_core::format::DecodeError::outage), which stops the job to be retried; a record whose id the registry does not know is a bad
+//! record.
+//!
+//! The client is in `laminar-connectors`; nothing here knows the network.
+
+mod frame;
+mod options;
+mod programs;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use laminar_core::Result;
+
+pub use frame::{MAGIC, read_frame, read_message_index, write_frame, write_message_index};
+pub use options::{RegistryOptions, SubjectStrategy};
+pub(crate) use programs::Programs;
+
+/// A registry of schemas, as formats need it.
+///
+/// Calls may wait for the network, so callers ask once an id and keep the answer; implementations cache too. Safe to call from
+/// any thread, also one of an async runtime.
+///
+/// Errors: `unknown_schema` where the registry answers that there is none; `unreachable`, `timeout`, `authentication_failed`
+/// and `connector_error` where it gives no answer; `incompatible_schema` from [`register`](Self::register).
+pub trait SchemaRegistry: Debug + Send + Sync {
+    /// The schema of this id, with all that it refers to.
+    fn schema(&self, id: u32) -> Result<Arc<RegisteredSchema>>;
+    /// The newest schema under the subject. Never cached.
+    fn latest(&self, subject: &str) -> Result<Arc<RegisteredSchema>>;
+    /// The id of this schema under the subject; registers it there if it is new.
+    fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32>;
+    /// The id of this schema under the subject; `unknown_schema` if it is not registered there.
+    fn find(&self, subject: &str, schema: &SchemaText) -> Result<u32>;
+}
+
+/// What a schema is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SchemaKind {
+    /// Avro's JSON.
+    Avro,
+    /// A `.proto` file.
+    Protobuf,
+    /// JSON Schema.
+    Json,
+}
+
+impl SchemaKind {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avro => "Avro",
+            Self::Protobuf => "Protobuf",
+            Self::Json => "JSON Schema",
+        }
+    }
+}
+
+/// A schema as text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SchemaText {
+    pub kind: SchemaKind,
+    pub text: String,
+}
+
+/// A schema as the registry keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredSchema {
+    pub id: u32,
+    pub kind: SchemaKind,
+    pub text: String,
+    /// All that it refers to, directly or through others, each once, and before what refers to it.
+    pub references: Vec<ReferencedSchema>,
+}
+
+/// A schema that another one refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferencedSchema {
+    /// What the other calls it: an Avro type's full name, the path of a Protobuf import.
+    pub name: String,
+    pub text: String,
+}
+
+/// A table's registry: the port, and under which subjects its schemas stand there.
+#[derive(Clone, Debug)]
+pub struct TableRegistry {
+    pub registry: Arc<dyn SchemaRegistry>,
+    /// Where the table's records are; subjects are named after it.
+    pub topic: String,
+    pub options: RegistryOptions,
+}
+
+impl TableRegistry {
+    /// The subject of the values' schema, whose full name (of the record, of the message) is `name`.
+    pub fn value_subject(&self, name: &str) -> String {
+        if let Some(subject) = &self.options.value_subject {
+            return subject.clone();
+        }
+        match self.options.strategy {
+            SubjectStrategy::TopicName => format!("{}-value", self.topic),
+            SubjectStrategy::RecordName => name.to_string(),
+            SubjectStrategy::TopicRecordName => format!("{}-{name}", self.topic),
+        }
+    }
+
+    /// The id under which a sink writes: registered, or only looked up if the table says so.
+    pub fn id_for_writing(&self, name: &str, schema: &SchemaText) -> Result<u32> {
+        let subject = self.value_subject(name);
+        match self.options.register {
+            true => self.registry.register(&subject, schema),
+            false => self.registry.find(&subject, schema),
+        }
+    }
+}

@@ -59,7 +59,7 @@ pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Dec
 }
 
 /// The same, with what the connector has for formats. No I/O: a registry is asked when a record needs it.
-pub fn decoder_with(options: &FormatOptions, table: &TableSpec, _ctx: &FormatContext) -> Result<Box<dyn Decoder>> {
+pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatContext) -> Result<Box<dyn Decoder>> {
     options.check_role(Role::Source)?;
     options.check(table)?;
     let plan = record::Plan::new(table)?;
@@ -78,6 +78,10 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, _ctx: &FormatCon
             Ok(Box::new(record::RecordDecoder::new(debezium::DebeziumDecoder::new(rows), plan)?))
         }
         Known::Protobuf => {
+            if let Some(registry) = &ctx.registry {
+                let values = protobuf::FramedDecoder::new(options, &plan.value_columns, &plan.wanted, registry)?;
+                return Ok(Box::new(record::RecordDecoder::new(values, plan)?));
+            }
             let (message, format) = (options.protobuf_descriptor()?, options.timestamp_format());
             let values = protobuf::ProtobufDecoder::new(&message, &plan.value_columns, &plan.wanted, format)?;
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
@@ -98,14 +102,14 @@ pub fn encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Enc
 }
 
 /// The same, with what the connector has for formats. No I/O: a registry is asked when the first rows are encoded.
-pub fn encoder_with(options: &FormatOptions, table: &TableSpec, _ctx: &FormatContext) -> Result<Box<dyn Encoder>> {
+pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatContext) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
     let schema = table.schema();
     match options.known()? {
         Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
         Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
         Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
-        Known::Protobuf => Err(Error::new(laminar_core::Code::NotSupported, "format protobuf cannot be written yet")),
+        Known::Protobuf => Ok(Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?)),
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
 }

@@ -163,7 +163,11 @@ impl FormatOptions {
         self.refuse_others_options(format)?;
         let columns: Vec<&Column> = table.columns.iter().filter(|c| c.metadata.is_none()).collect();
         if format == Known::Protobuf {
-            return protobuf::check(&self.protobuf_descriptor()?, &columns);
+            // Without a schema of the table's own, the registry's decides; a decoder or encoder that has none says so.
+            return match (&self.protobuf_schema, &self.protobuf_descriptor) {
+                (None, None) => self.protobuf_message_name().map(drop),
+                _ => protobuf::check(&self.protobuf_descriptor()?, &columns),
+            };
         }
         if format != Known::Raw && !self.unstructured() {
             return columns.iter().try_for_each(|column| match json::can_write(&column.data_type) {
@@ -249,7 +253,7 @@ impl FormatOptions {
         protobuf::Schema::parse(schema)?.message(self.protobuf_message_name()?)
     }
 
-    fn protobuf_message_name(&self) -> Result<Option<&str>> {
+    pub(crate) fn protobuf_message_name(&self) -> Result<Option<&str>> {
         match (self.protobuf_message.as_deref(), self.protobuf_message_type.as_deref()) {
             (Some(one), Some(other)) if one != other => {
                 let message =

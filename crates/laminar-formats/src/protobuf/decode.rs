@@ -35,9 +35,7 @@ impl ProtobufDecoder {
 
 impl ValueDecoder for ProtobufDecoder {
     fn push(&mut self, value: Option<&[u8]>) -> Result<(), Fault> {
-        let Some(bytes) = value else {
-            return Err(fault_of_record("the record has no value (a tombstone), so it is not Protobuf"));
-        };
+        let Some(bytes) = value else { return Err(tombstone()) };
         let rows = self.reader.rows();
         match self.reader.read(Wire::new(bytes)) {
             Ok(()) => Ok(()),
@@ -53,4 +51,9 @@ impl ValueDecoder for ProtobufDecoder {
     fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.reader.finish()
     }
+}
+
+#[cold]
+pub(super) fn tombstone() -> Fault {
+    fault_of_record("the record has no value (a tombstone), so it is not Protobuf")
 }

@@ -5,13 +5,18 @@
 //!  plan     descriptor × columns ─► message (fields by number) ─► column ─┬─ scalar   (source: what it is on the wire)
 //!                                        ▲                                └─ nested: lists, structs, maps of columns
 //!                                        └──────────────────────────────────────┘
-//!  decode   a record ─► wire (tags, varints, lengths) ─► message ─► columns
+//!  decode   a record ─► framed (its schema id, where there is a registry) ─► wire (tags, varints, lengths) ─► message ─► columns
+//!  encode   rows ─► write (fields and their lengths), one message a row
 //! ```
 //!
 //! An empty record is a message whose fields are all absent, as Protobuf has it.
 
 mod column;
 mod decode;
+mod derive;
+mod encode;
+mod framed;
+mod json_value;
 mod known;
 mod message;
 mod nested;
@@ -20,8 +25,11 @@ mod scalar;
 mod schema;
 mod source;
 mod wire;
+mod write;
 
 pub(crate) use decode::ProtobufDecoder;
+pub(crate) use encode::ProtobufEncoder;
+pub(crate) use framed::FramedDecoder;
 pub(crate) use schema::Schema;
 
 use laminar_core::Result;

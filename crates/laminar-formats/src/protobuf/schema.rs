@@ -9,9 +9,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use laminar_core::options::nearest;
 use laminar_core::{Code, Error, Result};
+use prost_reflect::prost::Message;
+use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+
+use crate::registry::RegisteredSchema;
 
 /// What the text of option `protobuf.schema` is called in messages.
 const TEXT_NAME: &str = "protobuf.schema";
@@ -23,6 +27,7 @@ const MAX_BRACES: usize = 64;
 const MAX_IMPORTS: usize = 256;
 
 /// A file's messages, or those of a whole descriptor set.
+#[derive(Clone)]
 pub(crate) struct Schema {
     pool: DescriptorPool,
     file: Option<FileDescriptor>,
@@ -34,10 +39,8 @@ impl Schema {
     /// Errors: `invalid_schema`, with the place in the text.
     pub fn parse(text: &str) -> Result<Self> {
         check_size(text.len())?;
-        let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '\n' | '\r');
-        let trimmed = text.trim();
-        if !trimmed.is_empty() && trimmed.chars().all(is_base64) {
-            let joined: String = trimmed.split_ascii_whitespace().collect();
+        if is_base64(text) {
+            let joined: String = text.split_ascii_whitespace().collect();
             let bytes = STANDARD.decode(joined).map_err(|error| {
                 invalid("the schema is neither the text of a .proto file nor a descriptor set in base64")
                     .with_detail(error.to_string())
@@ -80,6 +83,24 @@ impl Schema {
         let pool = compiler.descriptor_pool();
         let file = pool.get_file_by_name(name);
         Ok(Self { pool, file })
+    }
+
+    /// What the registry keeps: the text of a `.proto` file, or the file's descriptor in base64, as some clients register it.
+    ///
+    /// Errors: `invalid_schema`.
+    pub fn registered(schema: &RegisteredSchema) -> Result<Self> {
+        let others = schema.references.iter().map(|other| (other.name.clone(), other.text.clone())).collect();
+        Self::compile(&format!("schema-{}.proto", schema.id), &schema.text, &others)
+    }
+
+    /// Was it a descriptor set, which has no text?
+    pub fn is_set(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Like [`message`](Self::message), but the file's first without a name, as framing has it.
+    pub fn message_or_first(&self, name: Option<&str>) -> Result<MessageDescriptor> {
+        if name.is_some() { self.message(name) } else { self.message_at(&[0]) }
     }
 
     /// The message of this name, full or, where only one has it, without its package; without a name, the only message there is.
@@ -154,7 +175,7 @@ pub(crate) fn path_of(message: &MessageDescriptor) -> Vec<usize> {
 }
 
 fn invalid(message: impl Into<String>) -> Error {
-    Error::new(Code::InvalidOption, message).with_field("protobuf.schema")
+    Error::new(Code::InvalidSchema, message).with_field("protobuf.schema")
 }
 
 fn check_size(bytes: usize) -> Result<()> {
@@ -180,12 +201,26 @@ fn check_depth(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Files that are texts in memory.
+/// No `.proto` file has only such characters.
+fn is_base64(text: &str) -> bool {
+    let text = text.trim();
+    let is = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '\n' | '\r');
+    !text.is_empty() && text.chars().all(is)
+}
+
+/// Files that are texts in memory, or descriptors in base64.
 struct Texts(HashMap<String, String>);
 
 impl FileResolver for Texts {
     fn open_file(&self, name: &str) -> std::result::Result<File, protox::Error> {
         match self.0.get(name) {
+            Some(text) if is_base64(text) => {
+                let bytes = STANDARD.decode(text.trim()).map_err(protox::Error::new)?;
+                let mut file = FileDescriptorProto::decode(bytes.as_slice()).map_err(protox::Error::new)?;
+                // Others import it by this name.
+                file.name = Some(name.to_string());
+                Ok(File::from_file_descriptor_proto(file))
+            }
             Some(text) => File::from_source(name, text),
             None => Err(protox::Error::file_not_found(name)),
         }
@@ -238,7 +273,7 @@ mod tests {
     fn a_schema_that_is_none_says_where() {
         check_error(
             Schema::parse("syntax = 'proto3';\nmessage A { strin id = 1; }"),
-            "invalid_option: the Protobuf schema is not valid: protobuf.schema:2:13: type name 'strin' was not found",
+            "invalid_schema: the Protobuf schema is not valid: protobuf.schema:2:13: type name 'strin' was not found",
         );
         assert!(Schema::parse("message A { int32 a = 1 }").is_err());
         assert!(Schema::parse("import 'other.proto'; message A {}").is_err());
@@ -249,7 +284,7 @@ mod tests {
     #[test]
     fn a_schema_cannot_exhaust_the_stack() {
         let deep = format!("syntax = 'proto3'; {}{}", "message A { ".repeat(100_000), "}".repeat(100_000));
-        check_error(Schema::parse(&deep), "invalid_option: the Protobuf schema nests deeper than 64 levels");
+        check_error(Schema::parse(&deep), "invalid_schema: the Protobuf schema nests deeper than 64 levels");
         assert!(Schema::parse(&"message A {}\n".repeat(1 << 20)).is_err());
     }
 }

@@ -26,6 +26,7 @@ mod debezium;
 mod fault;
 mod metadata;
 mod net;
+mod protobuf;
 mod raw;
 mod record;
 mod times;
@@ -85,6 +86,15 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             let values = avro::AvroDecoder::new(&plan.value_columns, &plan.wanted, digits, schema, registry)?;
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
+        Known::Protobuf => {
+            if let Some(registry) = &ctx.registry {
+                let values = protobuf::FramedDecoder::new(options, &plan.value_columns, &plan.wanted, registry)?;
+                return Ok(Box::new(record::RecordDecoder::new(values, plan)?));
+            }
+            let (message, format) = (options.protobuf_descriptor()?, options.timestamp_format());
+            let values = protobuf::ProtobufDecoder::new(&message, &plan.value_columns, &plan.wanted, format)?;
+            Ok(Box::new(record::RecordDecoder::new(values, plan)?))
+        }
         Known::Raw => {
             let columns = plan.wanted.iter().filter_map(|i| plan.value_columns.get(*i)).cloned().collect();
             Ok(Box::new(record::RecordDecoder::new(raw::RawDecoder::new(columns)?, plan)?))
@@ -112,6 +122,7 @@ pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             let registry = options.framing(ctx)?;
             Ok(Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?))
         }
+        Known::Protobuf => Ok(Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?)),
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
 }

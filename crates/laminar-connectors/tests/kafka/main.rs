@@ -6,6 +6,7 @@
 
 mod admin;
 mod dev_broker;
+mod growth;
 mod sink;
 mod source;
 mod support;

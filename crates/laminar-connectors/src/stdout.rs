@@ -16,8 +16,8 @@ use laminar_formats::FormatOptions;
 use schemars::schema_for;
 
 use crate::declared::{Declared, NoOptions, read_sink, schema};
-use crate::files::line_encoder::check_text;
 use crate::files::blocking;
+use crate::files::line_encoder::check_text;
 use crate::staged::{Stages, no_source, only_at_least_once};
 
 const SUBJECT: &str = "connector stdout";

@@ -13,7 +13,7 @@ use laminar_core::sink::{Committer, Delivery, Sink};
 use laminar_core::source::{SplitStart, StartAt};
 use laminar_core::time::SharedClock;
 use laminar_core::{Code, Epoch, Error, JobId, OperatorId, PipelineId, Position, Result, SplitId, TaskId};
-use laminar_state::CheckpointStore;
+use laminar_state::{CheckpointStore, SourcePositions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -30,6 +30,7 @@ use crate::tasks::TaskEvent;
 use crate::tasks::bad_rows::BadRows;
 use crate::tasks::chain::{Chain, ChainNode, Step};
 use crate::tasks::channel::{Outlet, Receiver, Sender, channel};
+use crate::tasks::discovery::{Discovery, KnownSplits};
 use crate::tasks::drift::{Drift, Pace};
 use crate::tasks::operator::OperatorTask;
 use crate::tasks::plan::{ChainPlan, chains};
@@ -266,6 +267,23 @@ struct Builder<'a> {
     futures: Vec<TaskFuture>,
 }
 
+/// What one source task begins with.
+struct Splits<'a> {
+    starts: Vec<SplitStart>,
+    /// Of all tasks' splits.
+    generations: &'a BTreeMap<SplitId, String>,
+    /// `None`: the source does not grow.
+    growth: Option<KnownSplits>,
+}
+
+fn of_these(
+    generations: &BTreeMap<SplitId, String>,
+    splits: &BTreeMap<SplitId, Position>,
+) -> BTreeMap<SplitId, String> {
+    let ours = generations.iter().filter(|(split, _)| splits.contains_key(*split));
+    ours.map(|(split, generation)| (split.clone(), generation.clone())).collect()
+}
+
 /// Ends of the channels that an edge becomes: `senders[from][to]`, `receivers[to][from]`.
 struct Wires {
     outlets: Vec<Option<Outlet>>,
@@ -288,10 +306,14 @@ impl Builder<'_> {
                 NodeKind::Source(source) => source.max_drift.map(|max| Arc::new(Drift::new(max))),
                 _ => None,
             };
-            let mut starts = match &head.kind {
+            let (mut starts, generations) = match &head.kind {
                 NodeKind::Source(source) => self.starts(&head.id, source, parallelism).await?,
-                _ => Vec::new(),
+                _ => Default::default(),
             };
+            let known = KnownSplits::default();
+            for (index, start) in starts.iter().enumerate().flat_map(|(i, of)| of.iter().map(move |start| (i, start))) {
+                known.insert(start.split.clone(), index, generations.get(&start.split).cloned());
+            }
             if let Some(drift) = &drift {
                 drift.expect(starts.iter().flatten().map(|start| start.split.clone()));
             }
@@ -302,10 +324,15 @@ impl Builder<'_> {
                     NodeKind::Source(source) => {
                         let splits = starts.get_mut(index).map(std::mem::take).unwrap_or_default();
                         let pace = drift.clone().map(Pace::new);
+                        let growth = source.source.discovery_interval().map(|_| known.clone());
+                        let splits = Splits { starts: splits, generations: &generations, growth };
                         self.source_task(task, source, splits, chain, pace).await?;
                     }
                     _ => self.operator_task(task, plan, index, chain, &mut wires),
                 }
+            }
+            if let NodeKind::Source(source) = &head.kind {
+                self.discovery(&head.id, source, known);
             }
         }
         Ok(())
@@ -337,10 +364,19 @@ impl Builder<'_> {
     }
 
     /// Where each instance's splits start: as restored, else as configured. A split that a restored job has never seen is
-    /// new, so it is read from its beginning.
-    async fn starts(&self, id: &OperatorId, source: &SourceNode, parallelism: usize) -> Result<Vec<Vec<SplitStart>>> {
+    /// new, so it is read from its beginning. With what tells the splits from earlier ones of the same name.
+    async fn starts(
+        &self,
+        id: &OperatorId,
+        source: &SourceNode,
+        parallelism: usize,
+    ) -> Result<(Vec<Vec<SplitStart>>, BTreeMap<SplitId, String>)> {
         let known = self.recovered.manifest.as_ref().map(|(m, _)| m.sources.get(id).cloned().unwrap_or_default());
         let mut discovered = source.source.discover().await?;
+        let generations = source.source.generations(&discovered).await?;
+        let is_another = |split: &SplitId, known: &SourcePositions| {
+            known.generations.get(split).zip(generations.get(split)).is_some_and(|(before, now)| before != now)
+        };
         let forgotten = known.iter().flat_map(|k| k.splits.keys()).filter(|s| !discovered.contains(s)).cloned();
         let forgotten: Vec<_> = forgotten.collect();
         discovered.extend(forgotten);
@@ -348,27 +384,45 @@ impl Builder<'_> {
         for (i, split) in discovered.into_iter().enumerate() {
             let at = match &known {
                 None => StartAt::Configured,
-                Some(known) => known.splits.get(&split).map_or(StartAt::Beginning, |position| StartAt::At(*position)),
+                Some(known) => match known.splits.get(&split) {
+                    None => StartAt::Beginning,
+                    Some(position) if is_another(&split, known) => StartAt::Replaced(*position),
+                    Some(position) => StartAt::At(*position),
+                },
             };
             if let Some(of_task) = starts.get_mut(i % parallelism) {
                 of_task.push(SplitStart { split, at });
             }
         }
-        Ok(starts)
+        Ok((starts, generations))
+    }
+
+    /// Lets the source grow, if it can.
+    fn discovery(&mut self, id: &OperatorId, node: &SourceNode, known: KnownSplits) {
+        let Some(period) = node.source.discovery_interval() else { return };
+        let tasks = self.sources.iter().filter(|(task, _)| task.operator == *id);
+        let discovery = Discovery {
+            table: node.table.clone(),
+            source: Arc::clone(&node.source),
+            period,
+            known,
+            tasks: tasks.map(|(_, handle)| handle.commands.clone()).collect(),
+        };
+        self.futures.push(Box::pin(discovery.run()));
     }
 
     async fn source_task(
         &mut self,
         id: TaskId,
         node: &SourceNode,
-        splits: Vec<SplitStart>,
+        splits: Splits<'_>,
         chain: Chain,
         pace: Option<Pace>,
     ) -> Result<()> {
         let operator = id.operator.clone();
-        let (reader, decoder) = match splits.is_empty() {
+        let (reader, decoder) = match splits.starts.is_empty() {
             true => (None, None),
-            false => (Some(node.source.open(splits).await?), node.source.decoder()?),
+            false => (Some(node.source.open(splits.starts).await?), node.source.decoder()?),
         };
         let positions: BTreeMap<_, _> = reader.iter().flat_map(|r| r.positions()).collect();
         let replay = self.recovered.replay.as_ref().map(|replay| {
@@ -388,8 +442,9 @@ impl Builder<'_> {
             Instant::now(),
         );
         let (commands, commands_in) = mpsc::channel(COMMANDS);
-        // A task without splits has nothing to read: a bounded job must not wait for it.
-        let handle = SourceHandle { commands, exhausted: reader.is_none(), replayed: false };
+        // A task without splits has nothing to read, if it will not get any: a bounded job must not wait for it.
+        let exhausted = reader.is_none() && splits.growth.is_none();
+        let handle = SourceHandle { commands, exhausted, replayed: false };
         self.sources.insert(id.clone(), handle);
         let metrics = chain.head_metrics().cloned().unwrap_or_default();
         let letters = match &node.dead_letters {
@@ -415,6 +470,9 @@ impl Builder<'_> {
             commands: commands_in,
             events: self.events.clone(),
             released: self.released.clone(),
+            generations: of_these(splits.generations, &positions),
+            growth: splits.growth,
+            offered: Vec::new(),
             positions,
             watermarks,
             pace,

@@ -7,16 +7,18 @@
 //!  sink     one transaction an epoch    marker inside it                the transaction is the commit record
 //! ```
 //!
-//! - A reader reads `read_committed`, starts at concrete offsets, and stops with `data_loss` when the broker no longer has
-//!   the next one. It never jumps.
+//! - A reader starts at concrete offsets, and stops with `data_loss` when the broker no longer has the next one. It jumps
+//!   only where the table says `on_data_loss = 'skip'`, and counts what it missed.
+//! - Topics and partitions that appear are read from their beginning; a topic that was deleted and created again is told from
+//!   the old one by its id.
 //! - An exactly-once sink writes into the pipeline's one open transaction. What died when is decided by the broker; after
 //!   `init_transactions` the last marker says which epoch is visible. See `transaction`.
 //! - A broker that is away is waited for; refused logins, missing topics and lost records are errors.
 //! - Options are checked without I/O when a statement is read, and against the cluster at CREATE TABLE.
 //!
 //! Reading order: `options` and `properties` (what a user may write), `client` (what all clients share), `source` and
-//! `reader`, `sink`, `dead_letters`, `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin`, `test_connection`,
-//! `dev_broker`.
+//! `reader`, `topics` and `inspector` (what there is to read), `sink`, `dead_letters`, `producer`, `transaction` and `marker`,
+//! `native` (the only unsafe code), `admin`, `test_connection`, `dev_broker`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +47,7 @@ mod client;
 mod dead_letters;
 mod dev_broker;
 mod error;
+mod inspector;
 mod key;
 mod marker;
 mod native;
@@ -56,6 +59,7 @@ mod reader;
 mod sink;
 mod source;
 mod test_connection;
+mod topics;
 mod transaction;
 
 pub use dev_broker::DevBroker;
@@ -63,7 +67,9 @@ pub use properties::{Allowed, ClientProperty};
 
 /// The properties of librdkafka that may be given besides the connector's own options, and those that may not.
 pub fn client_properties() -> Vec<ClientProperty> {
-    properties::client_properties(&names::<ClientOptions>())
+    let mut ours = names::<ClientOptions>();
+    ours.extend(names::<SourceOptions>());
+    properties::client_properties(&ours)
 }
 
 /// The topic of markers in every cluster that an exactly-once sink writes to.
@@ -199,6 +205,10 @@ impl Connector for KafkaConnector {
 
     fn metadata_columns(&self) -> &'static [MetadataColumn] {
         METADATA
+    }
+
+    fn can_select_partitions(&self) -> bool {
+        true
     }
 
     fn check_connection(&self, options: &Options) -> Result<()> {

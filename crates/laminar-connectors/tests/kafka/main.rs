@@ -7,6 +7,7 @@
 mod admin;
 mod dead_letters;
 mod dev_broker;
+mod growth;
 mod sink;
 mod source;
 mod support;

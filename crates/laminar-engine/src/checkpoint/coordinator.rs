@@ -492,6 +492,7 @@ impl Current {
             let all = self.sources.entry(operator).or_default();
             all.splits.extend(positions.splits);
             all.watermarks.extend(positions.watermarks);
+            all.generations.extend(positions.generations);
         }
         for (operator, snapshot) in frozen.snapshots {
             pending.add(operator, snapshot);

@@ -4,6 +4,7 @@
 pub(crate) mod bad_rows;
 pub(crate) mod chain;
 pub(crate) mod channel;
+pub(crate) mod discovery;
 pub(crate) mod drift;
 pub(crate) mod operator;
 pub(crate) mod plan;
@@ -11,6 +12,9 @@ pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod watermark;
 
+use std::collections::BTreeMap;
+
+use laminar_core::source::SplitStart;
 use laminar_core::{Barrier, Epoch, Error, OperatorId, Position, SplitId, TaskId};
 use laminar_state::SourcePositions;
 
@@ -22,6 +26,11 @@ pub(crate) enum Command {
     Barrier(Barrier),
     /// This task's positions are part of a committed checkpoint.
     Committed(Vec<(SplitId, Position)>),
+    /// Splits that appeared and that this task shall read.
+    Add {
+        splits: Vec<SplitStart>,
+        generations: BTreeMap<SplitId, String>,
+    },
 }
 
 /// From a task to the coordinator.

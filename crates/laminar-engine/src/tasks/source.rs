@@ -14,15 +14,19 @@ use std::time::Duration;
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
 use laminar_core::format::Decoder;
 use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart, StartAt};
-use laminar_core::{Barrier, Changes, Epoch, Error, OperatorId, Position, Result, SplitId, TaskId, Watermark};
+use laminar_core::{
+    Barrier, Changes, Code, Epoch, Error, OperatorId, Position, Result, Retry, SplitId, TaskId, Watermark,
+};
 use laminar_state::SourcePositions;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::warn;
 
 use super::bad_rows::BadRows;
 use super::chain::Chain;
+use super::discovery::KnownSplits;
 use super::drift::Pace;
-use super::watermark::SplitWatermarks;
+use super::watermark::{SplitWatermarks, UNKNOWN};
 use super::{Command, Frozen, TaskEvent, coordinator_gone};
 use crate::crash::CrashPoints;
 use crate::graph::{LateRows, RowTime, SourceNode, with_watermark_column};
@@ -43,6 +47,12 @@ pub(crate) struct SourceTask {
     pub events: mpsc::Sender<TaskEvent>,
     pub released: watch::Receiver<Epoch>,
     pub positions: BTreeMap<SplitId, Position>,
+    /// What tells the splits from earlier ones of the same name.
+    pub generations: BTreeMap<SplitId, String>,
+    /// Where splits that appear while the job runs come from; `None`: none do.
+    pub growth: Option<KnownSplits>,
+    /// Given to this task, and not read yet.
+    pub offered: Vec<SplitStart>,
     pub watermarks: SplitWatermarks,
     /// Pauses splits that run ahead.
     pub pace: Option<Pace>,
@@ -77,7 +87,7 @@ impl SourceTask {
         if self.replay.is_some() {
             self.check_replayed().await?;
         }
-        if self.reader.is_none() {
+        if self.reader.is_none() && self.growth.is_none() {
             // No rows will ever come from here, and what waits for all inputs must not wait for this one.
             self.chain.end().await?;
         }
@@ -107,6 +117,12 @@ impl SourceTask {
                         if self.replay.take().is_some() {
                             self.reopen().await?;
                         }
+                        self.take_offered().await?;
+                    }
+                    Some(Command::Add { splits, generations }) => {
+                        self.offered.extend(splits);
+                        self.generations.extend(generations);
+                        self.take_offered().await?;
                     }
                 },
                 Ok(()) = self.released.changed(), if holds_rows => self.settle().await?,
@@ -122,15 +138,56 @@ impl SourceTask {
                     // The reader was asked first, and had nothing: a split that is paused must not hide that.
                     batch.caught_up |= may_read && self.pace.as_ref().is_some_and(|pace| !pace.paused().is_empty());
                     self.advance_watermark(&mut batch).await?;
+                    self.metrics.set_trouble(self.reader.as_ref().and_then(|reader| reader.trouble()));
                 }
             }
         }
+    }
+
+    /// Reads the splits that were given to this task. Not before the first barrier, and not in a replay: the epoch that is made
+    /// again has no rows of them.
+    async fn take_offered(&mut self) -> Result<()> {
+        let Some(known) = &self.growth else { return Ok(()) };
+        if self.offered.is_empty() || self.wait_for_barrier || self.replay.is_some() {
+            return Ok(());
+        }
+        let splits = std::mem::take(&mut self.offered);
+        let added = match &mut self.reader {
+            Some(reader) => reader.add(splits.clone()).await,
+            None => match self.node.source.open(splits.clone()).await {
+                Ok(reader) => {
+                    (self.reader, self.decoder) = (Some(reader), self.node.source.decoder()?);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = added {
+            if error.retry() == Retry::Never {
+                return Err(error);
+            }
+            // They are found again.
+            warn!(task = %self.id.operator, %error, "new splits cannot be read yet");
+            known.give_back(&splits);
+            return Ok(());
+        }
+        let at = self.reader.as_ref().map(|reader| reader.positions()).unwrap_or_default();
+        for (split, position) in at {
+            self.positions.entry(split).or_insert(position);
+        }
+        if let Some(pace) = &self.pace {
+            pace.expect(splits.iter().map(|start| start.split.clone()));
+        }
+        let now = Instant::now();
+        splits.into_iter().for_each(|start| self.watermarks.add(start.split, now));
+        Ok(())
     }
 
     async fn take(&mut self, fetched: Fetched, batch: &mut Batch) -> Result<()> {
         match fetched {
             Fetched::Records(records) => {
                 let drained = records.drained;
+                self.metrics.lost_records.fetch_add(records.lost, Ordering::Relaxed);
                 self.decode(records, batch)?;
                 self.bad.relieve().await?;
                 batch.caught_up = drained;
@@ -298,7 +355,9 @@ impl SourceTask {
             self.watermarks.touch(&reader.behind(), Instant::now());
         }
         if let Some(watermark) = self.watermarks.advance(batch.caught_up, Instant::now()) {
-            if let Watermark::At(time) = watermark {
+            if let Watermark::At(time) = watermark
+                && time != UNKNOWN
+            {
                 batch.last_watermark = Some(time);
             }
             self.chain.watermark(watermark).await?;
@@ -330,7 +389,11 @@ impl SourceTask {
         let snapshots = self.chain.barrier(barrier).await?;
         self.bad.flush(barrier.epoch).await?;
         self.crash.hit("task-frozen")?;
-        let positions = SourcePositions { splits: self.positions.clone(), watermarks: self.watermarks.by_split() };
+        let positions = SourcePositions {
+            splits: self.positions.clone(),
+            watermarks: self.watermarks.by_split(),
+            generations: self.generations.clone(),
+        };
         let source = Some((self.operator.clone(), positions));
         let operators = self.chain.operators();
         let frozen = Frozen { task: self.id.clone(), epoch: barrier.epoch, source, snapshots, operators, watermark };

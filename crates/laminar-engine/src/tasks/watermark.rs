@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use super::drift::SplitProgress;
 
+/// As a watermark: rows may come, and nothing is known of their times.
+pub(crate) const UNKNOWN: i64 = i64::MIN;
+
 /// The watermarks of the splits that one source task reads.
 pub(crate) struct SplitWatermarks {
     delay_micros: i64,
@@ -46,6 +49,11 @@ impl SplitWatermarks {
             |split: SplitId| (split.clone(), SplitTime { watermark: restored.get(&split).copied(), last_row: now });
         let delay_micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
         Self { delay_micros, idle_timeout, splits: splits.into_iter().map(time).collect(), emitted: None, last: None }
+    }
+
+    /// One more split, without a row yet: it holds the watermark where it is until it has one, or is idle.
+    pub(crate) fn add(&mut self, split: SplitId, now: Instant) {
+        self.splits.entry(split).or_insert(SplitTime { watermark: None, last_row: now });
     }
 
     /// The split had rows with these event times, µs. Calls `each` with the place of each, whether it is behind the split's
@@ -89,15 +97,20 @@ impl SplitWatermarks {
         let mut active = self.splits.values().filter(active).peekable();
         let next = match active.peek() {
             None => Watermark::Idle,
-            // A split without a row yet holds the others back: nobody knows what will come.
-            Some(_) => Watermark::At(active.map(|t| t.watermark).min().flatten()?),
+            // A split without a row yet holds the others back: nobody knows what will come. Those of other tasks too, if this
+            // one had said that it holds nobody back.
+            Some(_) => match active.map(|t| t.watermark).min().flatten() {
+                Some(time) => Watermark::At(time),
+                None if self.emitted == Some(Watermark::Idle) => Watermark::At(self.last.unwrap_or(UNKNOWN)),
+                None => return None,
+            },
         };
         match next {
             _ if self.emitted == Some(next) => return None,
             // After a time when all were idle, too.
             Watermark::At(time) if self.last.is_some_and(|last| time < last) => return None,
+            Watermark::Idle | Watermark::At(UNKNOWN) => {}
             Watermark::At(time) => self.last = Some(time),
-            Watermark::Idle => {}
         }
         self.emitted = Some(next);
         Some(next)
@@ -167,8 +180,8 @@ impl MergedWatermark {
             _ if self.emitted == Some(next) => return None,
             // After a time when all were idle, too.
             Watermark::At(time) if self.last.is_some_and(|last| time < last) => return None,
+            Watermark::Idle | Watermark::At(UNKNOWN) => {}
             Watermark::At(time) => self.last = Some(time),
-            Watermark::Idle => {}
         }
         self.emitted = Some(next);
         Some(next)
@@ -210,6 +223,36 @@ mod tests {
         times.observe(&split, &rows, start, |_, is_late, watermark| late.push((is_late, watermark)));
         assert_eq!(late, [(true, None), (false, None), (true, Some(100)), (true, Some(100))]);
         assert_eq!(times.advance(true, start), Some(Watermark::At(100)));
+    }
+
+    #[tokio::test]
+    async fn a_split_that_appears_holds_the_watermark_and_never_pulls_it_back() {
+        let (start, none) = (Instant::now(), Duration::ZERO);
+        let (old, new) = (SplitId::from("old"), SplitId::from("new"));
+        let mut times = SplitWatermarks::new([old.clone()], &BTreeMap::new(), none, Duration::from_secs(30), start);
+        times.observe(&old, &vec![100].into(), start, |_, _, _| {});
+        assert_eq!(times.advance(true, start), Some(Watermark::At(100)));
+        times.add(new.clone(), start);
+        times.observe(&old, &vec![200].into(), start, |_, _, _| {});
+        assert_eq!(times.advance(true, start), None, "what comes in the new one may be older than 200");
+        times.observe(&new, &vec![50].into(), start, |_, _, _| {});
+        assert_eq!(times.advance(true, start), None, "not back to 50");
+        times.observe(&new, &vec![150].into(), start, |_, _, _| {});
+        assert_eq!(times.advance(true, start), Some(Watermark::At(150)));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_gets_its_first_split_is_waited_for() {
+        let start = Instant::now();
+        let mut times = SplitWatermarks::new([], &BTreeMap::new(), Duration::ZERO, Duration::from_secs(30), start);
+        let mut merged = MergedWatermark::restored(2, None);
+        assert_eq!(merged.update(0, Watermark::At(10)), None);
+        assert_eq!(merged.update(1, times.advance(true, start).unwrap()), Some(Watermark::At(10)));
+        times.add("new".into(), start);
+        assert_eq!(merged.update(1, times.advance(true, start).unwrap()), None);
+        assert_eq!(merged.update(0, Watermark::At(20)), None, "the new split's rows may be older");
+        times.observe(&"new".into(), &vec![15].into(), start, |_, _, _| {});
+        assert_eq!(merged.update(1, times.advance(true, start).unwrap()), Some(Watermark::At(15)));
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ mod changes;
 mod dead_letters;
 mod drift;
 mod envelopes;
+mod growth;
 mod slow_checkpoints;
 mod topics;
 
@@ -72,7 +73,7 @@ impl World {
     }
 
     fn log(&self, name: &str, partitions: u32) -> Arc<dyn Source> {
-        let context = SourceContext { pipeline: Some(pipeline()), clock: self.clock.clone() };
+        let context = SourceContext { pipeline: Some(pipeline()), clock: self.clock.clone(), partitions: None };
         self.connector.source(&Self::options(partitions), &Self::table(name, &["k", "v"]), &context).unwrap()
     }
 

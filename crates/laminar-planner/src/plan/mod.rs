@@ -16,6 +16,7 @@ mod facts;
 mod insert;
 mod join;
 mod lower;
+mod partitions;
 mod recompute;
 mod repeatable;
 mod source;
@@ -97,6 +98,7 @@ pub(crate) fn pipeline(
     let tables = CatalogTables::new(&planner.sql, catalog, Reads::Stream);
     let steps = body.steps.iter().map(|s| step(planner, catalog, s, &tables)).collect::<Result<Vec<_>>>()?;
     let mut lowering = lower::Lowering::new(planner, catalog, ctx, lower::used_columns(&steps)?);
+    lowering.partitions = partitions::wanted(planner, catalog, &steps)?;
     for step in &steps {
         // Before the first source is made: steps share them.
         lowering.watermarks |= watermark::is_in_plan(&step.plan).map_err(translate)?;
@@ -294,7 +296,7 @@ fn sink_context(ctx: &PipelineContext<'_>) -> SinkContext {
 
 /// What a source must know of the pipeline.
 pub(crate) fn source_context(ctx: &PipelineContext<'_>) -> SourceContext {
-    SourceContext { pipeline: Some(ctx.pipeline.clone()), clock: Arc::clone(&ctx.clock) }
+    SourceContext { pipeline: Some(ctx.pipeline.clone()), clock: Arc::clone(&ctx.clock), partitions: None }
 }
 
 /// Columns that are read, by table; indices into the columns that its records hold.

@@ -111,6 +111,12 @@ fn per_operator(text: &mut String, jobs: &[JobRow], now_micros: i64) {
             "records that the source wrote to the dead letters",
             |o, _| Some(o.dead_letters as f64),
         ),
+        (
+            "laminar_operator_lost_records_total",
+            "counter",
+            "records that were gone before the source read them, and that on_data_loss allows to miss",
+            |o, _| Some(o.lost_records as f64),
+        ),
         ("laminar_operator_paused_splits", "gauge", "splits of the source that wait for slower ones", |o, _| {
             Some(o.paused_splits as f64)
         }),

@@ -27,6 +27,7 @@ mod fault;
 mod metadata;
 mod net;
 mod outside;
+mod protobuf;
 mod raw;
 mod record;
 mod times;
@@ -52,8 +53,9 @@ pub struct FormatContext {
 /// Turns records into rows of `table`: its projected columns in projection order, each row with its event time and, where
 /// [`FormatOptions::yields_changes`], its kind.
 ///
-/// Value columns come from the record's value in the format of `options`, metadata columns from the record itself. The
-/// event time is the table's event time column where it is not null, else the record's timestamp.
+/// Value columns come from the record's value in the format of `options`, metadata columns from the record itself. The event
+/// time is the table's event time column, or without one the record's timestamp. Where the column is null the event time is
+/// null too, and what lies below the null is the record's timestamp.
 ///
 /// Errors are those of [`FormatOptions::check`], and `conflicting_options` for an option that only a sink has.
 pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Decoder>> {
@@ -87,6 +89,15 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             let values = avro::AvroDecoder::new(&plan.value_columns, &plan.wanted, content, digits, schema, registry)?;
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
+        Known::Protobuf => {
+            if let Some(registry) = &ctx.registry {
+                let values = protobuf::FramedDecoder::new(options, &plan.value_columns, &plan.wanted, registry)?;
+                return Ok(Box::new(record::RecordDecoder::new(values, plan)?));
+            }
+            let (message, format) = (options.protobuf_descriptor()?, options.timestamp_format());
+            let values = protobuf::ProtobufDecoder::new(&message, &plan.value_columns, &plan.wanted, format)?;
+            Ok(Box::new(record::RecordDecoder::new(values, plan)?))
+        }
         Known::Raw => {
             let columns = plan.wanted.iter().filter_map(|i| plan.value_columns.get(*i)).cloned().collect();
             Ok(Box::new(record::RecordDecoder::new(raw::RawDecoder::new(columns)?, plan)?))
@@ -118,6 +129,7 @@ pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             let registry = options.framing(ctx)?;
             Ok(Box::new(avro::ChangeEncoder::new(table, options.avro_schema.as_deref(), registry)?))
         }
+        Known::Protobuf => Ok(Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?)),
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
 }

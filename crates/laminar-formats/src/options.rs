@@ -9,11 +9,12 @@ use laminar_core::sink::ChangeSupport;
 use laminar_core::sql_name::sql_name;
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::{Code, Error, Result};
+use prost_reflect::MessageDescriptor;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::TableRegistry;
-use crate::{FormatContext, avro, json};
+use crate::{FormatContext, avro, json, protobuf};
 
 /// Options of the format that a table's records are written in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,7 +23,7 @@ pub struct FormatOptions {
     /// are, in the table's only column, which is TEXT or BYTEA. `debezium_json`: one change a record, `before`, `after` and `op`, as
     /// Debezium writes it; `debezium-json` means the same. `avro`: one Avro datum a record, framed with the id of its schema where
     /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry. `debezium_avro`: one
-    /// change a record, as `debezium_json`, in Avro.
+    /// change a record, as `debezium_json`, in Avro. `protobuf`: one Protobuf message a record, framed as `avro` is.
     #[serde(default)]
     pub format: FormatName,
     /// For `json`: `true` takes the whole value, any JSON, as the table's only column, which is JSON or TEXT. Default: `false`.
@@ -44,9 +45,25 @@ pub struct FormatOptions {
     #[serde(default, rename = "avro.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
     pub avro_framed: Option<bool>,
     /// For `json` and `debezium_json`: how a TIMESTAMP is written. Text in RFC 3339 is read whatever is set here; a time without
-    /// a zone is UTC. For `avro` in a source: what a plain `long` counts in a TIMESTAMP column. Default: `rfc3339`; for `debezium_json` `unix_micros`.
+    /// a zone is UTC. For `avro` and `protobuf`: what an integer counts that is a TIMESTAMP column. Default: `rfc3339`; for
+    /// `debezium_json` `unix_micros`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp_format: Option<TimestampFormat>,
+    /// For `protobuf`: the message of the schema that a record is, by its full name (`shop.Order`). Not needed where the schema
+    /// has only one.
+    #[serde(default, rename = "protobuf.message", skip_serializing_if = "Option::is_none")]
+    pub protobuf_message: Option<String>,
+    /// The same as `protobuf.message`.
+    #[serde(default, rename = "protobuf.message_type", skip_serializing_if = "Option::is_none")]
+    pub protobuf_message_type: Option<String>,
+    /// For `protobuf`: the text of the `.proto` file, which may import Protobuf's own files only; or a descriptor set in base64,
+    /// as `protoc --include_imports -o /dev/stdout … | base64` makes it.
+    #[serde(default, rename = "protobuf.schema", skip_serializing_if = "Option::is_none")]
+    pub protobuf_schema: Option<String>,
+    /// For `protobuf`: path of a file that has what `protobuf.schema` would have: a `.proto` file, or a descriptor set as
+    /// `protoc --include_imports -o` writes it. Of a server's files only those below its `files_dir`.
+    #[serde(default, rename = "protobuf.descriptor", skip_serializing_if = "Option::is_none")]
+    pub protobuf_descriptor: Option<String>,
 }
 
 /// How times are written: see [`FormatOptions::timestamp_format`].
@@ -121,6 +138,7 @@ pub(crate) enum Known {
     Debezium,
     Avro,
     DebeziumAvro,
+    Protobuf,
 }
 
 impl Known {
@@ -131,14 +149,15 @@ impl Known {
             Self::Debezium => "debezium_json",
             Self::Avro => "avro",
             Self::DebeziumAvro => "debezium_avro",
+            Self::Protobuf => "protobuf",
         }
     }
 }
 
-const WORKING: [&str; 6] = ["json", "raw", "debezium_json", "avro", "confluent_avro", "debezium_avro"];
+const WORKING: [&str; 7] = ["json", "raw", "debezium_json", "avro", "confluent_avro", "debezium_avro", "protobuf"];
 
 /// Formats that the dialect names and this version has not.
-const LATER: [&str; 5] = ["protobuf", "csv", "parquet", "json_schema", "confluent_json"];
+const LATER: [&str; 4] = ["csv", "parquet", "json_schema", "confluent_json"];
 
 impl FormatOptions {
     /// Can this be a table of that role? What [`decoder`](crate::decoder()) and [`encoder`](crate::encoder()) would say, for
@@ -161,6 +180,13 @@ impl FormatOptions {
         let columns: Vec<&Column> = table.columns.iter().filter(|c| c.metadata.is_none()).collect();
         if matches!(format, Known::Avro | Known::DebeziumAvro) {
             return columns.iter().try_for_each(|column| avro::check_column(column));
+        }
+        if format == Known::Protobuf {
+            // Without a schema of the table's own, the registry's decides; a decoder or encoder that has none says so.
+            return match (&self.protobuf_schema, &self.protobuf_descriptor) {
+                (None, None) => self.protobuf_message_name().map(drop),
+                _ => protobuf::check(&self.protobuf_descriptor()?, &columns),
+            };
         }
         if format != Known::Raw && !self.unstructured() {
             return columns.iter().try_for_each(|column| match json::can_write(&column.data_type) {
@@ -219,7 +245,7 @@ impl FormatOptions {
 
     /// A record is bytes that may be any, a line break too.
     pub fn is_binary(&self) -> bool {
-        matches!(self.known(), Ok(Known::Avro | Known::DebeziumAvro))
+        matches!(self.known(), Ok(Known::Avro | Known::DebeziumAvro | Known::Protobuf))
     }
 
     /// The registry whose ids frame the values; `None`: they are plain.
@@ -252,6 +278,37 @@ impl FormatOptions {
         self.timestamp_format.unwrap_or(default)
     }
 
+    /// The message that the schema in the options describes.
+    ///
+    /// Errors: `missing_option`, `conflicting_options`, `invalid_option`, `invalid_schema`.
+    pub(crate) fn protobuf_descriptor(&self) -> Result<MessageDescriptor> {
+        if self.protobuf_descriptor.is_some() {
+            // Connectors that may read files have replaced it by the file's content.
+            return Err(Error::new(Code::NotSupported, "the table's connector reads no schema from a file")
+                .with_hint("give the text as 'protobuf.schema' = '…'")
+                .with_field("protobuf.descriptor"));
+        }
+        let schema = self.protobuf_schema.as_deref().ok_or_else(|| {
+            Error::new(Code::MissingOption, "format protobuf needs option protobuf.schema")
+                .with_hint(
+                    "add 'protobuf.schema' = 'syntax = \"proto3\"; message …', or 'protobuf.descriptor' = 'file'",
+                )
+                .with_field("protobuf.schema")
+        })?;
+        protobuf::Schema::parse(schema)?.message(self.protobuf_message_name()?)
+    }
+
+    pub(crate) fn protobuf_message_name(&self) -> Result<Option<&str>> {
+        match (self.protobuf_message.as_deref(), self.protobuf_message_type.as_deref()) {
+            (Some(one), Some(other)) if one != other => {
+                let message =
+                    "protobuf.message and protobuf.message_type are the same option, and say different things";
+                Err(Error::new(Code::ConflictingOptions, message).with_field("protobuf.message_type"))
+            }
+            (one, other) => Ok(one.or(other)),
+        }
+    }
+
     pub(crate) fn known(&self) -> Result<Known> {
         let name = self.format.as_str();
         match name.to_ascii_lowercase().as_str() {
@@ -260,6 +317,7 @@ impl FormatOptions {
             "debezium_json" | "debezium-json" => Ok(Known::Debezium),
             "avro" | "confluent_avro" => Ok(Known::Avro),
             "debezium_avro" | "debezium-avro" => Ok(Known::DebeziumAvro),
+            "protobuf" => Ok(Known::Protobuf),
             later if LATER.contains(&later) => {
                 Err(Error::new(Code::NotSupported, format!("format {later} is not supported yet"))
                     .with_hint(format!("formats that work: {}", WORKING.join(", ")))
@@ -278,15 +336,19 @@ impl FormatOptions {
     }
 
     fn refuse_others_options(&self, format: Known) -> Result<()> {
-        let (json, debezium, avro) =
-            (format == Known::Json, format == Known::Debezium, matches!(format, Known::Avro | Known::DebeziumAvro));
+        let (json, debezium) = (format == Known::Json, format == Known::Debezium);
+        let (avro, protobuf) = (matches!(format, Known::Avro | Known::DebeziumAvro), format == Known::Protobuf);
         let given = [
             ("json.unstructured", self.json_unstructured.is_some(), json),
             ("json.pretty", self.json_pretty.is_some(), json),
             ("json.include_nulls", self.json_include_nulls.is_some(), json || debezium),
-            ("timestamp_format", self.timestamp_format.is_some(), json || debezium || avro),
+            ("timestamp_format", self.timestamp_format.is_some(), json || debezium || avro || protobuf),
             ("avro.schema", self.avro_schema.is_some(), avro),
             ("avro.confluent_schema_registry", self.avro_framed.is_some(), avro),
+            ("protobuf.message", self.protobuf_message.is_some(), protobuf),
+            ("protobuf.message_type", self.protobuf_message_type.is_some(), protobuf),
+            ("protobuf.schema", self.protobuf_schema.is_some(), protobuf),
+            ("protobuf.descriptor", self.protobuf_descriptor.is_some(), protobuf),
         ];
         match given.iter().find(|(_, given, fits)| *given && !fits) {
             Some((name, _, _)) => {

@@ -32,7 +32,7 @@ const SLICE: usize = 1024;
 
 /// How long an at-least-once sink waits for acknowledgements before the job starts over: librdkafka gives a row up after
 /// five minutes.
-const ACKNOWLEDGED: Duration = Duration::from_secs(310);
+pub(super) const ACKNOWLEDGED: Duration = Duration::from_secs(310);
 
 pub(super) struct KafkaSink {
     settings: SinkSettings,

@@ -11,20 +11,21 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::admin::{broker_setting, creation_hint, topic_exists};
-use super::client::{Cluster, REACH, blocking, metadata, partitions};
+use super::client::{Cluster, REACH, blocking, metadata};
 use super::options::{SinkSettings, SourceSettings, Written};
+use super::topics::Topics;
 use super::transaction::{MIN_TIMEOUT, timeout_too_long};
 use crate::schema_registry::format_context;
 
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Are the topics there?
+/// Are the topics there? Those of a pattern may come later.
 pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
     check_registry(&settings.format, settings.formats()?).await?;
     let (cluster, topics) = (settings.cluster.clone(), settings.topics.clone());
     blocking(move || {
         let client = cluster.inspector("read_committed")?;
-        topics.iter().try_for_each(|topic| partitions(&cluster, &client, topic, REACH).map(drop))
+        topics.find(&cluster, &client).map(drop)
     })
     .await
 }
@@ -117,19 +118,39 @@ pub(super) async fn test(written: Result<Written>) -> Vec<TestStage> {
             return stages.0;
         }
     }
-    let topics = written.source.topic.iter().chain(written.source.topics.iter().flatten());
-    for topic in topics {
-        let (cluster, name) = (cluster.clone(), topic.clone());
+    let topics = match written.topics() {
+        Ok(topics) => topics,
+        Err(error) => {
+            stages.add("topic", Err::<(), _>(error), |()| String::new());
+            return stages.0;
+        }
+    };
+    for topics in topics.into_iter().flat_map(each) {
+        let (cluster, asked) = (cluster.clone(), topics.clone());
         let found = blocking(move || {
             let client = cluster.inspector("read_committed")?;
-            partitions(&cluster, &client, &name, REACH)
-        })
-        .await;
-        if stages.add("topic", found, |found| format!("{topic} has {} partitions", found.len())).is_none() {
+            asked.find(&cluster, &client)
+        });
+        let say = |found: &Vec<(String, Vec<i32>)>| match found.as_slice() {
+            [(topic, partitions)] => format!("{topic} has {} partitions", partitions.len()),
+            found => {
+                let partitions: usize = found.iter().map(|(_, partitions)| partitions.len()).sum();
+                format!("{topics}: {}, with {partitions} partitions", found.len())
+            }
+        };
+        if stages.add("topic", found.await, say).is_none() {
             break;
         }
     }
     stages.0
+}
+
+/// Topics that are named, one by one.
+fn each(topics: Topics) -> Vec<Topics> {
+    match topics {
+        Topics::Named(names) => names.into_iter().map(|name| Topics::Named(vec![name])).collect(),
+        pattern => vec![pattern],
+    }
 }
 
 struct Stages(Vec<TestStage>);

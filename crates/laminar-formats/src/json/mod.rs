@@ -14,7 +14,7 @@ mod column;
 mod decode;
 mod encode;
 pub(crate) mod nested;
-mod number;
+pub(crate) mod number;
 mod object;
 pub(crate) mod out;
 mod pretty;

@@ -161,7 +161,7 @@ impl Drop for Out<'_> {
 }
 
 /// `text` as a JSON string at the end of `out`.
-pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     Out::new(out).string(text.as_bytes(), 0, text.len());
 }
 

@@ -1,0 +1,191 @@
+//! Rows to records: one message a row, framed with the schema's id where a registry is used.
+
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field};
+use laminar_core::format::{EncodedValues, Encoder};
+use laminar_core::table::TableSpec;
+use laminar_core::{Changes, Code, Error, Result};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+
+use super::schema::{Schema, path_of};
+use super::source::Source;
+use super::write::{Column, FieldWriter, Shape};
+use super::{derive, plan};
+use crate::json::refuse_changes;
+use crate::options::{FormatOptions, TimestampFormat};
+use crate::registry::{SchemaKind, SchemaText, TableRegistry, write_frame, write_message_index};
+use crate::{FormatContext, internal};
+
+/// Writes one message a row.
+pub(crate) struct ProtobufEncoder {
+    columns: Vec<Field>,
+    format: TimestampFormat,
+    schema: State,
+}
+
+/// What rows are written with.
+enum State {
+    Ready(Ready),
+    /// The registry is asked when the first rows come.
+    Asking(Asking),
+}
+
+struct Ready {
+    fields: Vec<FieldWriter>,
+    /// What stands in front of every message.
+    frame: Vec<u8>,
+}
+
+struct Asking {
+    registry: TableRegistry,
+    name: Option<String>,
+    /// The schema of the sink; `None`: the newest one of the subject.
+    text: Option<String>,
+}
+
+impl ProtobufEncoder {
+    /// Errors: `unknown_column`, `type_mismatch`, `not_supported`, each naming the column; `missing_option` without a schema,
+    /// `invalid_schema`.
+    pub fn new(options: &FormatOptions, table: &TableSpec, ctx: &FormatContext) -> Result<Self> {
+        let columns: Vec<Field> = table.columns.iter().map(laminar_core::table::Column::field).collect();
+        let format = options.timestamp_format();
+        let schema = match &ctx.registry {
+            None => State::Ready(Ready::new(&options.protobuf_descriptor()?, &columns, Vec::new())?),
+            Some(registry) => {
+                let name = options.protobuf_message_name()?.map(str::to_string);
+                let text = match &options.protobuf_schema {
+                    Some(text) => Some(text.clone()),
+                    None if registry.options.register => {
+                        Some(derive::schema_of(&columns, name.as_deref(), &table.name)?)
+                    }
+                    None => None,
+                };
+                if let Some(text) = &text {
+                    let schema = Schema::parse(text)?;
+                    if schema.is_set() {
+                        let text =
+                            "a descriptor set cannot be registered: the schema registry keeps the text of .proto files";
+                        return Err(Error::new(Code::NotSupported, text).with_field("protobuf.schema"));
+                    }
+                    // All that can be wrong is said when the table is made.
+                    Ready::new(&schema.message(name.as_deref())?, &columns, Vec::new())?;
+                }
+                State::Asking(Asking { registry: registry.clone(), name, text })
+            }
+        };
+        Ok(Self { columns, format, schema })
+    }
+}
+
+impl Asking {
+    fn ask(&self, columns: &[Field]) -> Result<Ready> {
+        let (id, message) = match &self.text {
+            Some(text) => {
+                let message = Schema::parse(text)?.message(self.name.as_deref())?;
+                let schema = SchemaText { kind: SchemaKind::Protobuf, text: text.clone() };
+                (self.registry.id_for_writing(message.full_name(), &schema)?, message)
+            }
+            None => {
+                let subject = self.registry.value_subject(self.name.as_deref().unwrap_or_default());
+                let schema = self.registry.registry.latest(&subject)?;
+                (schema.id, Schema::registered(&schema)?.message_or_first(self.name.as_deref())?)
+            }
+        };
+        let mut frame = Vec::new();
+        write_frame(id, &mut frame);
+        write_message_index(&path_of(&message), &mut frame);
+        Ready::new(&message, columns, frame)
+    }
+}
+
+impl Ready {
+    fn new(message: &MessageDescriptor, columns: &[Field], frame: Vec<u8>) -> Result<Self> {
+        let fields = fields(message, columns)?;
+        let absent =
+            message.fields().find(|field| field.is_required() && !fields.iter().any(|f| f.number == field.number()));
+        if let Some(absent) = absent {
+            let text = format!(
+                "field {} of message {} is required, and the table has no column for it",
+                absent.name(),
+                message.full_name()
+            );
+            return Err(Error::new(Code::TypeMismatch, text));
+        }
+        Ok(Self { fields, frame })
+    }
+}
+
+fn fields(message: &MessageDescriptor, columns: &[Field]) -> Result<Vec<FieldWriter>> {
+    columns
+        .iter()
+        .map(|column| {
+            let field = plan::field_of(message, column.name())?;
+            plan::check(&field, column)?;
+            Ok(FieldWriter {
+                name: column.name().as_str().into(),
+                number: field.number(),
+                shape: shape(&field, column.data_type())?,
+                required: field.is_required(),
+                presence: field.supports_presence(),
+            })
+        })
+        .collect()
+}
+
+fn shape(field: &FieldDescriptor, data_type: &DataType) -> Result<Shape> {
+    match (data_type, field.kind()) {
+        (DataType::Map(entries, _), Kind::Message(entry)) if field.is_map() => {
+            let DataType::Struct(fields) = entries.data_type() else { return Err(internal("a MAP without entries")) };
+            let value = fields.get(1).ok_or_else(|| internal("a MAP without values"))?;
+            let key =
+                Source::of(&entry.map_entry_key_field().kind()).ok_or_else(|| internal("a map key of no type"))?;
+            let value = one(&entry.map_entry_value_field(), value.data_type())?;
+            Ok(Shape::Map { key, value: Box::new(value) })
+        }
+        (DataType::List(item), _) if field.is_list() => {
+            let item = one(field, item.data_type())?;
+            Ok(Shape::Repeated { item: Box::new(item), packed: field.is_packed() })
+        }
+        _ => one(field, data_type),
+    }
+}
+
+fn one(field: &FieldDescriptor, data_type: &DataType) -> Result<Shape> {
+    if let Some(source) = Source::of(&field.kind())
+        && source.fits(data_type)
+    {
+        return Ok(Shape::Scalar(source));
+    }
+    let (Kind::Message(message), DataType::Struct(inner)) = (field.kind(), data_type) else {
+        return Err(internal(format!("field {} was not checked", field.name())));
+    };
+    let inner: Vec<Field> = inner.iter().map(|field| field.as_ref().clone()).collect();
+    Ok(Shape::Message(fields(&message, &inner)?))
+}
+
+impl Encoder for ProtobufEncoder {
+    fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
+        refuse_changes(changes, "protobuf")?;
+        let rows = changes.rows();
+        if rows.num_columns() != self.columns.len() {
+            return Err(internal("the rows have other columns than the sink"));
+        }
+        if let State::Asking(asking) = &self.schema {
+            self.schema = State::Ready(asking.ask(&self.columns)?);
+        }
+        let State::Ready(ready) = &self.schema else { return Err(internal("no schema to write with")) };
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for ((field, declared), column) in ready.fields.iter().zip(&self.columns).zip(rows.columns()) {
+            let column = cast(column, declared.data_type())?;
+            columns.push(Column::new(field, &column, self.format)?);
+        }
+        for row in 0..rows.num_rows() {
+            out.bytes.extend_from_slice(&ready.frame);
+            for column in &columns {
+                column.write(row, &mut out.bytes)?;
+            }
+            out.end_value();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! Records that begin with the id of their schema.
+//!
+//! A field's number is what it is, in every version of a schema; so all records are read with one schema, the table's own: that of
+//! `protobuf.schema`, or the newest of the subject when the job starts. Fields that a record's writer did not know have their
+//! defaults, those that the table does not know are stepped over, and a field may have got another name.
+//!
+//! The record's id is asked for all the same, once: which message it is stands in its schema, and a record that is another message,
+//! or that no one registered, is a bad record.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::Field;
+use laminar_core::table::Column;
+use laminar_core::{Code, Result};
+use prost_reflect::MessageDescriptor;
+
+use super::decode::tombstone;
+use super::message::MessageReader;
+use super::plan;
+use super::schema::Schema;
+use super::wire::Wire;
+use crate::fault::{Fault, fault, outage};
+use crate::options::{FormatOptions, TimestampFormat};
+use crate::record::ValueDecoder;
+use crate::registry::{Programs, SchemaKind, TableRegistry, read_message_index};
+
+/// Messages of one file whose names are kept.
+const MAX_PATHS: usize = 256;
+
+/// A framed message a record.
+pub(crate) struct FramedDecoder {
+    registry: TableRegistry,
+    columns: Vec<Field>,
+    wanted: Vec<usize>,
+    format: TimestampFormat,
+    message: Option<String>,
+    writers: Programs<Writer>,
+    reader: Option<Reader>,
+}
+
+/// The schema that a record was written with.
+struct Writer {
+    schema: Schema,
+    /// The full names of the messages at the paths that came.
+    names: Vec<(Vec<usize>, Arc<str>)>,
+}
+
+struct Reader {
+    name: Arc<str>,
+    message: MessageReader,
+}
+
+impl FramedDecoder {
+    /// Errors as [`ProtobufDecoder::new`](super::ProtobufDecoder::new), if the options have a schema; else what does not fit is said
+    /// when the first record comes.
+    pub fn new(
+        options: &FormatOptions,
+        columns: &[Column],
+        wanted: &[usize],
+        registry: &TableRegistry,
+    ) -> Result<Self> {
+        let columns: Vec<Field> = columns.iter().map(Column::field).collect();
+        let mut decoder = Self {
+            registry: registry.clone(),
+            columns,
+            wanted: wanted.to_vec(),
+            format: options.timestamp_format(),
+            message: options.protobuf_message_name()?.map(str::to_string),
+            writers: Programs::new(Arc::clone(&registry.registry), SchemaKind::Protobuf),
+            reader: None,
+        };
+        if options.protobuf_schema.is_some() {
+            decoder.reader = Some(decoder.reader(&options.protobuf_descriptor()?)?);
+        }
+        Ok(decoder)
+    }
+
+    fn reader(&self, message: &MessageDescriptor) -> Result<Reader> {
+        let reader = plan::reader(message, &self.columns, &self.wanted, self.format)?;
+        Ok(Reader { name: message.full_name().into(), message: reader })
+    }
+
+    /// The reader for a record whose message is `name`, of the newest schema.
+    #[cold]
+    fn ask(&mut self, name: &str, own: impl FnOnce() -> Result<Schema>) -> Result<Reader> {
+        let wanted = self.message.as_deref().unwrap_or(name);
+        let latest = match self.registry.registry.latest(&self.registry.value_subject(wanted)) {
+            Ok(schema) if schema.kind == SchemaKind::Protobuf => Schema::registered(&schema)?,
+            Ok(_) => own()?,
+            // Registered under a subject that we do not know of.
+            Err(error) if error.code() == Code::UnknownSchema => own()?,
+            Err(error) => return Err(error),
+        };
+        self.reader(&latest.message(Some(wanted))?)
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let (writer, body) = self
+            .writers
+            .of_record(bytes, |schema| Ok(Writer { schema: Schema::registered(schema)?, names: Vec::new() }))?;
+        let (name, at) = writer.name(bytes, body)?;
+        if self.reader.is_none() {
+            let own = writer.schema.clone();
+            // What is wrong here is wrong with the table or the registry, not with this record.
+            self.reader = Some(self.ask(&name, || Ok(own)).map_err(outage)?);
+        }
+        let Some(reader) = &mut self.reader else { return Err(fault(0, "no schema to read with")) };
+        if reader.name != name {
+            return Err(fault(body, format!("the record is a {name}, the table reads {}", reader.name)));
+        }
+        reader.message.read(Wire::new(bytes).moved_to(at))
+    }
+}
+
+impl Writer {
+    /// The full name of the message, and the index at which it starts.
+    fn name(&mut self, bytes: &[u8], at: usize) -> Result<(Arc<str>, usize), Fault> {
+        if bytes.get(at) == Some(&0)
+            && let Some((path, name)) = self.names.first()
+            && *path == [0]
+        {
+            return Ok((Arc::clone(name), at + 1));
+        }
+        let (path, end) = read_message_index(bytes, at)?;
+        if let Some((_, name)) = self.names.iter().find(|(known, _)| *known == path) {
+            return Ok((Arc::clone(name), end));
+        }
+        let message = self.schema.message_at(&path).map_err(|error| fault(at, error.to_string()))?;
+        let name: Arc<str> = message.full_name().into();
+        if self.names.len() < MAX_PATHS {
+            self.names.push((path, Arc::clone(&name)));
+        }
+        Ok((name, end))
+    }
+}
+
+impl ValueDecoder for FramedDecoder {
+    fn push(&mut self, value: Option<&[u8]>) -> Result<(), Fault> {
+        let Some(bytes) = value else { return Err(tombstone()) };
+        let rows = self.reader.as_ref().map_or(0, |reader| reader.message.rows());
+        let read = self.read(bytes);
+        if read.is_err() {
+            self.truncate(rows);
+        }
+        read
+    }
+    fn truncate(&mut self, rows: usize) {
+        if let Some(reader) = &mut self.reader {
+            reader.message.truncate(rows);
+        }
+    }
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+        self.writers.end_batch();
+        match &mut self.reader {
+            Some(reader) => reader.message.finish(),
+            // A batch has rows, so a record was read.
+            None => Err(crate::internal("a batch without a schema")),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Protobuf: one message a record, straight into Arrow's buffers.
+//!
+//! ```text
+//!  schema   .proto text, a descriptor set, the registry ─► a message's descriptor
+//!  plan     descriptor × columns ─► message (fields by number) ─► column ─┬─ scalar   (source: what it is on the wire)
+//!                                        ▲                                └─ nested: lists, structs, maps of columns
+//!                                        └──────────────────────────────────────┘
+//!  decode   a record ─► framed (its schema id, where there is a registry) ─► wire (tags, varints, lengths) ─► message ─► columns
+//!  encode   rows ─► write (fields and their lengths), one message a row
+//! ```
+//!
+//! An empty record is a message whose fields are all absent, as Protobuf has it.
+
+mod column;
+mod decode;
+mod derive;
+mod encode;
+mod framed;
+mod json_value;
+mod known;
+mod message;
+mod nested;
+mod plan;
+mod scalar;
+mod schema;
+mod source;
+mod wire;
+mod write;
+
+pub(crate) use decode::ProtobufDecoder;
+pub(crate) use encode::ProtobufEncoder;
+pub(crate) use framed::FramedDecoder;
+pub(crate) use schema::Schema;
+
+use laminar_core::Result;
+use laminar_core::table::Column;
+use prost_reflect::MessageDescriptor;
+
+/// Do the columns of a table fit the message, whichever the table is for?
+///
+/// Errors: `unknown_column`, `type_mismatch`, `not_supported`, each naming the column.
+pub(crate) fn check(message: &MessageDescriptor, columns: &[&Column]) -> Result<()> {
+    columns.iter().try_for_each(|column| plan::check(&plan::field_of(message, &column.name)?, &column.field()))
+}

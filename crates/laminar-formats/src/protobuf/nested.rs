@@ -1,0 +1,205 @@
+//! Columns within columns: arrays, STRUCTs and MAPs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, ListArray, MapArray, NullBufferBuilder, StructArray};
+use arrow::datatypes::{FieldRef, Fields};
+use laminar_core::Result;
+
+use super::column::Column;
+use super::known::Key;
+use super::message::MessageReader;
+use super::source::Source;
+use super::wire::{Wire, WireType, expect_wire};
+use crate::fault::Fault;
+use crate::internal;
+use crate::json::nested::Ends;
+
+/// A `repeated` field. Its values may stand anywhere in the message; the row ends with the message.
+pub(super) struct Lists {
+    pub field: FieldRef,
+    pub item: Column,
+    /// Whether many values may stand together, and how one of them is laid out.
+    pub packable: bool,
+    pub wire: WireType,
+    /// Items so far, those of the row at hand included.
+    pub items: usize,
+    pub ends: Ends,
+}
+
+impl Lists {
+    #[inline(always)]
+    pub fn read(&mut self, wire: &mut Wire<'_>, number: u32, kind: WireType) -> Result<(), Fault> {
+        if kind == WireType::Bytes && self.packable {
+            let (start, end) = wire.bytes()?;
+            let mut inner = wire.within(start, end);
+            while !inner.is_at_end() {
+                self.item.read(&mut inner)?;
+                self.items += 1;
+            }
+            return Ok(());
+        }
+        expect_wire(wire.at(), number, kind, self.wire)?;
+        self.item.read(wire)?;
+        self.items += 1;
+        Ok(())
+    }
+    pub fn end_row(&mut self, at: usize) -> Result<(), Fault> {
+        self.ends.push(self.items, at)
+    }
+    pub fn push_null(&mut self) {
+        self.ends.push_null();
+    }
+    pub fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        self.items = self.ends.total();
+        self.item.truncate(self.items);
+    }
+    pub fn finish(&mut self) -> Result<ArrayRef> {
+        self.items = 0;
+        let (offsets, nulls) = self.ends.take();
+        Ok(Arc::new(ListArray::try_new(Arc::clone(&self.field), offsets, self.item.finish()?, nulls)?))
+    }
+}
+
+/// A message within the message.
+pub(super) struct Structs {
+    pub fields: Fields,
+    pub reader: MessageReader,
+    pub nulls: NullBufferBuilder,
+}
+
+impl Structs {
+    pub fn read(&mut self, wire: &mut Wire<'_>) -> Result<(), Fault> {
+        let (start, end) = wire.bytes()?;
+        self.reader.read(wire.within(start, end))?;
+        self.nulls.append_non_null();
+        Ok(())
+    }
+    pub fn push_null(&mut self) {
+        self.reader.push_null();
+        self.nulls.append_null();
+    }
+    pub fn truncate(&mut self, rows: usize) {
+        self.reader.truncate(rows);
+        self.nulls.truncate(rows);
+    }
+    pub fn finish(&mut self) -> Result<ArrayRef> {
+        let rows = self.reader.rows();
+        let columns = self.reader.finish()?;
+        let nulls = self.nulls.finish();
+        if columns.is_empty() {
+            return Ok(Arc::new(StructArray::new_empty_fields(rows, nulls)));
+        }
+        Ok(Arc::new(StructArray::try_new(self.fields.clone(), columns, nulls)?))
+    }
+}
+
+/// A `map` field: on the wire a repeated message of a key and a value. Of equal keys the last wins, in the place of the first.
+pub(super) struct Maps {
+    pub entries: FieldRef,
+    pub fields: Fields,
+    pub key: Column,
+    pub key_source: Source,
+    pub value: Column,
+    pub value_wire: WireType,
+    /// What stands for a key or a value that is not there, each without its tag.
+    pub absent: [Box<[u8]>; 2],
+    /// Where the key and the value of each entry of the row at hand stand, for the rare second look.
+    pub row: Vec<[Option<usize>; 2]>,
+    pub ends: Ends,
+}
+
+impl Maps {
+    pub fn read(&mut self, wire: &mut Wire<'_>) -> Result<(), Fault> {
+        let (start, end) = wire.bytes()?;
+        let mut inner = wire.within(start, end);
+        let mut places = [None, None];
+        while !inner.is_at_end() {
+            let (number, kind) = inner.tag()?;
+            let [key, value] = &mut places;
+            let (place, expected) = match number {
+                1 => (key, self.key_source.wire_type()),
+                2 => (value, self.value_wire),
+                _ => {
+                    inner.skip(number, kind)?;
+                    continue;
+                }
+            };
+            expect_wire(inner.at(), number, kind, expected)?;
+            *place = Some(inner.at());
+            inner.skip(number, kind)?;
+        }
+        self.append(wire, places)?;
+        self.row.push(places);
+        Ok(())
+    }
+
+    fn append(&mut self, wire: &Wire<'_>, [key, value]: [Option<usize>; 2]) -> Result<(), Fault> {
+        let [no_key, no_value] = &self.absent;
+        self.key.read(&mut place(wire, key, no_key))?;
+        self.value.read(&mut place(wire, value, no_value))
+    }
+
+    /// `wire` is of the message that the entries were read from.
+    pub fn end_row(&mut self, wire: &Wire<'_>) -> Result<(), Fault> {
+        let first = self.ends.total();
+        let mut entries = self.row.len();
+        if entries > 1
+            && let Some(unique) = self.without_repeated(wire)?
+        {
+            self.key.truncate(first);
+            self.value.truncate(first);
+            entries = unique.len();
+            for places in unique {
+                self.append(wire, places)?;
+            }
+        }
+        self.row.clear();
+        self.ends.push(first + entries, wire.at())
+    }
+
+    /// The entries of the row, if a key is there twice.
+    fn without_repeated(&self, wire: &Wire<'_>) -> Result<Option<Vec<[Option<usize>; 2]>>, Fault> {
+        let [no_key, _] = &self.absent;
+        let mut seen: HashMap<Key<'_>, usize> = HashMap::with_capacity(self.row.len());
+        let mut unique: Vec<[Option<usize>; 2]> = Vec::with_capacity(self.row.len());
+        for entry in &self.row {
+            let [key, _] = *entry;
+            let key = Key::read(&self.key_source, &mut place(wire, key, no_key))?;
+            let at = *seen.entry(key).or_insert(unique.len());
+            match unique.get_mut(at) {
+                Some(earlier) => *earlier = *entry,
+                None => unique.push(*entry),
+            }
+        }
+        Ok((unique.len() < self.row.len()).then_some(unique))
+    }
+
+    pub fn push_null(&mut self) {
+        self.ends.push_null();
+    }
+    pub fn truncate(&mut self, rows: usize) {
+        self.row.clear();
+        self.ends.truncate(rows);
+        let total = self.ends.total();
+        self.key.truncate(total);
+        self.value.truncate(total);
+    }
+    pub fn finish(&mut self) -> Result<ArrayRef> {
+        let (offsets, nulls) = self.ends.take();
+        let columns = vec![self.key.finish()?, self.value.finish()?];
+        let entries = StructArray::try_new(self.fields.clone(), columns, None)
+            .map_err(|error| internal(format!("a MAP's entries: {error}")))?;
+        Ok(Arc::new(MapArray::try_new(Arc::clone(&self.entries), offsets, entries, nulls, false)?))
+    }
+}
+
+/// Where a value stands, or what stands for it.
+fn place<'a>(wire: &Wire<'a>, at: Option<usize>, absent: &'a [u8]) -> Wire<'a> {
+    match at {
+        Some(at) => wire.moved_to(at),
+        None => Wire::new(absent),
+    }
+}

@@ -10,20 +10,41 @@ use super::wire_out::{write_bytes, write_long};
 
 /// Appends the default's encoding. Errors with `invalid_schema` if it is not a value of its type.
 pub(super) fn encode_default(schema: &Schema, names: &Names<'_>, value: &Value, out: &mut Vec<u8>) -> Result<()> {
-    encode(schema, names, value, out, 0)
+    encode(schema, names, value, out, &mut Bounds { depth: 0, values: 0 })
 }
 
-/// Types within types deeper than this have no default.
+/// Types within types deeper than this have no default, nor one of more values: defaults of defaults may multiply.
 const MAX_DEPTH: usize = 32;
+const MAX_VALUES: usize = 10_000;
 
-fn encode(schema: &Schema, names: &Names<'_>, value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+struct Bounds {
+    depth: usize,
+    values: usize,
+}
+
+fn encode(schema: &Schema, names: &Names<'_>, value: &Value, out: &mut Vec<u8>, bounds: &mut Bounds) -> Result<()> {
+    bounds.depth += 1;
+    bounds.values += 1;
+    let outcome = encode_inner(schema, names, value, out, bounds);
+    bounds.depth -= 1;
+    outcome
+}
+
+fn encode_inner(
+    schema: &Schema,
+    names: &Names<'_>,
+    value: &Value,
+    out: &mut Vec<u8>,
+    bounds: &mut Bounds,
+) -> Result<()> {
     let wrong = || {
         Error::new(
             Code::InvalidSchema,
             format!("the default {value} is not a value of Avro type {}", type_name(schema)),
         )
     };
-    let schema = names.resolve(schema).filter(|_| depth < MAX_DEPTH).ok_or_else(wrong)?;
+    let schema =
+        names.resolve(schema).filter(|_| bounds.depth <= MAX_DEPTH && bounds.values <= MAX_VALUES).ok_or_else(wrong)?;
     match (schema, value) {
         (Schema::Null, Value::Null) => {}
         (Schema::Boolean, Value::Bool(value)) => out.push(u8::from(*value)),
@@ -72,21 +93,21 @@ fn encode(schema: &Schema, names: &Names<'_>, value: &Value, out: &mut Vec<u8>, 
         }
         (Schema::Array(array), Value::Array(items)) => {
             write_count(items.len(), out);
-            items.iter().try_for_each(|item| encode(&array.items, names, item, out, depth + 1))?;
+            items.iter().try_for_each(|item| encode(&array.items, names, item, out, bounds))?;
             write_count_end(items.len(), out);
         }
         (Schema::Map(map), Value::Object(entries)) => {
             write_count(entries.len(), out);
             for (key, value) in entries {
                 write_bytes(key.as_bytes(), out);
-                encode(&map.types, names, value, out, depth + 1)?;
+                encode(&map.types, names, value, out, bounds)?;
             }
             write_count_end(entries.len(), out);
         }
         (Schema::Record(record), Value::Object(fields)) => {
             for field in &record.fields {
                 let value = fields.get(&field.name).or(field.default.as_ref()).ok_or_else(wrong)?;
-                encode(&field.schema, names, value, out, depth + 1)?;
+                encode(&field.schema, names, value, out, bounds)?;
             }
         }
         // By the letter a default is of the first branch; any that it fits is understood.
@@ -94,7 +115,7 @@ fn encode(schema: &Schema, names: &Names<'_>, value: &Value, out: &mut Vec<u8>, 
             let start = out.len();
             for (index, variant) in (0i64..).zip(union.variants()) {
                 write_long(index, out);
-                if encode(variant, names, value, out, depth + 1).is_ok() {
+                if encode(variant, names, value, out, bounds).is_ok() {
                     return Ok(());
                 }
                 out.truncate(start);

@@ -164,6 +164,52 @@ fn links_between_pages_lead_somewhere() {
     check(findings);
 }
 
+/// Rows of the seeds that concern Kafka, formats and bad data: letter, first, last.
+const SEED_ROWS: &[(char, u32, u32)] =
+    &[('T', 1, 49), ('L', 1, 73), ('E', 1, 65), ('B', 1, 46), ('K', 11, 26), ('K', 39, 46)];
+
+#[test]
+fn every_capability_of_the_seeds_has_a_status_and_a_proof() {
+    let root = metadata().workspace_root.into_std_path_buf();
+    let page = std::fs::read_to_string(root.join("docs/reference/seeds.md")).expect("a readable page");
+    let mut missing: BTreeSet<String> = SEED_ROWS
+        .iter()
+        .flat_map(|(letter, first, last)| (*first..=*last).map(move |n| format!("{letter}{n:02}")))
+        .collect();
+    let mut findings = Vec::new();
+    for line in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| id ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [id, status, here, proof] = cells.as_slice() else {
+            findings.push(format!("four cells wanted: {line}"));
+            continue;
+        };
+        if !missing.remove(*id) {
+            findings.push(format!("{id}: no such row, or there twice"));
+        }
+        match *status {
+            "works" | "differs" if here.is_empty() => findings.push(format!("{id}: how is it written?")),
+            "works" | "differs" => {
+                findings.extend(proof_fault(&root, proof.trim_matches('`')).map(|f| format!("{id}: {f}")))
+            }
+            "none" if here.is_empty() => findings.push(format!("{id}: why not?")),
+            "none" | "open" => {}
+            other => findings.push(format!("{id}: no status {other}")),
+        }
+    }
+    findings.extend(missing.into_iter().map(|id| format!("{id} is missing")));
+    check(findings);
+}
+
+/// What is wrong with `file::test`, a file below `crates/laminar-`.
+fn proof_fault(root: &Path, proof: &str) -> Option<String> {
+    let (file, test) = proof.split_once("::").map_or((proof, None), |(file, test)| (file, Some(test)));
+    let Ok(text) = std::fs::read_to_string(root.join(format!("crates/laminar-{file}"))) else {
+        return Some(format!("no file {file}"));
+    };
+    let has = |test: &str| text.contains(&format!("fn {test}(")) || text.contains(&format!("def {test}("));
+    test.filter(|test| !has(test)).map(|test| format!("{file} has no test {test}"))
+}
+
 /// All files below `folder` with this extension, sorted.
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -17,6 +17,7 @@ use schemars::schema_for;
 
 use crate::declared::{Declared, NoOptions, read_sink, schema};
 use crate::files::blocking;
+use crate::files::line_encoder::check_text;
 use crate::staged::{Stages, no_source, only_at_least_once};
 
 const SUBJECT: &str = "connector stdout";
@@ -43,7 +44,9 @@ impl StdoutConnector {
 }
 
 fn read(options: &Options) -> Result<FormatOptions> {
-    read_sink::<NoOptions, NoOptions>(SUBJECT, options).map(|(_, format)| format)
+    let (_, format) = read_sink::<NoOptions, NoOptions>(SUBJECT, options)?;
+    check_text(&format)?;
+    Ok(format)
 }
 
 #[async_trait]

@@ -119,9 +119,16 @@ impl Driver {
                 self.record_failed(epoch, started_micros, finished_micros, &error);
                 self.record_error(running, "warning", None, error.to_string(), failure_value(&error));
             }
-            JobEvent::BadRecord { table, split, position, message } => {
-                let detail = json!({ "table": table, "split": split, "position": position });
-                self.record_error(running, "warning", Some(table), message, detail);
+            JobEvent::BadRow(bad) => {
+                let detail = json!({
+                    "table": bad.table,
+                    "topic": bad.topic,
+                    "partition": bad.partition,
+                    "position": bad.position,
+                    "stage": bad.stage.as_str(),
+                    "code": bad.code.as_str(),
+                });
+                self.record_error(running, "warning", Some(bad.table), bad.message, detail);
             }
             JobEvent::Finished => return Some(Event::Finished),
             JobEvent::Stopped { .. } => return Some(Event::Stopped),

@@ -4,7 +4,10 @@
 //! the row, not as a column of it, so a projection can drop the time column and a later window still knows when the row
 //! happened.
 //!
-//! Invariant: `rows`, `times` and (where present) `kinds` have the same length.
+//! `origins` says of each row which one of its source's batch it comes from, as long as it is in the task that read it: so
+//! a row that cannot be used is traced to its record.
+//!
+//! Invariant: `rows`, `times` and (where present) `kinds` and `origins` have the same length.
 
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Int8Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array,
@@ -75,10 +78,11 @@ pub struct Changes {
     rows: RecordBatch,
     times: TimestampMicrosecondArray,
     kinds: Option<Kinds>,
+    origins: Option<UInt32Array>,
 }
 
 impl Changes {
-    /// Rows that are all inserts. `times` has one event time (µs since 1970 UTC, not null) per row.
+    /// Rows that are all inserts. `times` has one event time (µs since 1970 UTC) per row, null only in what a decoder gives.
     pub fn inserts(rows: RecordBatch, times: TimestampMicrosecondArray) -> Result<Self> {
         Self::new(rows, times, None)
     }
@@ -91,7 +95,24 @@ impl Changes {
                 format!("{n} rows came with {} event times and {:?} kinds", times.len(), kinds.map(|k| k.len())),
             ));
         }
-        Ok(Self { rows, times, kinds })
+        Ok(Self { rows, times, kinds, origins: None })
+    }
+
+    /// Numbers the rows, each as its own origin.
+    #[must_use]
+    pub fn numbered(mut self) -> Self {
+        let count = u32::try_from(self.num_rows()).unwrap_or(u32::MAX);
+        self.origins = Some(UInt32Array::from_iter_values(0..count));
+        self
+    }
+
+    /// The same changes, each from the row of the source's batch that is said here. One origin a row.
+    pub fn with_origins(mut self, origins: Option<UInt32Array>) -> Result<Self> {
+        if origins.as_ref().is_some_and(|o| o.len() != self.num_rows()) {
+            return Err(Error::internal(format!("{} rows came with another number of origins", self.num_rows())));
+        }
+        self.origins = origins;
+        Ok(self)
     }
 
     pub fn rows(&self) -> &RecordBatch {
@@ -100,9 +121,18 @@ impl Changes {
     pub fn times(&self) -> &TimestampMicrosecondArray {
         &self.times
     }
+    /// The same rows, all of which have an event time: where there was none, what lies below the null.
+    pub fn timed(self) -> Self {
+        let (_, times, _) = self.times.into_parts();
+        Self { times: TimestampMicrosecondArray::new(times, None), ..self }
+    }
     /// `None`: every row is an insert.
     pub fn kinds(&self) -> Option<&Kinds> {
         self.kinds.as_ref()
+    }
+    /// Which row of the source's batch each one comes from. `None`: from no single one, or they have left the task that read it.
+    pub fn origins(&self) -> Option<&UInt32Array> {
+        self.origins.as_ref()
     }
     pub fn num_rows(&self) -> usize {
         self.rows.num_rows()
@@ -114,7 +144,7 @@ impl Changes {
 
     /// The same changes with other columns, as a projection makes them. `rows` must have as many rows as before.
     pub fn with_rows(self, rows: RecordBatch) -> Result<Self> {
-        Self::new(rows, self.times, self.kinds)
+        Self::new(rows, self.times, self.kinds)?.with_origins(self.origins)
     }
 
     /// The rows where `mask` is true.
@@ -124,10 +154,14 @@ impl Changes {
             Some(kinds) => Some(Kinds(downcast(compute::filter(&kinds.0, mask)?)?)),
             None => None,
         };
-        Self::new(compute::filter_record_batch(&self.rows, mask)?, downcast(times)?, kinds)
+        let origins = match &self.origins {
+            Some(origins) => Some(downcast(compute::filter(origins, mask)?)?),
+            None => None,
+        };
+        Self::new(compute::filter_record_batch(&self.rows, mask)?, downcast(times)?, kinds)?.with_origins(origins)
     }
 
-    /// The rows at `indices`, in that order; an index may repeat.
+    /// The rows at `indices`, in that order; an index may repeat. They have no origins: this is how rows leave their task.
     pub fn take(&self, indices: &UInt32Array) -> Result<Self> {
         let times = compute::take(&self.times, indices, None)?;
         let kinds = match &self.kinds {
@@ -143,6 +177,7 @@ impl Changes {
             rows: self.rows.slice(offset, length),
             times: self.times.slice(offset, length),
             kinds: self.kinds.as_ref().map(|k| Kinds(k.0.slice(offset, length))),
+            origins: self.origins.as_ref().map(|o| o.slice(offset, length)),
         }
     }
 }
@@ -182,6 +217,15 @@ mod tests {
         let kept = all.filter(&BooleanArray::from(vec![true, false, true])).unwrap();
         assert_eq!(kept.times().values().as_ref(), [10, 30]);
         assert_eq!(kept.kinds().unwrap().iter().collect::<Vec<_>>(), [Insert, UpdateAfter]);
+    }
+
+    #[test]
+    fn a_row_is_traced_to_where_it_comes_from() {
+        let numbered = changes(&[1, 2, 3, 4], None).numbered();
+        let kept = numbered.filter(&BooleanArray::from(vec![false, true, true, true])).unwrap().slice(1, 2);
+        let other = changes(&[7, 8], None).rows().clone();
+        assert_eq!(kept.with_rows(other).unwrap().origins().unwrap().values().as_ref(), [2, 3]);
+        assert!(numbered.with_origins(Some(UInt32Array::from(vec![1]))).is_err());
     }
 
     #[test]

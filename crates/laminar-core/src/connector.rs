@@ -1,5 +1,6 @@
 //! How a connector presents itself to the planner, the REST API and the reference pages.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::sink::{Delivery, Sink};
 use crate::source::Source;
 use crate::table::TableSpec;
 use crate::time::SharedClock;
-use crate::{PipelineId, Result};
+use crate::{Code, Error, PipelineId, Result};
 
 /// One kind of outside system. `options` are those of the connection and the table, merged (the table's win), secrets
 /// and environment already substituted.
@@ -33,6 +34,10 @@ pub trait Connector: Send + Sync {
     fn metadata_columns(&self) -> &'static [MetadataColumn] {
         &[]
     }
+    /// Do its sources leave out the partitions that [`SourceContext::partitions`] excludes?
+    fn can_select_partitions(&self) -> bool {
+        false
+    }
     /// Checks the options of a `CREATE CONNECTION`, which may be incomplete for a table: every one that is given is known
     /// and well-formed. No I/O.
     fn check_connection(&self, options: &Options) -> Result<()>;
@@ -47,6 +52,29 @@ pub trait Connector: Send + Sync {
 
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>>;
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>>;
+
+    /// Checks without I/O that [`Connector::dead_letters`] can be called with this.
+    fn check_dead_letters(&self, _of: &DeadLettersOf<'_>) -> Result<()> {
+        Err(Error::new(Code::NotSupported, format!("connector {} cannot keep dead letters", self.name()))
+            .with_hint("bad_data = 'skip' counts such records and leaves them out, 'fail' stops at the first"))
+    }
+
+    /// Where a source table's records go that cannot be used: a sink of the rows that [`crate::dead_letter`] describes. Called
+    /// after the pipeline's sinks are made: it joins their transaction where that is in the same place.
+    fn dead_letters(&self, of: &DeadLettersOf<'_>, _ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
+        self.check_dead_letters(of)?;
+        Err(Error::internal(format!("connector {} has no sink of dead letters", self.name())))
+    }
+}
+
+/// A source table whose bad records are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLettersOf<'a> {
+    /// The source's, as for [`Connector::source`].
+    pub options: &'a Options,
+    pub table: &'a TableSpec,
+    /// What the table's option `dlq_topic` says.
+    pub destination: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,7 +90,60 @@ pub struct SourceContext {
     /// `None` for a preview: it leaves no trace outside (no group offsets).
     pub pipeline: Option<PipelineId>,
     pub clock: SharedClock,
+    /// The partitions whose records the pipeline wants; `None`: all. It filters the rows all the same.
+    pub partitions: Option<PartitionSet>,
 }
+
+/// Numbers of partitions, of those below a bound: what is above it belongs to the set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionSet(Vec<bool>);
+
+impl PartitionSet {
+    /// Which of the partitions from 0 on belong to it.
+    pub fn new(members: Vec<bool>) -> Self {
+        Self(members)
+    }
+
+    pub fn contains(&self, partition: i32) -> bool {
+        usize::try_from(partition).is_ok_and(|at| self.0.get(at).is_none_or(|is_member| *is_member))
+    }
+
+    /// What is in one of them.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let members = self.0.len().min(other.0.len());
+        Self(self.0.iter().zip(&other.0).take(members).map(|(a, b)| *a || *b).collect())
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.0.iter().all(|is_member| *is_member)
+    }
+}
+
+/// Runs of numbers: `0, 3 to 5`.
+impl fmt::Display for PartitionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        for (at, _) in self.0.iter().enumerate().filter(|(_, is_member)| **is_member) {
+            match runs.last_mut() {
+                Some((_, end)) if *end + 1 == at => *end = at,
+                _ => runs.push((at, at)),
+            }
+        }
+        let (last, bound) = (self.0.len().checked_sub(1), runs.len());
+        let shown = runs.iter().take(SHOWN_RUNS).map(|(start, end)| match (start, end) {
+            (start, end) if Some(*end) == last => format!("{start} and above"),
+            (start, end) if start == end => start.to_string(),
+            (start, end) => format!("{start} to {end}"),
+        });
+        let text: Vec<String> = shown.chain((bound > SHOWN_RUNS).then(|| "…".to_string())).collect();
+        f.write_str(if text.is_empty() { "none" } else { "" })?;
+        f.write_str(&text.join(", "))
+    }
+}
+
+/// Of a set that is shown.
+const SHOWN_RUNS: usize = 8;
 
 /// What a sink needs to know of the pipeline that writes to it.
 #[derive(Clone, Debug)]
@@ -95,4 +176,22 @@ pub struct TestStage {
     pub stage: String,
     pub ok: bool,
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_partitions() {
+        let set = |members: &str| PartitionSet::new(members.chars().map(|c| c == 'x').collect());
+        let check = |set: &PartitionSet, expected: &str| assert_eq!(set.to_string(), expected);
+        check(&set("x...xxx."), "0, 4 to 6");
+        check(&set("..xx"), "2 and above");
+        check(&set("...."), "none");
+        check(&set("x..x").union(&set(".x..")), "0 to 1, 3 and above");
+        let first = set("x...");
+        assert!(first.contains(0) && !first.contains(3) && !first.contains(-1));
+        assert!(first.contains(4), "nothing is known of it");
+    }
 }

@@ -113,6 +113,8 @@ codes! {
     ConnectorError = "connector_error", "58000", External;
     /// A message cannot be decoded, and the table says `bad_data = 'fail'`.
     BadData = "bad_data", "22P02", External;
+    /// A row is behind the watermark, and the table says `late_data = 'dlq'`.
+    LateRow = "late_row", "22008", External;
     /// The schema registry has no such schema or subject.
     UnknownSchema = "unknown_schema", "42704", External;
     /// A schema is not well-formed, or says what this version cannot read or write.

@@ -4,11 +4,12 @@
 //! [`format`] traits. Nothing here does I/O, knows a runtime or names a connector.
 //!
 //! Reading order: `changes` (rows), `message` (all that travels between tasks), `source`, `sink`, `format` (the ports),
-//! `connector` (how a connector presents itself), `options` (SQL options to typed values), `error`, `sql_name`,
+//! `connector` (how a connector presents itself), `dead_letter` (records of no use, as rows), `options` (SQL options to typed values), `error`, `sql_name`,
 //! `time`, `ids`.
 
 pub mod changes;
 pub mod connector;
+pub mod dead_letter;
 pub mod error;
 pub mod format;
 pub mod ids;

@@ -4,8 +4,9 @@
 //! stores one position per split, the *next* record to read; reading again from it yields the same records. The traits
 //! carry bytes and positions, never a client library's types, so another way of reading can stand behind them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use async_trait::async_trait;
@@ -33,6 +34,20 @@ pub trait Source: Send + Sync {
     /// Can its readers leave splits out for a while ([`SourceReader::pause`])?
     fn can_pause(&self) -> bool {
         false
+    }
+
+    /// How often to look for splits that appeared; `None`: those of the start are all there will ever be. A reader of such a
+    /// source takes more splits ([`SourceReader::add`]).
+    fn discovery_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What tells each of these splits from an earlier one of the same name, where the outside system says it (a topic that is
+    /// deleted and created again has another id): positions in the one mean nothing in the other.
+    ///
+    /// Errors: `unknown_topic` if a split is gone, and the options do not allow that its records are missed.
+    async fn generations(&self, _splits: &[SplitId]) -> Result<BTreeMap<SplitId, String>> {
+        Ok(BTreeMap::new())
     }
 
     /// A record may update or delete a row that an earlier one inserted: the decoder's changes have kinds.
@@ -67,6 +82,9 @@ pub enum StartAt {
     /// At the first record that there is: a split that appeared after the pipeline began.
     Beginning,
     At(Position),
+    /// At the first record, if the options allow that records are missed: the checkpoint stands at this position of an
+    /// earlier split of the same name, which is gone. See [`Source::generations`].
+    Replaced(Position),
 }
 
 impl StartAt {
@@ -74,7 +92,7 @@ impl StartAt {
     pub fn or_zero(self) -> Position {
         match self {
             Self::At(position) => position,
-            Self::Configured | Self::Beginning => Position(0),
+            Self::Configured | Self::Beginning | Self::Replaced(_) => Position(0),
         }
     }
 }
@@ -88,6 +106,12 @@ pub trait SourceReader: Send {
     /// Where each split stands now: the next record to be fetched. A split that had no record yet has a concrete
     /// position too (`latest` must be pinned once it is resolved), else a restart would resolve it anew and lose rows.
     fn positions(&self) -> Vec<(SplitId, Position)>;
+
+    /// Reads these splits too from now on; on an error it reads none of them, and may be asked again. Only if
+    /// [`Source::discovery_interval`] says that there may be more.
+    async fn add(&mut self, _splits: Vec<SplitStart>) -> Result<()> {
+        Err(Error::internal("a source whose splits are fixed was given another"))
+    }
 
     /// Leaves these splits out until it is called again without them; what was fetched of them and not returned is fetched
     /// anew. Only if [`Source::can_pause`].
@@ -104,6 +128,11 @@ pub trait SourceReader: Send {
     /// Splits of which everything was returned and that will not grow.
     fn ended(&self) -> Vec<SplitId> {
         Vec::new()
+    }
+
+    /// What keeps it from reading now, in the outside system's words; `None`: nothing that it knows of. Cheap.
+    fn trouble(&self) -> Option<String> {
+        None
     }
 
     /// These positions are now part of a committed checkpoint. Advisory: Kafka commits them to the group.
@@ -132,6 +161,8 @@ pub struct FetchedRecords {
     pub runs: Vec<Run>,
     /// Nothing more is at hand: emit now rather than wait for a full batch.
     pub drained: bool,
+    /// Records that the outside system had lost before they were read, and that the options allow to miss.
+    pub lost: u64,
 }
 
 pub struct FetchedRows {

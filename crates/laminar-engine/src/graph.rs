@@ -69,6 +69,8 @@ pub struct SourceNode {
     /// [`with_watermark_column`].
     pub watermark_column: bool,
     pub bad_data: BadDataPolicy,
+    /// Where records go that cannot be used. Present if `bad_data` or `late` says that they are dead letters.
+    pub dead_letters: Option<Arc<dyn Sink>>,
 }
 
 /// Its name; no SQL name is like it.
@@ -97,15 +99,19 @@ pub enum LateRows {
     Keep,
     /// It is counted and left out, whatever batch it came in: a replay leaves out the same.
     Drop,
+    /// The same, and its record is a dead letter.
+    DeadLetter,
 }
 
-/// What happens to a record that cannot be decoded.
+/// What happens to a record that cannot be decoded, or a row of it for which an expression cannot be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadDataPolicy {
     /// The job fails; the error names split and position.
     Fail,
     /// The record is counted and left out; more than `max_errors_per_batch` in one batch fail the job.
     Skip { max_errors_per_batch: Option<usize> },
+    /// The same, and the record is a dead letter.
+    DeadLetter { max_errors_per_batch: Option<usize> },
 }
 
 #[derive(Clone)]
@@ -166,6 +172,19 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// All that the job writes to: its sinks, then the places of its sources' dead letters.
+    pub fn written(&self) -> impl Iterator<Item = &Arc<dyn Sink>> {
+        let sinks = self.nodes.iter().filter_map(|node| match &node.kind {
+            NodeKind::Sink(sink) => Some(&sink.sink),
+            _ => None,
+        });
+        let letters = self.nodes.iter().filter_map(|node| match &node.kind {
+            NodeKind::Source(source) => source.dead_letters.as_ref(),
+            _ => None,
+        });
+        sinks.chain(letters)
     }
 
     /// Names the operators' ids, kinds and output columns: two graphs with equal fingerprints can share state.

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use laminar_core::dead_letter::Stage;
 use laminar_core::sink::{Committer, Delivery, Sink};
 use laminar_core::source::{SplitStart, StartAt};
 use laminar_core::time::SharedClock;
-use laminar_core::{Epoch, Error, JobId, OperatorId, PipelineId, Position, Result, SplitId, TaskId};
-use laminar_state::CheckpointStore;
+use laminar_core::{Code, Epoch, Error, JobId, OperatorId, PipelineId, Position, Result, SplitId, TaskId};
+use laminar_state::{CheckpointStore, SourcePositions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -23,11 +24,13 @@ use crate::checkpoint::protocol::Protocol;
 use crate::checkpoint::recovery::{Recovered, recover};
 use crate::crash::CrashPoints;
 use crate::graph::{Exchange, Graph, NodeKind, SourceNode};
-use crate::metrics::{JobMetrics, OperatorKind};
+use crate::metrics::{JobMetrics, OperatorKind, OperatorMetrics};
 use crate::operator::OperatorContext;
 use crate::tasks::TaskEvent;
+use crate::tasks::bad_rows::BadRows;
 use crate::tasks::chain::{Chain, ChainNode, Step};
 use crate::tasks::channel::{Outlet, Receiver, Sender, channel};
+use crate::tasks::discovery::{Discovery, KnownSplits};
 use crate::tasks::drift::{Drift, Pace};
 use crate::tasks::operator::OperatorTask;
 use crate::tasks::plan::{ChainPlan, chains};
@@ -103,13 +106,8 @@ pub enum JobEvent {
         finished_micros: i64,
         error: Error,
     },
-    /// A sample of the records that were left out.
-    BadRecord {
-        table: String,
-        split: SplitId,
-        position: Position,
-        message: String,
-    },
+    /// One of a sample of those that were left out.
+    BadRow(BadRow),
     /// Every source was exhausted, and all rows are committed.
     Finished,
     Stopped {
@@ -117,6 +115,19 @@ pub enum JobEvent {
         epoch: Option<Epoch>,
     },
     Failed(Error),
+}
+
+/// A record or row that could not be used, and why.
+#[derive(Clone, Debug)]
+pub struct BadRow {
+    pub table: String,
+    /// Where its record stands; `None` if it comes from none, as a generated row.
+    pub topic: Option<String>,
+    pub partition: Option<i32>,
+    pub position: Option<Position>,
+    pub stage: Stage,
+    pub code: Code,
+    pub message: String,
 }
 
 /// A checkpoint that is done.
@@ -225,12 +236,11 @@ impl Job {
     }
 }
 
-/// One of each id, in the order of the graph: sinks with equal ids share a transaction.
+/// One of each id, in the order of the graph: sinks with equal ids share a transaction, dead letters and rows too.
 fn committers(graph: &Graph) -> Vec<Arc<dyn Committer>> {
     let mut found: Vec<Arc<dyn Committer>> = Vec::new();
-    for node in &graph.nodes {
-        let NodeKind::Sink(sink) = &node.kind else { continue };
-        let committer = sink.sink.committer().filter(|_| sink.sink.delivery() == Delivery::ExactlyOnce);
+    for sink in graph.written() {
+        let committer = sink.committer().filter(|_| sink.delivery() == Delivery::ExactlyOnce);
         if let Some(committer) = committer
             && !found.iter().any(|c| c.id() == committer.id())
         {
@@ -257,6 +267,23 @@ struct Builder<'a> {
     futures: Vec<TaskFuture>,
 }
 
+/// What one source task begins with.
+struct Splits<'a> {
+    starts: Vec<SplitStart>,
+    /// Of all tasks' splits.
+    generations: &'a BTreeMap<SplitId, String>,
+    /// `None`: the source does not grow.
+    growth: Option<KnownSplits>,
+}
+
+fn of_these(
+    generations: &BTreeMap<SplitId, String>,
+    splits: &BTreeMap<SplitId, Position>,
+) -> BTreeMap<SplitId, String> {
+    let ours = generations.iter().filter(|(split, _)| splits.contains_key(*split));
+    ours.map(|(split, generation)| (split.clone(), generation.clone())).collect()
+}
+
 /// Ends of the channels that an edge becomes: `senders[from][to]`, `receivers[to][from]`.
 struct Wires {
     outlets: Vec<Option<Outlet>>,
@@ -279,10 +306,14 @@ impl Builder<'_> {
                 NodeKind::Source(source) => source.max_drift.map(|max| Arc::new(Drift::new(max))),
                 _ => None,
             };
-            let mut starts = match &head.kind {
+            let (mut starts, generations) = match &head.kind {
                 NodeKind::Source(source) => self.starts(&head.id, source, parallelism).await?,
-                _ => Vec::new(),
+                _ => Default::default(),
             };
+            let known = KnownSplits::default();
+            for (index, start) in starts.iter().enumerate().flat_map(|(i, of)| of.iter().map(move |start| (i, start))) {
+                known.insert(start.split.clone(), index, generations.get(&start.split).cloned());
+            }
             if let Some(drift) = &drift {
                 drift.expect(starts.iter().flatten().map(|start| start.split.clone()));
             }
@@ -293,10 +324,15 @@ impl Builder<'_> {
                     NodeKind::Source(source) => {
                         let splits = starts.get_mut(index).map(std::mem::take).unwrap_or_default();
                         let pace = drift.clone().map(Pace::new);
+                        let growth = source.source.discovery_interval().map(|_| known.clone());
+                        let splits = Splits { starts: splits, generations: &generations, growth };
                         self.source_task(task, source, splits, chain, pace).await?;
                     }
                     _ => self.operator_task(task, plan, index, chain, &mut wires),
                 }
+            }
+            if let NodeKind::Source(source) = &head.kind {
+                self.discovery(&head.id, source, known);
             }
         }
         Ok(())
@@ -328,10 +364,19 @@ impl Builder<'_> {
     }
 
     /// Where each instance's splits start: as restored, else as configured. A split that a restored job has never seen is
-    /// new, so it is read from its beginning.
-    async fn starts(&self, id: &OperatorId, source: &SourceNode, parallelism: usize) -> Result<Vec<Vec<SplitStart>>> {
+    /// new, so it is read from its beginning. With what tells the splits from earlier ones of the same name.
+    async fn starts(
+        &self,
+        id: &OperatorId,
+        source: &SourceNode,
+        parallelism: usize,
+    ) -> Result<(Vec<Vec<SplitStart>>, BTreeMap<SplitId, String>)> {
         let known = self.recovered.manifest.as_ref().map(|(m, _)| m.sources.get(id).cloned().unwrap_or_default());
         let mut discovered = source.source.discover().await?;
+        let generations = source.source.generations(&discovered).await?;
+        let is_another = |split: &SplitId, known: &SourcePositions| {
+            known.generations.get(split).zip(generations.get(split)).is_some_and(|(before, now)| before != now)
+        };
         let forgotten = known.iter().flat_map(|k| k.splits.keys()).filter(|s| !discovered.contains(s)).cloned();
         let forgotten: Vec<_> = forgotten.collect();
         discovered.extend(forgotten);
@@ -339,27 +384,45 @@ impl Builder<'_> {
         for (i, split) in discovered.into_iter().enumerate() {
             let at = match &known {
                 None => StartAt::Configured,
-                Some(known) => known.splits.get(&split).map_or(StartAt::Beginning, |position| StartAt::At(*position)),
+                Some(known) => match known.splits.get(&split) {
+                    None => StartAt::Beginning,
+                    Some(position) if is_another(&split, known) => StartAt::Replaced(*position),
+                    Some(position) => StartAt::At(*position),
+                },
             };
             if let Some(of_task) = starts.get_mut(i % parallelism) {
                 of_task.push(SplitStart { split, at });
             }
         }
-        Ok(starts)
+        Ok((starts, generations))
+    }
+
+    /// Lets the source grow, if it can.
+    fn discovery(&mut self, id: &OperatorId, node: &SourceNode, known: KnownSplits) {
+        let Some(period) = node.source.discovery_interval() else { return };
+        let tasks = self.sources.iter().filter(|(task, _)| task.operator == *id);
+        let discovery = Discovery {
+            table: node.table.clone(),
+            source: Arc::clone(&node.source),
+            period,
+            known,
+            tasks: tasks.map(|(_, handle)| handle.commands.clone()).collect(),
+        };
+        self.futures.push(Box::pin(discovery.run()));
     }
 
     async fn source_task(
         &mut self,
         id: TaskId,
         node: &SourceNode,
-        splits: Vec<SplitStart>,
+        splits: Splits<'_>,
         chain: Chain,
         pace: Option<Pace>,
     ) -> Result<()> {
         let operator = id.operator.clone();
-        let (reader, decoder) = match splits.is_empty() {
+        let (reader, decoder) = match splits.starts.is_empty() {
             true => (None, None),
-            false => (Some(node.source.open(splits).await?), node.source.decoder()?),
+            false => (Some(node.source.open(splits.starts).await?), node.source.decoder()?),
         };
         let positions: BTreeMap<_, _> = reader.iter().flat_map(|r| r.positions()).collect();
         let replay = self.recovered.replay.as_ref().map(|replay| {
@@ -379,11 +442,25 @@ impl Builder<'_> {
             Instant::now(),
         );
         let (commands, commands_in) = mpsc::channel(COMMANDS);
-        // A task without splits has nothing to read: a bounded job must not wait for it.
-        let handle = SourceHandle { commands, exhausted: reader.is_none(), replayed: false };
+        // A task without splits has nothing to read, if it will not get any: a bounded job must not wait for it.
+        let exhausted = reader.is_none() && splits.growth.is_none();
+        let handle = SourceHandle { commands, exhausted, replayed: false };
         self.sources.insert(id.clone(), handle);
+        let metrics = chain.head_metrics().cloned().unwrap_or_default();
+        let letters = match &node.dead_letters {
+            Some(sink) if reader.is_some() => Some(self.sink_end(sink.as_ref(), &id, Arc::default()).await?),
+            _ => None,
+        };
+        let bad = BadRows::new(
+            &self.config.pipeline,
+            &node.table,
+            (node.bad_data, node.late),
+            letters,
+            self.events.clone(),
+            (Arc::clone(&metrics), Arc::clone(&self.metrics)),
+        );
         let task = SourceTask {
-            metrics: chain.head_metrics().cloned().unwrap_or_default(),
+            metrics,
             id: id.clone(),
             operator: operator.clone(),
             node: node.clone(),
@@ -393,12 +470,15 @@ impl Builder<'_> {
             commands: commands_in,
             events: self.events.clone(),
             released: self.released.clone(),
+            generations: of_these(splits.generations, &positions),
+            growth: splits.growth,
+            offered: Vec::new(),
             positions,
             watermarks,
             pace,
             replay,
             wait_for_barrier: self.recovered.pin_start,
-            job_metrics: Arc::clone(&self.metrics),
+            bad,
             crash: self.config.crash.clone(),
         };
         self.ids.push(id);
@@ -458,17 +538,7 @@ impl Builder<'_> {
                     Step::Operator(operator)
                 }
                 NodeKind::Sink(sink) => {
-                    let committer = self.committer_of(sink.sink.as_ref());
-                    let ahead = committer.and_then(|c| self.recovered.ahead.get(c)).copied();
-                    let muted = ahead.filter(|ahead| self.recovered.replay.is_some() && *ahead > self.recovered.last);
-                    let writer = sink.sink.open(&task).await?;
-                    Step::Sink(SinkEnd::new(
-                        writer,
-                        self.released.clone(),
-                        committer.is_some(),
-                        muted,
-                        Arc::clone(&metrics),
-                    ))
+                    Step::Sink(self.sink_end(sink.sink.as_ref(), &task, Arc::clone(&metrics)).await?)
                 }
             };
             let mut children = Vec::new();
@@ -482,6 +552,14 @@ impl Builder<'_> {
             nodes.push(ChainNode { id: described.id.clone(), step, children, outlets, metrics });
         }
         Ok(Chain::new(nodes))
+    }
+
+    async fn sink_end(&self, sink: &dyn Sink, task: &TaskId, metrics: Arc<OperatorMetrics>) -> Result<SinkEnd> {
+        let committer = self.committer_of(sink);
+        let ahead = committer.and_then(|c| self.recovered.ahead.get(c)).copied();
+        let muted = ahead.filter(|ahead| self.recovered.replay.is_some() && *ahead > self.recovered.last);
+        let writer = sink.open(task).await?;
+        Ok(SinkEnd::new(writer, self.released.clone(), committer.is_some(), muted, metrics))
     }
 
     /// At another parallelism it is the smallest of all instances; `None` if one had none.

@@ -25,7 +25,7 @@ pub mod state_log;
 mod tasks;
 
 pub use graph::{BadDataPolicy, Edge, Exchange, Graph, LateRows, Node, NodeKind, RowTime, SinkNode, SourceNode};
-pub use job::{CheckpointSummary, Job, JobConfig, JobEvent, Restore, StopMode};
+pub use job::{BadRow, CheckpointSummary, Job, JobConfig, JobEvent, Restore, StopMode};
 pub use operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 pub use relation::{Keep, RelationHandle};
 pub use state_log::StateLog;

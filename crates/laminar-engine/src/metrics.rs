@@ -18,10 +18,14 @@ pub struct OperatorMetrics {
     pub rows_out: AtomicU64,
     pub batches_in: AtomicU64,
     pub bytes_in: AtomicU64,
-    /// Records that could not be decoded.
+    /// Records that could not be decoded, and rows for which an expression could not be computed.
     pub bad_records: AtomicU64,
     /// Rows behind the watermark that were left out.
     pub late_rows: AtomicU64,
+    /// Records that were written to the dead letters.
+    pub dead_letters: AtomicU64,
+    /// Records that were gone before they were read, and that the options allow to miss.
+    pub lost_records: AtomicU64,
     /// Splits of a source that wait for slower ones.
     pub paused_splits: AtomicU64,
     /// Largest watermark, µs since 1970 UTC; `i64::MIN` before the first.
@@ -32,9 +36,17 @@ pub struct OperatorMetrics {
     pub alignment_micros: AtomicU64,
     /// The same at the last barrier alone.
     pub last_alignment_micros: AtomicU64,
+    /// What keeps a source from reading now, in the outside system's words.
+    trouble: Mutex<Option<String>>,
 }
 
 impl OperatorMetrics {
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+    fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
     fn watermark(&self) -> Option<i64> {
         Some(self.watermark_micros.load(Ordering::Relaxed)).filter(|w| *w != i64::MIN)
     }
@@ -97,6 +109,8 @@ pub struct OperatorSnapshot {
     pub bytes_in: u64,
     pub bad_records: u64,
     pub late_rows: u64,
+    pub dead_letters: u64,
+    pub lost_records: u64,
     pub paused_splits: u64,
     pub watermark_micros: Option<i64>,
     pub commit_wait_micros: u64,
@@ -105,6 +119,8 @@ pub struct OperatorSnapshot {
     pub last_alignment_micros: u64,
     /// `None`: it keeps none.
     pub state: Option<StateSize>,
+    /// What keeps it from reading now; of several instances' the first.
+    pub trouble: Option<String>,
 }
 
 /// One instance's numbers.
@@ -237,12 +253,15 @@ impl OperatorSnapshot {
             bytes_in: 0,
             bad_records: 0,
             late_rows: 0,
+            dead_letters: 0,
+            lost_records: 0,
             paused_splits: 0,
             watermark_micros: None,
             commit_wait_micros: 0,
             alignment_micros: 0,
             last_alignment_micros: 0,
             state: None,
+            trouble: None,
         }
     }
 
@@ -255,6 +274,9 @@ impl OperatorSnapshot {
         self.bytes_in += of(&metrics.bytes_in);
         self.bad_records += of(&metrics.bad_records);
         self.late_rows += of(&metrics.late_rows);
+        self.dead_letters += of(&metrics.dead_letters);
+        self.trouble = self.trouble.take().or_else(|| metrics.trouble());
+        self.lost_records += of(&metrics.lost_records);
         self.paused_splits += of(&metrics.paused_splits);
         self.commit_wait_micros += of(&metrics.commit_wait_micros);
         self.alignment_micros += of(&metrics.alignment_micros);

@@ -27,6 +27,11 @@ pub trait Operator: Send {
     }
     /// Takes a batch of the input with this index and pushes what follows from it.
     async fn on_changes(&mut self, input: usize, changes: Changes, out: &mut Output) -> Result<()>;
+    /// After an error of `on_changes`, is it as before the call? Then the runner finds the row that is to blame by offering it
+    /// parts of the batch.
+    fn can_retry(&self) -> bool {
+        false
+    }
     /// No later row of any input is older. The runner forwards the watermark after the call.
     async fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<()> {
         Ok(())
@@ -84,6 +89,9 @@ impl Output {
         if changes.num_rows() > 0 {
             self.changes.push(changes);
         }
+    }
+    pub(crate) fn append(&mut self, other: &mut Output) {
+        self.changes.append(&mut other.changes);
     }
     /// What was pushed since the last call, in order.
     pub fn take(&mut self) -> Vec<Changes> {

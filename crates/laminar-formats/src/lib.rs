@@ -21,6 +21,7 @@ pub mod json;
 pub mod options;
 pub mod registry;
 
+mod avro;
 mod debezium;
 mod fault;
 mod metadata;
@@ -50,8 +51,9 @@ pub struct FormatContext {
 /// Turns records into rows of `table`: its projected columns in projection order, each row with its event time and, where
 /// [`FormatOptions::yields_changes`], its kind.
 ///
-/// Value columns come from the record's value in the format of `options`, metadata columns from the record itself. The
-/// event time is the table's event time column where it is not null, else the record's timestamp.
+/// Value columns come from the record's value in the format of `options`, metadata columns from the record itself. The event
+/// time is the table's event time column, or without one the record's timestamp. Where the column is null the event time is
+/// null too, and what lies below the null is the record's timestamp.
 ///
 /// Errors are those of [`FormatOptions::check`], and `conflicting_options` for an option that only a sink has.
 pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Decoder>> {
@@ -76,6 +78,13 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             plan.value_columns.iter().try_for_each(json::check_column)?;
             let rows = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
             Ok(Box::new(record::RecordDecoder::new(debezium::DebeziumDecoder::new(rows), plan)?))
+        }
+        Known::Avro => {
+            let registry = options.framing(ctx)?;
+            let digits = options.timestamp_format().digits();
+            let schema = options.avro_schema.as_deref();
+            let values = avro::AvroDecoder::new(&plan.value_columns, &plan.wanted, digits, schema, registry)?;
+            Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
         Known::Protobuf => {
             if let Some(registry) = &ctx.registry {
@@ -109,6 +118,10 @@ pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
         Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
         Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
         Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Avro => {
+            let registry = options.framing(ctx)?;
+            Ok(Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?))
+        }
         Known::Protobuf => Ok(Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?)),
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
@@ -118,11 +131,27 @@ pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
 /// object for a row that is there, a tombstone for one that is gone. Errors with `internal` unless
 /// [`FormatOptions::upserts`].
 pub fn upsert_encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Encoder>> {
+    upsert_encoder_with(options, table, &FormatContext::default())
+}
+
+/// The same, with what the connector has for formats. No I/O.
+pub fn upsert_encoder_with(
+    options: &FormatOptions,
+    table: &TableSpec,
+    ctx: &FormatContext,
+) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
     if !options.upserts(table) {
         return Err(internal(format!("table {} has no rows under a key", table.name)));
     }
-    Ok(Box::new(upsert::UpsertEncoder::new(options, table)?))
+    let format: Box<dyn upsert::RowEncoder> = match options.known()? {
+        Known::Avro => {
+            let registry = options.framing(ctx)?;
+            Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?)
+        }
+        _ => Box::new(json::JsonEncoder::new(&table.schema(), options)?),
+    };
+    Ok(Box::new(upsert::UpsertEncoder::new(format, table)?))
 }
 
 /// The error for a fault of ours that is not the record's.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use arrow::datatypes::DataType;
 use laminar_core::connector::Role;
-use laminar_core::options::nearest;
+use laminar_core::options::{missing, nearest};
 use laminar_core::sink::ChangeSupport;
 use laminar_core::sql_name::sql_name;
 use laminar_core::table::{Column, TableSpec};
@@ -13,14 +13,17 @@ use prost_reflect::MessageDescriptor;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use crate::{json, protobuf};
+use crate::registry::TableRegistry;
+use crate::{FormatContext, avro, json, protobuf};
 
 /// Options of the format that a table's records are written in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FormatOptions {
     /// How a record's value is written. `json`: one JSON object a record, its fields the columns. `raw`: the bytes as they
-    /// are, in the table's only column, which is TEXT or BYTEA. `protobuf`: one Protobuf message a record. `debezium_json`: one change a record, `before`, `after` and `op`, as
-    /// Debezium writes it; `debezium-json` means the same.
+    /// are, in the table's only column, which is TEXT or BYTEA. `debezium_json`: one change a record, `before`, `after` and `op`, as
+    /// Debezium writes it; `debezium-json` means the same. `avro`: one Avro datum a record, framed with the id of its schema where
+    /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry. `protobuf`: one Protobuf message a
+    /// record, framed likewise.
     #[serde(default)]
     pub format: FormatName,
     /// For `json`: `true` takes the whole value, any JSON, as the table's only column, which is JSON or TEXT. Default: `false`.
@@ -32,8 +35,17 @@ pub struct FormatOptions {
     /// For `json` and `debezium_json` in a sink: `false` leaves out a field that is null instead of writing `null`. Default: `true`.
     #[serde(default, rename = "json.include_nulls", skip_serializing_if = "Option::is_none")]
     pub json_include_nulls: Option<bool>,
+    /// For `avro`: the schema, in Avro's JSON. Of records that are not framed it is the schema that they are written with; of framed
+    /// ones the reader's, whose aliases and defaults count, instead of the newest that the registry has. For a sink the schema to
+    /// write. Default: for a sink what the table's columns say.
+    #[serde(default, rename = "avro.schema", skip_serializing_if = "Option::is_none")]
+    pub avro_schema: Option<String>,
+    /// For `avro`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`
+    /// needs a registry. Default: `true` where `schema_registry.endpoint` is given.
+    #[serde(default, rename = "avro.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
+    pub avro_framed: Option<bool>,
     /// For `json` and `debezium_json`: how a TIMESTAMP is written. Text in RFC 3339 is read whatever is set here; a time without
-    /// a zone is UTC. For `protobuf`: what an integer field counts that is a TIMESTAMP column. Default: `rfc3339`; for
+    /// a zone is UTC. For `avro` and `protobuf`: what an integer counts that is a TIMESTAMP column. Default: `rfc3339`; for
     /// `debezium_json` `unix_micros`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp_format: Option<TimestampFormat>,
@@ -124,6 +136,7 @@ pub(crate) enum Known {
     Json,
     Raw,
     Debezium,
+    Avro,
     Protobuf,
 }
 
@@ -133,15 +146,16 @@ impl Known {
             Self::Json => "json",
             Self::Raw => "raw",
             Self::Debezium => "debezium_json",
+            Self::Avro => "avro",
             Self::Protobuf => "protobuf",
         }
     }
 }
 
-const WORKING: [&str; 4] = ["json", "raw", "debezium_json", "protobuf"];
+const WORKING: [&str; 6] = ["json", "raw", "debezium_json", "avro", "confluent_avro", "protobuf"];
 
 /// Formats that the dialect names and this version has not.
-const LATER: [&str; 6] = ["avro", "confluent_avro", "csv", "parquet", "json_schema", "confluent_json"];
+const LATER: [&str; 4] = ["csv", "parquet", "json_schema", "confluent_json"];
 
 impl FormatOptions {
     /// Can this be a table of that role? What [`decoder`](crate::decoder()) and [`encoder`](crate::encoder()) would say, for
@@ -162,6 +176,9 @@ impl FormatOptions {
         let format = self.known()?;
         self.refuse_others_options(format)?;
         let columns: Vec<&Column> = table.columns.iter().filter(|c| c.metadata.is_none()).collect();
+        if format == Known::Avro {
+            return columns.iter().try_for_each(|column| avro::check_column(column));
+        }
         if format == Known::Protobuf {
             // Without a schema of the table's own, the registry's decides; a decoder or encoder that has none says so.
             return match (&self.protobuf_schema, &self.protobuf_descriptor) {
@@ -216,12 +233,34 @@ impl FormatOptions {
     /// Can changes of the table be written as the rows under its primary key, by an
     /// [`upsert_encoder`](crate::upsert_encoder())?
     pub fn upserts(&self, table: &TableSpec) -> bool {
-        matches!(self.known(), Ok(Known::Json)) && !self.unstructured() && !table.primary_key.is_empty()
+        matches!(self.known(), Ok(Known::Json | Known::Avro)) && !self.unstructured() && !table.primary_key.is_empty()
     }
 
     /// A record is JSON text, so that an empty line is none.
     pub fn is_json_text(&self) -> bool {
         matches!(self.known(), Ok(Known::Json | Known::Debezium))
+    }
+
+    /// A record is bytes that may be any, a line break too.
+    pub fn is_binary(&self) -> bool {
+        matches!(self.known(), Ok(Known::Avro | Known::Protobuf))
+    }
+
+    /// The registry whose ids frame the values; `None`: they are plain.
+    pub(crate) fn framing<'a>(&self, ctx: &'a FormatContext) -> Result<Option<&'a TableRegistry>> {
+        let needed = self.avro_framed == Some(true) || self.format.as_str().eq_ignore_ascii_case("confluent_avro");
+        if needed && self.avro_framed == Some(false) {
+            let message = "format confluent_avro is framed, and avro.confluent_schema_registry is false";
+            return Err(Error::new(Code::ConflictingOptions, message)
+                .with_hint("format avro reads and writes plain records")
+                .with_field("avro.confluent_schema_registry"));
+        }
+        match &ctx.registry {
+            None if needed => Err(missing("schema_registry.endpoint", &format!("format {}", self.format.as_str()))
+                .with_hint("add 'schema_registry.endpoint' = 'http://host:8081'")),
+            _ if self.avro_framed == Some(false) => Ok(None),
+            registry => Ok(registry.as_ref()),
+        }
     }
 
     /// The whole value is one column.
@@ -270,6 +309,7 @@ impl FormatOptions {
             "json" => Ok(Known::Json),
             "raw" => Ok(Known::Raw),
             "debezium_json" | "debezium-json" => Ok(Known::Debezium),
+            "avro" | "confluent_avro" => Ok(Known::Avro),
             "protobuf" => Ok(Known::Protobuf),
             later if LATER.contains(&later) => {
                 Err(Error::new(Code::NotSupported, format!("format {later} is not supported yet"))
@@ -290,12 +330,14 @@ impl FormatOptions {
 
     fn refuse_others_options(&self, format: Known) -> Result<()> {
         let (json, debezium) = (format == Known::Json, format == Known::Debezium);
-        let protobuf = format == Known::Protobuf;
+        let (avro, protobuf) = (format == Known::Avro, format == Known::Protobuf);
         let given = [
             ("json.unstructured", self.json_unstructured.is_some(), json),
             ("json.pretty", self.json_pretty.is_some(), json),
             ("json.include_nulls", self.json_include_nulls.is_some(), json || debezium),
-            ("timestamp_format", self.timestamp_format.is_some(), json || debezium || protobuf),
+            ("timestamp_format", self.timestamp_format.is_some(), json || debezium || avro || protobuf),
+            ("avro.schema", self.avro_schema.is_some(), avro),
+            ("avro.confluent_schema_registry", self.avro_framed.is_some(), avro),
             ("protobuf.message", self.protobuf_message.is_some(), protobuf),
             ("protobuf.message_type", self.protobuf_message_type.is_some(), protobuf),
             ("protobuf.schema", self.protobuf_schema.is_some(), protobuf),

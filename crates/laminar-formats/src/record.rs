@@ -152,10 +152,11 @@ impl<V: ValueDecoder> RecordDecoder<V> {
         let column = cast(&column, &timestamp_type())?;
         let times = column.as_any().downcast_ref::<TimestampMicrosecondArray>();
         let times = times.ok_or_else(|| internal("event times are not timestamps"))?;
-        if times.null_count() == 0 {
+        let Some(known) = times.nulls().filter(|nulls| nulls.null_count() > 0).cloned() else {
             return Ok(TimestampMicrosecondArray::new(times.values().clone(), None));
-        }
-        Ok(times.iter().zip(record_times).map(|(time, record)| time.unwrap_or(record)).collect::<Vec<_>>().into())
+        };
+        let values = times.iter().zip(record_times).map(|(time, record)| time.unwrap_or(record)).collect::<Vec<_>>();
+        Ok(TimestampMicrosecondArray::new(values.into(), Some(known)))
     }
 }
 

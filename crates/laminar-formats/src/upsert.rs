@@ -10,27 +10,38 @@ use crate::json::JsonEncoder;
 use crate::net::net_by_key;
 use crate::options::FormatOptions;
 
+/// A format that writes each row by itself, whatever the row does.
+pub(crate) trait RowEncoder: Send {
+    /// Appends one value a row.
+    fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()>;
+}
+
+impl RowEncoder for JsonEncoder {
+    fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
+        JsonEncoder::write(self, rows, out)
+    }
+}
+
 /// Writes one object or tombstone for each key of a call.
 pub(crate) struct UpsertEncoder {
-    json: JsonEncoder,
+    format: Box<dyn RowEncoder>,
     keys: KeyEncoder,
     /// The rows as objects, reused from call to call.
     rows: EncodedValues,
 }
 
 impl UpsertEncoder {
-    pub fn new(options: &FormatOptions, table: &TableSpec) -> Result<Self> {
-        let json = JsonEncoder::new(&table.schema(), options)?;
-        Ok(Self { json, keys: KeyEncoder::new(table)?, rows: EncodedValues::default() })
+    pub fn new(format: Box<dyn RowEncoder>, table: &TableSpec) -> Result<Self> {
+        Ok(Self { format, keys: KeyEncoder::new(table)?, rows: EncodedValues::default() })
     }
 }
 
 impl Encoder for UpsertEncoder {
     fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
-        let Some(kinds) = changes.kinds() else { return self.json.write(changes.rows(), out) };
+        let Some(kinds) = changes.kinds() else { return self.format.write(changes.rows(), out) };
         self.keys.refuse_nulls(changes.rows())?;
         self.rows.clear();
-        self.json.write(changes.rows(), &mut self.rows)?;
+        self.format.write(changes.rows(), &mut self.rows)?;
         for net in net_by_key(kinds, self.keys.of(changes.rows())?, &self.rows) {
             if let Some(row) = net.after {
                 out.bytes.extend_from_slice(self.rows.get(row as usize));

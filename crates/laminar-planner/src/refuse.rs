@@ -264,6 +264,13 @@ impl Visitor for Refuse<'_> {
                 let hint = "join on the times: ON a.k = b.k AND b.at BETWEEN a.at - INTERVAL '1 hour' AND a.at";
                 return self.refuse("ASOF JOIN", hint, span_of(&join.relation));
             }
+            if let Some(JoinConstraint::None) = constraint(&join.join_operator)
+                && !matches!(join.join_operator, JoinOperator::CrossJoin(_))
+            {
+                let hint =
+                    "say which rows belong together: JOIN b ON a.id = b.id; every row with every other is CROSS JOIN";
+                return self.refuse("JOIN without ON or USING", hint, span_of(&join.relation));
+            }
         }
         ControlFlow::Continue(())
     }

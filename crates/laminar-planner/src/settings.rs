@@ -48,10 +48,14 @@ pub struct TableSettings {
     /// What happens to a row that is later, where rows are put into windows or matched by time. For a source.
     #[serde(default)]
     pub late_data: LateData,
-    /// What happens to a record that cannot be decoded. For a source.
+    /// What happens to a record that cannot be decoded, or for which an expression of the query cannot be computed before its rows
+    /// are grouped, joined or sorted: a cast, a division by zero. For a source.
     #[serde(default)]
     pub bad_data: BadData,
-    /// With `bad_data = 'skip'`: more bad records than this in one batch stop the pipeline. Default: no limit.
+    /// Where dead letters go, with `bad_data = 'dlq'` or `late_data = 'dlq'`: a topic, which is created if it is missing. For a
+    /// source. Default: for each topic that is read, the one with its name and `-dlq`.
+    pub dlq_topic: Option<String>,
+    /// With `bad_data = 'skip'` or `'dlq'`: more bad records than this in one batch stop the pipeline. Default: no limit.
     pub max_errors_per_batch: Option<u32>,
 }
 
@@ -79,6 +83,8 @@ pub enum LateData {
     /// The row is counted and left out.
     #[default]
     Drop,
+    /// The same, and its record is written to the dead letters, as with `bad_data`.
+    Dlq,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -90,12 +96,14 @@ pub enum BadData {
     /// The record is counted and left out; `drop` means the same.
     #[serde(alias = "drop")]
     Skip,
+    /// The record is counted and written to the dead letters: key, value and headers as they came, and headers
+    /// `__laminar.errors.…` that say where it stood and what is wrong with it.
+    Dlq,
 }
 
 impl TableSettings {
     /// Our options of the list, and those that are the connector's.
     pub fn split(options: &Options, subject: &str) -> Result<(Self, Options)> {
-        refuse_later(options)?;
         let (ours, theirs) = options.split_known::<Self>();
         let settings: Self = ours.parse(subject)?;
         if settings.max_watermark_drift.is_some_and(|d| d.0.is_zero()) {
@@ -105,13 +113,22 @@ impl TableSettings {
                 .with_field("max_watermark_drift")
                 .at(entry.and_then(|e| e.location)));
         }
+        let needs = |key: &str, what: &str| {
+            let place = ours.entry(key).and_then(|e| e.location);
+            Error::new(Code::ConflictingOptions, format!("{key} needs {what}")).with_field(key).at(place)
+        };
         if settings.max_errors_per_batch.is_some() && settings.bad_data == BadData::Fail {
-            let entry = ours.entry("max_errors_per_batch");
-            return Err(Error::new(Code::ConflictingOptions, "max_errors_per_batch needs bad_data = 'skip'")
-                .with_field("max_errors_per_batch")
-                .at(entry.and_then(|e| e.location)));
+            return Err(needs("max_errors_per_batch", "bad_data = 'skip' or 'dlq'")
+                .with_hint("bad_data = 'fail', the default, stops at the first"));
+        }
+        if settings.dlq_topic.is_some() && !settings.keeps_dead_letters() {
+            return Err(needs("dlq_topic", "bad_data = 'dlq' or late_data = 'dlq'"));
         }
         Ok((settings, theirs))
+    }
+
+    pub fn keeps_dead_letters(&self) -> bool {
+        self.bad_data == BadData::Dlq || self.late_data == LateData::Dlq
     }
 
     pub fn watermark_delay(&self) -> Duration {
@@ -121,33 +138,6 @@ impl TableSettings {
     pub fn idle_timeout(&self) -> Duration {
         self.idle_timeout.map_or(DEFAULT_IDLE_TIMEOUT, |d| d.0)
     }
-}
-
-/// Options that the dialect has and this version does not run.
-fn refuse_later(options: &Options) -> Result<()> {
-    for entry in options.iter() {
-        let hint = match (entry.key.as_str(), entry.value.to_ascii_lowercase().as_str()) {
-            ("bad_data", "dlq") => {
-                "use bad_data = 'skip' to count and leave out bad records, or 'fail' to stop at the first"
-            }
-            ("dlq_topic", _) => "leave it out, and use bad_data = 'skip' or 'fail'",
-            ("late_data", "dlq") => {
-                "use late_data = 'drop', which counts late rows, and allowed_lateness to wait longer for them"
-            }
-            _ => continue,
-        };
-        let what = match entry.key.as_str() {
-            "bad_data" => "bad_data = 'dlq' (dead letters) is".to_string(),
-            "dlq_topic" => "dlq_topic (dead letters) is".to_string(),
-            "late_data" => "late_data = 'dlq' (dead letters) is".to_string(),
-            key => format!("option {key} is"),
-        };
-        return Err(Error::new(Code::NotSupported, format!("{what} not supported in this version"))
-            .with_hint(hint)
-            .with_field(&entry.key)
-            .at(entry.location));
-    }
-    Ok(())
 }
 
 /// Options of `CREATE PIPELINE … WITH (…)`.

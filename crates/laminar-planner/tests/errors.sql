@@ -74,12 +74,16 @@ CREATE TABLE t (id INT) WITH (connector = 'kafka_connection', type = 'source', t
 CREATE TABLE t (id INT) WITH (connector = 'memory', type = 'both');
 -- # a connection of one type, a table of the other
 CREATE TABLE t (id INT) WITH (connector = 'kafka_read', type = 'sink');
--- # dead letters, which come later
-CREATE CONNECTION c TO kafka (
-    bootstrap_servers = 'localhost:9092',
-    topic = 'events',
-    bad_data = 'dlq'
-);
+-- # dead letters where the connector keeps none
+CREATE TABLE t (id INT) WITH (connector = 'datagen', bad_data = 'dlq');
+-- # dead letters that would be read again
+CREATE TABLE t (id INT) WITH (connector = 'kafka_connection', topic = 'a', bad_data = 'dlq', dlq_topic = 'a');
+-- # a topic of dead letters that has no such name
+CREATE TABLE t (id INT) WITH (connector = 'kafka_connection', topic = 'a', late_data = 'dlq', dlq_topic = 'a/b');
+-- # a place for dead letters that nobody writes
+CREATE TABLE t (id INT) WITH (connector = 'kafka_connection', topic = 'a', bad_data = 'skip', dlq_topic = 'b');
+-- # dead letters of what is written
+CREATE TABLE t (id INT) WITH (connector = 'kafka_connection', type = 'sink', topic = 'a', bad_data = 'dlq');
 -- # a limit of errors without skipping
 CREATE TABLE t (id INT) WITH (connector = 'memory', max_errors_per_batch = 5);
 -- # an unknown secret

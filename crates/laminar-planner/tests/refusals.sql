@@ -236,3 +236,5 @@ CREATE PIPELINE p AS SELECT item FROM (SELECT item, max(at) AS last FROM orders 
 CREATE PIPELINE p AS SELECT a.item, a.n FROM (SELECT item, count(*) AS n FROM orders GROUP BY item) a JOIN items b ON a.n = b.id AND b.id * random() < a.n;
 -- # a frame by the distance of windows
 CREATE PIPELINE p AS SELECT item, row_number() OVER (PARTITION BY item ORDER BY w DESC) AS n FROM (SELECT item, tumble(INTERVAL '1 minute') AS w, count(*) AS n FROM orders GROUP BY item, w);
+-- # a join that does not say on what
+CREATE PIPELINE p AS SELECT a.id FROM orders a JOIN items b WHERE a.id = b.id;

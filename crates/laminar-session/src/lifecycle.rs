@@ -310,6 +310,7 @@ impl System {
         self.controller.forget(&pipeline.id);
         self.results().remove(&pipeline.id);
         self.groups().remove(&pipeline.id);
+        self.connected().remove(&pipeline.id);
         if let Err(error) = self.store.pipeline(&pipeline.id).delete_all().await {
             tracing::warn!(pipeline = %pipeline.name, %error, "checkpoints of a dropped pipeline were not deleted");
         }

@@ -14,6 +14,7 @@ use laminar_planner::settings::PipelineOptions;
 use laminar_planner::{Changing, PipelineContext, Retain};
 
 use crate::catalog::{Catalog, Pipeline, Planned};
+use crate::connected::connected;
 use crate::define::{Definition, define};
 use crate::outcome::Notice;
 use crate::{GraphEdge, GraphInfo, GraphNode, System};
@@ -94,6 +95,7 @@ impl System {
         };
         let graph = self.plan_with(&catalog, &request)?.graph;
         self.groups().insert(pipeline.id.clone(), groups(&graph));
+        self.connect(&pipeline.id, connected(&graph, &definition.snapshot));
         Ok(graph)
     }
 

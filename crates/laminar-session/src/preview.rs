@@ -146,7 +146,7 @@ struct Current {
 impl Reading {
     async fn open(preview: Arc<Inner>, columns: Vec<usize>, limit: Option<usize>) -> Result<Self> {
         let deadline = Instant::now() + preview.settings.preview_timeout;
-        let ctx = SourceContext { pipeline: None, clock: Arc::clone(&preview.system.config.clock) };
+        let ctx = SourceContext { pipeline: None, clock: Arc::clone(&preview.system.config.clock), partitions: None };
         let values = preview.system.values(&preview.system.catalog());
         let opened = preview.system.planner.open_source(&preview.catalog, &preview.table, &columns, &ctx, &values)?;
         let source = opened.node.source;
@@ -253,7 +253,7 @@ impl Reading {
                 }
                 let changes = decoder.flush()?;
                 self.advance(&fetched.runs);
-                Ok(changes)
+                Ok(changes.map(Changes::timed))
             }
         }
     }

@@ -21,6 +21,7 @@ use laminar_planner::{Planner, Resolver};
 use laminar_state::CheckpointStore;
 
 use crate::catalog::Catalog;
+use crate::connected::Connected;
 use crate::session::Session;
 
 /// How long a shutdown waits for last checkpoints.
@@ -84,6 +85,8 @@ pub struct System {
     results: Mutex<HashMap<PipelineId, RelationHandle>>,
     /// Consumer groups that each pipeline's last graph reads with.
     groups: Mutex<HashMap<PipelineId, Vec<ConsumerGroup>>>,
+    /// Connections of each pipeline's last graph.
+    connected: Mutex<HashMap<PipelineId, Connected>>,
 }
 
 impl System {
@@ -111,6 +114,7 @@ impl System {
             closing: AtomicBool::new(false),
             results: Mutex::default(),
             groups: Mutex::default(),
+            connected: Mutex::default(),
         });
         system.resume().await;
         system.keep_running();
@@ -164,6 +168,10 @@ impl System {
 
     pub(crate) fn groups(&self) -> MutexGuard<'_, HashMap<PipelineId, Vec<ConsumerGroup>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn connected(&self) -> MutexGuard<'_, HashMap<PipelineId, Connected>> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

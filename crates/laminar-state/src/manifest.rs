@@ -44,6 +44,10 @@ pub struct SourcePositions {
     /// Watermark of each split, µs since 1970 UTC, so that a restored source judges late rows as before.
     #[serde(default)]
     pub watermarks: BTreeMap<SplitId, i64>,
+    /// What tells a split from an earlier one of the same name, where the outside system says it: the positions are of this
+    /// one only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generations: BTreeMap<SplitId, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ fn manifest(epoch: u64, files: &[(&str, &StateFileRef)]) -> Manifest {
         epoch: Epoch(epoch),
         created_micros: 5,
         operators: [("source-0".into(), "source orders".to_string())].into(),
-        sources: [("source-0".into(), SourcePositions { splits, watermarks: BTreeMap::new() })].into(),
+        sources: [("source-0".into(), SourcePositions { splits, ..SourcePositions::default() })].into(),
         state: [("retain-1".into(), OperatorState { files })].into(),
         watermark: None,
         watermarks: Default::default(),

@@ -96,7 +96,9 @@ fn stored(folder: &Path) -> Vec<PathBuf> {
         let path = entry.path();
         if path.is_dir() {
             found.extend(stored(&path));
-        } else if path.extension().is_some_and(|e| e == "md") && !path.ends_with(pages::WRITTEN) {
+        } else if path.extension().is_some_and(|e| e == "md")
+            && !pages::WRITTEN.iter().any(|(file, ..)| path.ends_with(file))
+        {
             found.push(path);
         }
     }

@@ -27,18 +27,22 @@ pub fn all() -> Vec<Page> {
     pages
 }
 
-/// The page that is written by hand.
-pub const WRITTEN: &str = "sql.md";
+/// The pages that are written by hand: name, title, what is there.
+pub const WRITTEN: [(&str, &str, &str); 2] = [
+    ("sql.md", "SQL", "Statements, types, literals, functions, and what a pipeline may contain."),
+    (
+        "seeds.md",
+        "Capabilities",
+        "What tremor, EMQX, Bytewax and Laminar say they do with Kafka, how it is written here, and the test of each.",
+    ),
+];
 
 fn index(pages: &[Page]) -> Page {
-    let sql = vec![
-        format!("[SQL]({WRITTEN})"),
-        "Statements, types, literals, functions, and what a pipeline may contain.".to_string(),
-    ];
+    let [sql, seeds] = WRITTEN.map(|(file, title, about)| vec![format!("[{title}]({file})"), about.to_string()]);
     let line = |page: &Page| vec![format!("[{}]({}.md)", page.title, page.path), page.about.clone()];
     let api =
         vec!["[REST API](openapi.json)".to_string(), "Every request and answer, as an OpenAPI document.".to_string()];
-    let body = table(&["page", "what is there"], [sql].into_iter().chain(pages.iter().map(line)).chain([api]));
+    let body = table(&["page", "what is there"], [sql].into_iter().chain(pages.iter().map(line)).chain([api, seeds]));
     Page::new("README", "Reference", "Every statement, option, setting, column and error code.", body)
 }
 

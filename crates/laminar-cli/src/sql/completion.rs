@@ -91,6 +91,7 @@ const WORDS: &[&str] = &[
     "checkpoint_interval",
     "connector",
     "delivery",
+    "dlq_topic",
     "event_time_field",
     "format",
     "group_id",

@@ -4,7 +4,7 @@ import time
 import uuid
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 
 class Broker:
@@ -30,6 +30,13 @@ class Broker:
         for future in self.admin.delete_topics([name]).values():
             future.result(30)
         while name in self.topics():
+            time.sleep(0.05)
+
+    def grow(self, name, partitions):
+        """Adds partitions until there are so many."""
+        for future in self.admin.create_partitions([NewPartitions(name, partitions)]).values():
+            future.result(30)
+        while len(self.partitions(name)) < partitions:
             time.sleep(0.05)
 
     def topics(self):

@@ -44,7 +44,7 @@ ANSWERS = {
     "Commit Strategies": ["CREATE CONNECTION"],
     "Custom Kafka Properties": ["CREATE CONNECTION"],
     "Multiple Topics": ["not_supported 4:5 list them in topics", "CREATE CONNECTION"],
-    "Dead Letter Queue": ["not_supported 6:5 use bad_data = 'skip' to count and leave out bad records, …"],
+    "Dead Letter Queue": ["CREATE CONNECTION"],
     "Skip Bad Records": ["CREATE CONNECTION"],
     "Consumer Lag Metrics": ["_kafka_partition, latest_offset, messages_processed, latest_message_time"],
     "Connection Health": [
@@ -128,7 +128,7 @@ def test_each_statement_typed_into_the_command_line_gives_what_the_page_says(bro
     assert not failures, "\n".join(failures)
     # What was refused left nothing, what was created is told alike by SQL and REST.
     text = "".join(statement for statements in seed.blocks.values() for statement in statements)
-    refused = {"kafka_msk", "kafka_avro", "kafka_confluent", "kafka_pattern", "kafka_with_dlq"}
+    refused = {"kafka_msk", "kafka_avro", "kafka_confluent", "kafka_pattern"}
     created = set(re.findall(r"CREATE CONNECTION (\w+)", text)) - refused
     assert {row["name"] for row in seed.rows("SELECT name FROM system.connections")} == created
     assert {item["name"] for item in ask(seed.server.port, "/api/v1/connection_profiles")["data"]} == created

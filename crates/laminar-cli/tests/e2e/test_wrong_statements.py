@@ -89,7 +89,7 @@ WRONG = [
         CREATE CONNECTION c TO kafka (bootstrap_servers = 'localhost:9092', 'auth.type' = 'sasl', 'auth.username' = 'me',
                                       ^'auth.password' = '${secret:pasword}')"""),
     ("not_supported", "list them in topics", CONNECTION + "^topic_pattern = 'a.*')"),
-    ("not_supported", "bad_data = 'skip'", CONNECTION + "^bad_data = 'dlq')"),
+    ("conflicting_options", None, CONNECTION + "^dlq_topic = 'dead')"),
     # columns and types
     ("type_mismatch", "did you mean BIGINT?", "CREATE TABLE t (\n    id ^BIGIN\n) " + SOURCE),
     ("duplicate_column", None, "CREATE TABLE t (id INT, name TEXT, ^ID BIGINT) " + SOURCE),

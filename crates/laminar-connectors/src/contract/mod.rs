@@ -51,7 +51,7 @@ pub fn table(columns: &[(&str, DataType)]) -> TableSpec {
 }
 
 pub fn source_context() -> SourceContext {
-    SourceContext { pipeline: Some("p".into()), clock: clock() }
+    SourceContext { pipeline: Some("p".into()), clock: clock(), partitions: None }
 }
 
 pub fn sink_context(delivery: Option<Delivery>) -> SinkContext {

@@ -18,8 +18,21 @@ pub struct LineEncoder {
     values: EncodedValues,
 }
 
+/// Refuses a format whose records are not text, so that lines do not part them.
+pub fn check_text(format: &FormatOptions) -> Result<()> {
+    if format.is_binary() {
+        let message = format!("format {} has no lines", format.format.as_str());
+        return Err(Error::new(Code::NotSupported, message)
+            .with_detail("its records are bytes that may be line breaks")
+            .with_hint("use format json, or another connector")
+            .with_field("format"));
+    }
+    Ok(())
+}
+
 /// Refuses a layout that would need more than one line a row.
 pub fn check_lines(format: &FormatOptions) -> Result<()> {
+    check_text(format)?;
     match format.json_pretty {
         Some(true) => Err(Error::new(Code::ConflictingOptions, "option json.pretty cannot be true: a row is one line")
             .with_field("json.pretty")),

@@ -108,7 +108,8 @@ impl SourceReader for LinesReader {
         if let Some((_, position)) = entry {
             *position = batch.run.next;
         }
-        let records = FetchedRecords { records: Box::new(batch.lines), runs: vec![batch.run], drained: batch.last };
+        let records =
+            FetchedRecords { records: Box::new(batch.lines), runs: vec![batch.run], drained: batch.last, lost: 0 };
         Ok(Fetched::Records(records))
     }
 

@@ -49,6 +49,7 @@ impl FilesystemConnector {
 
     fn source_options(&self, options: &Options) -> Result<(Listing, FormatOptions)> {
         let (own, format) = read_source::<SourceOptions, SinkOptions>(SUBJECT, options)?;
+        check_lines(&format)?;
         let folder = self.access.resolve("path", &own.path)?;
         Ok((Listing::new(folder, own.pattern.as_deref(), own.recursive)?, format))
     }

@@ -114,6 +114,44 @@ pub(super) async fn ensure_progress_topic(cluster: &Cluster, topic: &str) -> Res
     }
 }
 
+/// Makes sure that the topic of the dead letters of topic `of` exists, and takes records as long as that one has.
+///
+/// Errors: as of creating topics, with what to do by hand.
+pub(super) async fn ensure_dead_letter_topic(cluster: &Cluster, topic: &str, of: &str) -> Result<()> {
+    if topic_exists(cluster, topic).await? {
+        return Ok(());
+    }
+    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
+    let longest = longest_record(&admin, of).await;
+    let longest = longest.map(|bytes| bytes.saturating_add(LETTER_HEADERS).to_string());
+    // Partitions and replicas: the broker's defaults.
+    let mut new = NewTopic::new(topic, -1, TopicReplication::Fixed(-1));
+    if let Some(longest) = &longest {
+        new = new.set("max.message.bytes", longest);
+    }
+    let outcome = admin.create_topics(&[new], &options()).await;
+    client::drop_elsewhere(admin);
+    let what = || format!("cannot create topic {topic} in kafka at {}", cluster.name());
+    let hint = || format!("create topic {topic} by hand, or name another in dlq_topic");
+    match outcome.map_err(|e| from_kafka(what(), &e).with_hint(hint()))?.into_iter().next() {
+        Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+            Err(from_code(what(), code, "").with_hint(hint()))
+        }
+        Some(_) => wait_for(cluster, topic).await,
+        None => Err(Error::internal(what())),
+    }
+}
+
+/// Room for what a dead letter has besides its record.
+const LETTER_HEADERS: u32 = 64 << 10;
+
+/// Bytes of the longest batch that the topic takes; `None` if we may not ask.
+async fn longest_record(admin: &AdminClient<Events>, topic: &str) -> Option<u32> {
+    let described = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options()).await.ok()?;
+    let topic = described.into_iter().find_map(std::result::Result::ok)?;
+    topic.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+}
+
 async fn wait_for(cluster: &Cluster, topic: &str) -> Result<()> {
     let deadline = tokio::time::Instant::now() + CREATION;
     while !topic_exists(cluster, topic).await? {

@@ -105,6 +105,10 @@ impl Cluster {
         self.config.iter().filter(|(key, _)| client.has(key)).for_each(|(key, value)| {
             config.set(key, value);
         });
+        // One fixed interval is both: librdkafka refuses a first wait that is longer than the longest.
+        if let (Some(wait), None) = (self.get("reconnect.backoff.ms"), self.get("reconnect.backoff.max.ms")) {
+            config.set("reconnect.backoff.max.ms", wait);
+        }
         fixed.iter().for_each(|(key, value)| {
             config.set(*key, *value);
         });
@@ -197,6 +201,8 @@ pub(super) struct Events {
 #[derive(Debug, Default)]
 struct Seen {
     last_reason: Option<String>,
+    /// Why no broker can be reached, since that was last said.
+    outage: Option<String>,
     refused: Option<Error>,
     broken: Option<Error>,
 }
@@ -211,6 +217,14 @@ impl Events {
     /// Why the last connection failed.
     pub fn last_reason(&self) -> Option<String> {
         self.seen().last_reason.clone()
+    }
+    /// Why no broker can be reached now.
+    pub fn outage(&self) -> Option<String> {
+        self.seen().outage.clone()
+    }
+    /// A broker answered.
+    pub fn is_reached(&self) {
+        self.seen().outage = None;
     }
     /// The broker refused our login or rights.
     pub fn refused(&self) -> Option<Error> {
@@ -240,9 +254,12 @@ impl ClientContext for Events {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         // Every broker being down follows from what was said about each; the reason is worth keeping.
-        if code != Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.seen().last_reason = Some(reason.trim().to_string());
+        let mut seen = self.seen();
+        match code == Some(RDKafkaErrorCode::AllBrokersDown) {
+            true => seen.outage = Some(seen.last_reason.clone().unwrap_or_else(|| reason.trim().to_string())),
+            false => seen.last_reason = Some(reason.trim().to_string()),
         }
+        drop(seen);
         match code {
             // Reading does not need the group: its offsets are only for others to see.
             Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {}

@@ -27,8 +27,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::client::{self, ClientKind, Cluster, REACH, blocking};
 use super::error::{from_code, from_kafka, passes};
 use super::native::{FetchQueue, News, position};
-use super::options::Start;
-use super::source::offsets;
+
+use super::source::{At, offsets};
 
 /// Where markers are, in every cluster that an exactly-once sink writes to.
 pub(super) const TOPIC: &str = "__laminar_progress";
@@ -147,8 +147,8 @@ fn open(cluster: &Cluster, key: &str) -> Result<Opened> {
     let inspector = cluster.inspector("read_uncommitted")?;
     let partitions = client::partitions(cluster, &inspector, TOPIC, REACH)?;
     let asked: Vec<(&str, i32)> = partitions.iter().map(|partition| (TOPIC, *partition)).collect();
-    let ends = offsets(cluster, &inspector, &asked, Start::Latest)?;
-    let starts = offsets(cluster, &inspector, &asked, Start::Earliest)?;
+    let ends = offsets(cluster, &inspector, &asked, At::End)?;
+    let starts = offsets(cluster, &inspector, &asked, At::Beginning)?;
     let spans = starts.into_iter().zip(ends).map(|(next, end)| Span { next, end });
     let unread: HashMap<i32, Span> = partitions.iter().copied().zip(spans).collect();
 

@@ -7,32 +7,36 @@
 //!  sink     one transaction an epoch    marker inside it                the transaction is the commit record
 //! ```
 //!
-//! - A reader reads `read_committed`, starts at concrete offsets, and stops with `data_loss` when the broker no longer has
-//!   the next one. It never jumps.
+//! - A reader starts at concrete offsets, and stops with `data_loss` when the broker no longer has the next one. It jumps
+//!   only where the table says `on_data_loss = 'skip'`, and counts what it missed.
+//! - Topics and partitions that appear are read from their beginning; a topic that was deleted and created again is told from
+//!   the old one by its id.
 //! - An exactly-once sink writes into the pipeline's one open transaction. What died when is decided by the broker; after
 //!   `init_transactions` the last marker says which epoch is visible. See `transaction`.
 //! - A broker that is away is waited for; refused logins, missing topics and lost records are errors.
 //! - Options are checked without I/O when a statement is read, and against the cluster at CREATE TABLE.
 //!
 //! Reading order: `options` and `properties` (what a user may write), `client` (what all clients share), `source` and
-//! `reader`, `sink`, `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin`, `test_connection`,
-//! `dev_broker`.
+//! `reader`, `topics` and `inspector` (what there is to read), `sink`, `dead_letters`, `producer`, `transaction` and `marker`,
+//! `native` (the only unsafe code), `admin`, `test_connection`, `dev_broker`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use laminar_core::connector::{Connector, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
+use laminar_core::connector::{Connector, DeadLettersOf, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
 use laminar_core::options::{ALIASES, names};
 use laminar_core::sink::{Delivery, Sink};
 use laminar_core::source::Source;
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::{Code, Error, Options, Result};
 use laminar_formats::FormatOptions;
+use laminar_formats::registry::RegistryOptions;
 use schemars::schema_for;
 use serde_json::{Value, json};
 
 use crate::batch::BatchOptions;
+use dead_letters::DeadLetterSink;
 use options::{ClientOptions, SinkOptions, SourceOptions, Written};
 use sink::KafkaSink;
 use source::KafkaSource;
@@ -40,8 +44,10 @@ use transaction::Transactions;
 
 mod admin;
 mod client;
+mod dead_letters;
 mod dev_broker;
 mod error;
+mod inspector;
 mod key;
 mod marker;
 mod native;
@@ -53,6 +59,7 @@ mod reader;
 mod sink;
 mod source;
 mod test_connection;
+mod topics;
 mod transaction;
 
 pub use dev_broker::DevBroker;
@@ -60,7 +67,9 @@ pub use properties::{Allowed, ClientProperty};
 
 /// The properties of librdkafka that may be given besides the connector's own options, and those that may not.
 pub fn client_properties() -> Vec<ClientProperty> {
-    properties::client_properties(&names::<ClientOptions>())
+    let mut ours = names::<ClientOptions>();
+    ours.extend(names::<SourceOptions>());
+    properties::client_properties(&ours)
 }
 
 /// The topic of markers in every cluster that an exactly-once sink writes to.
@@ -105,8 +114,13 @@ impl KafkaConnector {
 
     /// What a sink into the cluster guarantees: what the pipeline asks for, else the table, else the best there is.
     fn delivery(&self, settings: &options::SinkSettings, asked: Option<Delivery>) -> Result<Delivery> {
-        let is_dev = self.dev_cluster.as_deref() == Some(settings.cluster.name());
-        match (asked.or(settings.delivery), is_dev) {
+        self.delivery_into(&settings.cluster, asked.or(settings.delivery))
+    }
+
+    /// The same for what is asked for, if anything is.
+    fn delivery_into(&self, cluster: &client::Cluster, asked: Option<Delivery>) -> Result<Delivery> {
+        let is_dev = self.dev_cluster.as_deref() == Some(cluster.name());
+        match (asked, is_dev) {
             (Some(Delivery::ExactlyOnce), true) => {
                 Err(Error::new(Code::NotSupported, "the built-in broker cannot deliver exactly once")
                     .with_detail("it accepts transactions and does not isolate them")
@@ -170,6 +184,7 @@ impl Connector for KafkaConnector {
             schema_for!(ClientOptions).to_value(),
             schema_for!(SourceOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
+            schema_for!(RegistryOptions).to_value(),
             schema_for!(BatchOptions).to_value(),
         ];
         Some(merge("Options of a Kafka source.", groups))
@@ -180,6 +195,7 @@ impl Connector for KafkaConnector {
             schema_for!(ClientOptions).to_value(),
             schema_for!(SinkOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
+            schema_for!(RegistryOptions).to_value(),
         ];
         Some(merge("Options of a Kafka sink.", groups))
     }
@@ -189,6 +205,10 @@ impl Connector for KafkaConnector {
 
     fn metadata_columns(&self) -> &'static [MetadataColumn] {
         METADATA
+    }
+
+    fn can_select_partitions(&self) -> bool {
+        true
     }
 
     fn check_connection(&self, options: &Options) -> Result<()> {
@@ -216,7 +236,10 @@ impl Connector for KafkaConnector {
         written.format.check_role(role)?;
         written.format.check(table)?;
         match role {
-            Role::Source => written.source().map(drop),
+            Role::Source => {
+                let settings = written.source()?;
+                laminar_formats::decoder_with(&settings.format, table, &settings.formats()?).map(drop)
+            }
             Role::Sink => {
                 let metadata = table.columns.iter().find(|column| column.metadata.is_some());
                 if let Some(column) = metadata {
@@ -228,6 +251,7 @@ impl Connector for KafkaConnector {
                 }
                 let settings = written.sink()?;
                 key::KeyColumns::of(settings.key_field.as_deref(), table)?;
+                laminar_formats::encoder_with(&settings.format, table, &settings.formats()?)?;
                 self.delivery(&settings, None).map(drop)
             }
         }
@@ -251,13 +275,24 @@ impl Connector for KafkaConnector {
 
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>> {
         let settings = self.read(options, Some(Role::Source))?.source()?;
-        Ok(Arc::new(KafkaSource::new(settings, table, ctx)))
+        Ok(Arc::new(KafkaSource::new(settings, table, ctx)?))
     }
 
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
         let settings = self.read(options, Some(Role::Sink))?.sink()?;
         let delivery = self.delivery(&settings, ctx.delivery)?;
         Ok(Arc::new(KafkaSink::new(settings, table, delivery, ctx, &self.transactions)?))
+    }
+
+    fn check_dead_letters(&self, of: &DeadLettersOf<'_>) -> Result<()> {
+        let settings = self.read(of.options, Some(Role::Source))?.source()?;
+        dead_letters::check(&settings, of.destination)
+    }
+
+    fn dead_letters(&self, of: &DeadLettersOf<'_>, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
+        let settings = self.read(of.options, Some(Role::Source))?.source()?;
+        let delivery = self.delivery_into(&settings.cluster, ctx.delivery)?;
+        Ok(Arc::new(DeadLetterSink::new(settings, of.destination, delivery, ctx, &self.transactions)?))
     }
 }
 

@@ -9,19 +9,25 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime};
 use laminar_core::connector::Role;
-use laminar_core::options::{OptionEntry, Secret, missing, names};
+use laminar_core::options::{HumanDuration, OptionEntry, Secret, missing, names};
 use laminar_core::sink::Delivery;
 use laminar_core::{Code, Error, Options, Result};
-use laminar_formats::FormatOptions;
+use laminar_formats::registry::RegistryOptions;
+use laminar_formats::{FormatContext, FormatOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::Cluster;
 use super::marker;
 use super::properties;
+use super::topics::Topics;
 use crate::batch::BatchOptions;
+use crate::schema_registry::format_context;
 
 pub(super) const SUBJECT: &str = "connector kafka";
+
+/// The brokers are not asked for their topics more often.
+const MIN_DISCOVERY: Duration = Duration::from_millis(100);
 
 /// How to reach the brokers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -137,35 +143,103 @@ impl Protocol {
 /// What to read.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct SourceOptions {
-    /// The topic to read. Needed, unless `topics` is given.
+    /// The topic to read. Needed, unless `topics` or `topic_pattern` is given.
     pub topic: Option<String>,
     /// Several topics to read, separated by commas; instead of `topic`.
     pub topics: Option<Vec<String>>,
+    /// Regular expression: every topic is read whose whole name matches it, those that are created later too; instead of
+    /// `topic`. Topics whose names begin with `__` are Kafka's own and do not match.
+    pub topic_pattern: Option<String>,
+    /// How often new partitions are looked for, and with `topic_pattern` new topics. They are read from their beginning. `0`:
+    /// only when the pipeline starts. A topic that was deleted and created again is noticed as often.
+    #[serde(default = "default_discovery")]
+    pub partition_discovery_interval: HumanDuration,
     /// Consumer group to which progress is reported, for other tools to see. Where a pipeline goes on is decided by its
     /// checkpoint, not by the group. Default: `laminar-<pipeline id>`.
     pub group_id: Option<String>,
-    /// Where a pipeline starts that has no checkpoint yet.
-    #[serde(default)]
-    pub offset: StartOption,
+    /// Where a pipeline starts that has no checkpoint yet. Default: what `auto.offset.reset` says, else `earliest`.
+    pub offset: Option<StartOption>,
     /// With `offset = 'timestamp'`, and needed there: RFC 3339 such as `2024-01-01T00:00:00Z`, or milliseconds since 1970.
     /// Starts at the first record that is not older; at the end if there is none.
     pub timestamp: Option<String>,
+    /// Kafka's name for `offset`. With `offset = 'group'`: where partitions start of which the group has no offset. Default:
+    /// `earliest`.
+    #[serde(rename = "auto.offset.reset")]
+    pub auto_offset_reset: Option<Reset>,
+    /// Which records of transactions are read.
+    #[serde(default)]
+    pub read_mode: ReadMode,
+    /// What happens when records are gone before they were read: retention removed them, or their topic was deleted.
+    #[serde(default)]
+    pub on_data_loss: OnDataLoss,
     /// Least time in milliseconds between two commits of offsets to the group. Default: with each checkpoint.
     #[serde(rename = "commit.interval.ms")]
     pub commit_interval_ms: Option<u64>,
 }
 
+fn default_discovery() -> HumanDuration {
+    HumanDuration(Duration::from_secs(30))
+}
+
 /// Where a pipeline starts that has no checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartOption {
     /// At the oldest record that the topic still has.
-    #[default]
     Earliest,
     /// At the end: only what comes later.
     Latest,
     /// At the first record that is not older than `timestamp`.
     Timestamp,
+    /// At the offsets that the consumer group has committed; where it has none, as `auto.offset.reset` says.
+    Group,
+}
+
+/// Where a partition starts of which the group has no offset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reset {
+    /// At the oldest record; also written `smallest` or `beginning`.
+    #[default]
+    #[serde(alias = "smallest", alias = "beginning")]
+    Earliest,
+    /// At the end; also written `largest` or `end`.
+    #[serde(alias = "largest", alias = "end")]
+    Latest,
+    /// Nowhere: the pipeline fails. Only with `offset = 'group'`.
+    #[serde(alias = "error")]
+    None,
+}
+
+/// Which records of transactions are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadMode {
+    /// Those of committed ones, in order: what follows an open transaction waits for its end.
+    #[default]
+    ReadCommitted,
+    /// All, at once: those that are aborted later, too.
+    ReadUncommitted,
+}
+
+impl ReadMode {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read_committed",
+            Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}
+
+/// What happens when records are gone before they were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDataLoss {
+    /// The pipeline fails with `data_loss`.
+    #[default]
+    Fail,
+    /// It goes on at the oldest record that there is; what was missed is counted: `lost_records` in `system.metrics`.
+    Skip,
 }
 
 /// What to write.
@@ -222,6 +296,7 @@ pub(super) struct Written {
     pub source: SourceOptions,
     pub sink: SinkOptions,
     pub format: FormatOptions,
+    pub registry: RegistryOptions,
     properties: Vec<(String, String)>,
 }
 
@@ -236,6 +311,7 @@ impl Written {
         let (sink, _) = all.split_known::<SinkOptions>();
         let (_, rest) = rest.split_known::<SinkOptions>();
         let (format, rest) = rest.split_known::<FormatOptions>();
+        let (registry, rest) = rest.split_known::<RegistryOptions>();
         let (_, mut rest) = rest.split_known::<BatchOptions>();
         rest.remove("max.poll.records");
         let format = format.parse::<FormatOptions>(SUBJECT)?;
@@ -244,6 +320,7 @@ impl Written {
         known.extend(names::<SourceOptions>());
         known.extend(names::<SinkOptions>().into_iter().filter(|name| name != "topic"));
         known.extend(names::<FormatOptions>());
+        known.extend(names::<RegistryOptions>());
         known.extend(names::<BatchOptions>());
         let (files, _) = client.split_known::<FileOptions>();
         let properties = properties::check(&rest, role, &known, files_dir)?;
@@ -253,6 +330,7 @@ impl Written {
             source: source.parse(SUBJECT)?,
             sink: sink.parse(SUBJECT)?,
             format,
+            registry: registry.parse(SUBJECT)?,
             properties,
             all,
         };
@@ -270,6 +348,9 @@ impl Written {
         let topics = self.source.topic.iter().map(|t| ("topic", t));
         let listed = self.source.topics.iter().flatten().map(|t| ("topics", t));
         topics.chain(listed).try_for_each(|(key, topic)| self.check_topic(key, topic))?;
+        if let Some(pattern) = &self.source.topic_pattern {
+            Topics::matching(pattern).map_err(|what| self.invalid("topic_pattern", &what))?;
+        }
         if let Some(servers) = &self.client.bootstrap_servers {
             Cluster::servers(servers).map_err(|what| self.invalid("bootstrap_servers", &what))?;
         }
@@ -283,16 +364,13 @@ impl Written {
         if self.sink.linger_ms.is_some_and(|ms| !(0.0..=900_000.0).contains(&ms)) {
             return Err(self.invalid("linger_ms", "expected 0 to 900000"));
         }
+        self.placed(self.registry.check_each())?;
         self.protocol()?;
         Ok(())
     }
 
     fn check_topic(&self, key: &str, topic: &str) -> Result<()> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." || !topic.chars().all(legal) {
-            return Err(self.invalid(key, "a topic's name has 1 to 249 letters, digits, '.', '_' or '-'"));
-        }
-        Ok(())
+        check_topic_name(topic).map_err(|what| self.invalid(key, what))
     }
 
     /// Security protocol and login that the options together ask for.
@@ -367,42 +445,80 @@ impl Written {
     /// What a source is made from.
     pub fn source(self) -> Result<SourceSettings> {
         let cluster = self.cluster()?;
-        let topics = match (&self.source.topic, &self.source.topics) {
-            (Some(_), Some(_)) => {
-                return Err(self
-                    .error("topics", Code::ConflictingOptions, "topic and topics are both given")
-                    .with_hint("give one"));
-            }
-            (Some(topic), None) => vec![topic.clone()],
-            (None, Some(topics)) if !topics.is_empty() => {
-                let mut topics = topics.clone();
-                topics.sort();
-                topics.dedup();
-                topics
-            }
-            _ => return Err(missing("topic", SUBJECT)),
-        };
-        let start = match (self.source.offset, &self.source.timestamp) {
-            (StartOption::Earliest, None) => Start::Earliest,
-            (StartOption::Latest, None) => Start::Latest,
-            (StartOption::Timestamp, Some(text)) => Start::AtMillis(parse_timestamp(text).unwrap_or_default()),
-            (StartOption::Timestamp, None) => {
-                return Err(missing("timestamp", SUBJECT).with_hint("offset = 'timestamp' needs it"));
-            }
-            (_, Some(_)) => {
-                return Err(self
-                    .error("timestamp", Code::ConflictingOptions, "option timestamp needs offset = 'timestamp'")
-                    .with_hint("add offset = 'timestamp', or remove timestamp"));
-            }
-        };
+        let topics = self.topics()?.ok_or_else(|| missing("topic", SUBJECT))?;
+        let start = self.start()?;
+        let discovery = self.source.partition_discovery_interval.0;
         Ok(SourceSettings {
             cluster,
             topics,
+            discovery: (!discovery.is_zero()).then(|| discovery.max(MIN_DISCOVERY)),
             group_id: self.source.group_id,
             start,
+            read_mode: self.source.read_mode,
+            on_data_loss: self.source.on_data_loss,
             commit_interval: Duration::from_millis(self.source.commit_interval_ms.unwrap_or(0)),
             format: self.format,
+            registry: self.registry,
         })
+    }
+
+    /// The topics to read, if any are named.
+    pub fn topics(&self) -> Result<Option<Topics>> {
+        let given = [
+            ("topic", self.source.topic.is_some()),
+            ("topics", self.source.topics.is_some()),
+            ("topic_pattern", self.source.topic_pattern.is_some()),
+        ];
+        let given: Vec<&str> = given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect();
+        if let [first, second, ..] = given.as_slice() {
+            let what = format!("{first} and {second} are both given");
+            return Err(self.error(second, Code::ConflictingOptions, what).with_hint("give one"));
+        }
+        if let Some(pattern) = &self.source.topic_pattern {
+            return Topics::matching(pattern).map(Some).map_err(|what| self.invalid("topic_pattern", &what));
+        }
+        let mut topics = self.source.topics.clone().unwrap_or_default();
+        topics.extend(self.source.topic.clone());
+        topics.sort();
+        topics.dedup();
+        Ok((!topics.is_empty()).then_some(Topics::Named(topics)))
+    }
+
+    fn start(&self) -> Result<Start> {
+        let source = &self.source;
+        let of_reset = match source.auto_offset_reset {
+            None => None,
+            Some(Reset::Earliest) => Some(StartOption::Earliest),
+            Some(Reset::Latest) => Some(StartOption::Latest),
+            Some(Reset::None) if source.offset == Some(StartOption::Group) => None,
+            Some(Reset::None) => {
+                let what = "auto.offset.reset = 'none' is about the offsets of a group";
+                return Err(self
+                    .error("auto.offset.reset", Code::ConflictingOptions, what)
+                    .with_hint("add offset = 'group'"));
+            }
+        };
+        let offset = match (source.offset, of_reset) {
+            (Some(offset), Some(reset)) if offset != StartOption::Group && offset != reset => {
+                return Err(self
+                    .error("auto.offset.reset", Code::ConflictingOptions, "options offset and auto.offset.reset differ")
+                    .with_detail("they are names of one setting")
+                    .with_hint("give one of them"));
+            }
+            (offset, reset) => offset.or(reset).unwrap_or(StartOption::Earliest),
+        };
+        match (offset, &source.timestamp) {
+            (StartOption::Earliest, None) => Ok(Start::Earliest),
+            (StartOption::Latest, None) => Ok(Start::Latest),
+            (StartOption::Group, None) => Ok(Start::Group(source.auto_offset_reset.unwrap_or_default())),
+            (StartOption::Timestamp, Some(text)) => Ok(Start::AtMillis(parse_timestamp(text).unwrap_or_default())),
+            (StartOption::Timestamp, None) => {
+                Err(missing("timestamp", SUBJECT).with_hint("offset = 'timestamp' needs it"))
+            }
+            (_, Some(_)) => Err(self
+                .error("timestamp", Code::ConflictingOptions, "option timestamp needs offset = 'timestamp'")
+                .with_hint("add offset = 'timestamp', or remove timestamp")),
+        }
     }
 
     /// What a sink is made from.
@@ -423,12 +539,22 @@ impl Written {
             key_field: self.sink.key_field,
             delivery: self.sink.delivery,
             format: self.format,
+            registry: self.registry,
         })
     }
 
     /// An error about option `key`, at its place.
     pub fn error(&self, key: &str, code: Code, message: impl Into<String>) -> Error {
         Error::new(code, message).with_field(key).at(self.all.entry(key).and_then(|e| e.location))
+    }
+
+    /// The outcome of a check that does not know where options stand.
+    fn placed<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| {
+            let entry = error.field().and_then(|key| self.all.entry(key));
+            let location = entry.and_then(|entry| entry.location);
+            error.at(location)
+        })
     }
 
     fn invalid(&self, key: &str, what: &str) -> Error {
@@ -453,12 +579,16 @@ struct FileOptions {
 #[derive(Clone, Debug)]
 pub(super) struct SourceSettings {
     pub cluster: Cluster,
-    /// Sorted, distinct, at least one.
-    pub topics: Vec<String>,
+    pub topics: Topics,
+    /// How often to look for new partitions and topics; `None`: only at the start.
+    pub discovery: Option<Duration>,
     pub group_id: Option<String>,
     pub start: Start,
+    pub read_mode: ReadMode,
+    pub on_data_loss: OnDataLoss,
     pub commit_interval: Duration,
     pub format: FormatOptions,
+    pub registry: RegistryOptions,
 }
 
 /// A sink's settings, complete.
@@ -469,6 +599,21 @@ pub(super) struct SinkSettings {
     pub key_field: Option<String>,
     pub delivery: Option<Delivery>,
     pub format: FormatOptions,
+    pub registry: RegistryOptions,
+}
+
+impl SourceSettings {
+    /// What the format gets of the connector. No I/O.
+    pub fn formats(&self) -> Result<FormatContext> {
+        format_context(&self.registry, self.topics.first().map_or("", String::as_str))
+    }
+}
+
+impl SinkSettings {
+    /// What the format gets of the connector. No I/O.
+    pub fn formats(&self) -> Result<FormatContext> {
+        format_context(&self.registry, &self.topic)
+    }
 }
 
 /// Where a split starts that has no position yet.
@@ -477,12 +622,36 @@ pub(super) enum Start {
     Earliest,
     Latest,
     AtMillis(i64),
+    /// Where the group stands.
+    Group(Reset),
 }
+
+/// The error says what a name must be.
+pub(super) fn check_topic_name(topic: &str) -> std::result::Result<(), &'static str> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." || !topic.chars().all(legal) {
+        return Err("a topic's name has 1 to 249 letters, digits, '.', '_' or '-'");
+    }
+    Ok(())
+}
+/// Options that only a source has.
+const SOURCE_ONLY: &[&str] = &[
+    "topics",
+    "topic_pattern",
+    "partition_discovery_interval",
+    "group_id",
+    "offset",
+    "timestamp",
+    "auto.offset.reset",
+    "read_mode",
+    "on_data_loss",
+    "commit.interval.ms",
+];
 
 fn refuse_other_role(all: &Options, role: Option<Role>) -> Result<()> {
     let (foreign, other) = match role {
         Some(Role::Source) => (["key_field", "delivery", "compression", "linger_ms"].as_slice(), "sink"),
-        Some(Role::Sink) => (["topics", "group_id", "offset", "timestamp", "commit.interval.ms"].as_slice(), "source"),
+        Some(Role::Sink) => (SOURCE_ONLY, "source"),
         None => return Ok(()),
     };
     let entries = foreign.iter().filter_map(|key| all.entry(key));

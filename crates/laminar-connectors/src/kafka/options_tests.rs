@@ -68,7 +68,7 @@ fn check_source(pairs: &[(&str, &str)], expected: &str) {
     all.extend_from_slice(pairs);
     let settings = written(&all, Some(Role::Source)).and_then(Written::source);
     let text = match settings {
-        Ok(s) => format!("{} {:?} {}", s.topics.join(","), s.start, s.group_id.as_deref().unwrap_or("-")),
+        Ok(s) => format!("{} {:?} {}", s.topics, s.start, s.group_id.as_deref().unwrap_or("-")),
         Err(error) => format!("{:?}", error.moved_to(None)),
     };
     assert_eq!(text, expected, "{pairs:?}");
@@ -77,7 +77,7 @@ fn check_source(pairs: &[(&str, &str)], expected: &str) {
 #[test]
 fn what_a_source_reads() {
     check_source(&[("topic", "a")], "a Earliest -");
-    check_source(&[("topics", "b, a,b"), ("group_id", "g")], "a,b Earliest g");
+    check_source(&[("topics", "b, a,b"), ("group_id", "g")], "a, b Earliest g");
     check_source(&[("topic", "a"), ("auto.offset.reset", "latest"), ("group.id", "g")], "a Latest g");
     check_source(
         &[("topic", "a"), ("offset", "timestamp"), ("timestamp", "2024-01-01T00:00:00Z")],
@@ -115,8 +115,59 @@ fn what_a_source_reads() {
     check_source(&[("topic", "a"), ("key_field", "id")], "conflicting_options: option key_field is for a sink only");
     check_source(
         &[("topic", "a"), ("offset", "middle")],
-        "invalid_option: option offset of connector kafka cannot be 'middle': expected one of earliest, latest, timestamp",
+        "invalid_option: option offset of connector kafka cannot be 'middle': expected one of earliest, latest, timestamp, group",
     );
+}
+
+#[test]
+fn where_a_source_starts_that_has_no_checkpoint() {
+    let check = |pairs: &[(&str, &str)], expected: &str| {
+        check_source(&[&[("topic", "a")], pairs].concat(), expected);
+    };
+    check(&[("offset", "group")], "a Group(Earliest) -");
+    check(&[("offset", "group"), ("auto.offset.reset", "largest")], "a Group(Latest) -");
+    check(&[("offset", "group"), ("auto.offset.reset", "none")], "a Group(None) -");
+    check(&[("auto.offset.reset", "smallest")], "a Earliest -");
+    check(&[("offset", "latest"), ("auto.offset.reset", "end")], "a Latest -");
+    check(
+        &[("auto.offset.reset", "none")],
+        "conflicting_options: auto.offset.reset = 'none' is about the offsets of a group (hint: add offset = 'group')",
+    );
+    check(
+        &[("offset", "timestamp"), ("timestamp", "1"), ("auto.offset.reset", "latest")],
+        "conflicting_options: options offset and auto.offset.reset differ: they are names of one setting (hint: give one of them)",
+    );
+    check(
+        &[("offset", "group"), ("timestamp", "1")],
+        "conflicting_options: option timestamp needs offset = 'timestamp' (hint: add offset = 'timestamp', or remove timestamp)",
+    );
+}
+
+#[test]
+fn topics_by_a_pattern() {
+    check_source(&[("topic_pattern", "events-.*")], "topics that match 'events-.*' Earliest -");
+    check_source(
+        &[("topic_pattern", "events-.*"), ("topic", "a")],
+        "conflicting_options: topic and topic_pattern are both given (hint: give one)",
+    );
+    let wrong = written(&[("topic_pattern", "a(")], None).err().unwrap();
+    assert_eq!((wrong.code(), wrong.field()), (Code::InvalidOption, Some("topic_pattern")));
+    let discovery = |value: &str| {
+        let pairs = [("bootstrap_servers", "b"), ("topic", "a"), ("partition_discovery_interval", value)];
+        written(&pairs, Some(Role::Source)).and_then(Written::source).map(|s| s.discovery).map_err(|e| e.code())
+    };
+    assert_eq!(discovery("5s"), Ok(Some(Duration::from_secs(5))));
+    assert_eq!(discovery("0"), Ok(None));
+    assert_eq!(discovery("often"), Err(Code::InvalidOption));
+}
+
+#[test]
+fn a_fixed_interval_of_reconnecting() {
+    let pairs = [("bootstrap_servers", "b"), ("topic", "a"), ("reconnect.interval_ms", "3000")];
+    let cluster = written(&pairs, Some(Role::Source)).and_then(|w| w.cluster()).unwrap();
+    let config = cluster.config(ClientKind::Consumer, &[], &[]);
+    assert_eq!(config.get("reconnect.backoff.ms"), Some("3000"));
+    assert_eq!(config.get("reconnect.backoff.max.ms"), Some("3000"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use laminar_core::{Code, Error, Result};
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tokio::sync::Notify;
 
 use super::client::{ClientKind, Cluster, Events, blocking, release};
@@ -27,8 +27,9 @@ const MAX_ROWS: u64 = 100_000;
 /// Bytes of keys and values that may be on their way.
 const MAX_BYTES: u64 = 32 << 20;
 
-/// Settings that the user may change.
-const DEFAULTS: &[(&str, &str)] = &[("partitioner", "murmur2_random"), ("linger.ms", "5")];
+/// Settings that the user may change. How long a record may be is the broker's to say: a dead letter is as long as its record.
+const DEFAULTS: &[(&str, &str)] =
+    &[("partitioner", "murmur2_random"), ("linger.ms", "5"), ("message.max.bytes", "1000000000")];
 
 /// Settings that are ours: nothing is lost or reordered by a retry, and our own bound comes before librdkafka's.
 const FIXED: &[(&str, &str)] =
@@ -135,6 +136,17 @@ impl Producer {
             (None, Some(code)) => from_code(self.what("a row cannot be written"), code, ""),
             (None, None) => Error::internal("librdkafka took fewer rows than it was given"),
         };
+        self.shared.fail(error.clone());
+        Err(error)
+    }
+
+    /// Hands one record to librdkafka, with headers if it has some.
+    pub fn send(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.payload.map_or(0, <[u8]>::len);
+        self.shared.produced_rows.fetch_add(1, Ordering::SeqCst);
+        self.shared.produced_bytes.fetch_add(bytes as u64, Ordering::SeqCst);
+        let Err((refused, _)) = self.client()?.send(record) else { return Ok(()) };
+        let error = self.fatal().unwrap_or_else(|| from_kafka(self.what("a record cannot be written"), &refused));
         self.shared.fail(error.clone());
         Err(error)
     }

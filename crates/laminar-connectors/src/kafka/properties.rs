@@ -18,14 +18,14 @@ use laminar_core::options::{OptionEntry, nearest};
 use laminar_core::{Code, Error, Options, Result};
 use rdkafka::ClientConfig;
 
-use super::property_names::{JAVA_ONLY, PROPERTIES, RENAMED, Scope, Verdict};
+use super::property_names::{ELSEWHERE, JAVA_ONLY, PROPERTIES, RENAMED, Scope, Verdict};
 
 /// Kafka's names for options that are ours.
 const OURS: &[(&str, &str)] = &[
     ("bootstrap.servers", "bootstrap_servers"),
     ("metadata.broker.list", "bootstrap_servers"),
     ("group.id", "group_id"),
-    ("auto.offset.reset", "offset"),
+    ("isolation.level", "read_mode"),
     ("auto.commit.interval.ms", "commit.interval.ms"),
     ("compression.type", "compression"),
     ("compression.codec", "compression"),
@@ -35,12 +35,13 @@ const OURS: &[(&str, &str)] = &[
     ("sasl.mechanisms", "auth.mechanism"),
     ("sasl.username", "auth.username"),
     ("sasl.password", "auth.password"),
+    ("schema.registry.url", "schema_registry.endpoint"),
+    ("schema.registry.subject", "value_subject"),
 ];
 
 /// Properties that we set: name, the values that mean ours and are harmless, why another is refused.
 const SET: &[(&str, &[&str], &str)] = &[
     ("enable.auto.commit", &["false"], "offsets are committed to the group together with each checkpoint"),
-    ("isolation.level", &["read_committed"], "rows of aborted transactions must never be read"),
     ("enable.idempotence", &["true"], "rows must keep their order and not repeat when a request is retried"),
     ("acks", ALL, "an acknowledged row must not be lost"),
     ("request.required.acks", ALL, "an acknowledged row must not be lost"),
@@ -49,14 +50,9 @@ const ALL: &[&str] = &["all", "-1"];
 
 /// Options of the specification that are a later issue's: name, what they are about, and what to do instead.
 const LATER: &[(&str, &str, &str)] = &[
-    ("topic_pattern", "topics found by a pattern are", "list them in topics"),
     ("auth.region", "auth.type aws_msk_iam is", "use 'auth.type' = 'sasl' with SCRAM"),
-    ("schema_registry.", REGISTRY, FORMATS),
-    ("value_subject", REGISTRY, FORMATS),
-    ("key_subject", REGISTRY, FORMATS),
+    ("key_subject", "keys of a registered schema are", "key_field writes a column as the key"),
 ];
-const REGISTRY: &str = "schema registries are";
-const FORMATS: &str = "formats that work without one: json, raw";
 
 /// The options with Kafka's names for ours, and Java's names for librdkafka's, replaced.
 ///
@@ -77,14 +73,6 @@ pub(super) fn translate(options: &Options) -> Result<Options> {
 fn rename(entry: &OptionEntry) -> Result<OptionEntry> {
     let key = entry.key.as_str();
     let find = |table: &[(&str, &'static str)]| table.iter().find(|(from, _)| *from == key).map(|(_, to)| *to);
-    if key == "auto.offset.reset" {
-        let value = match entry.value.trim() {
-            "earliest" | "smallest" | "beginning" => "earliest",
-            "latest" | "largest" | "end" => "latest",
-            _ => return Err(invalid(entry, "expected earliest or latest")),
-        };
-        return Ok(OptionEntry { key: "offset".into(), value: value.into(), location: entry.location });
-    }
     if key == "buffer.memory" {
         let bytes: u64 = entry.value.trim().parse().map_err(|_| invalid(entry, "expected a number of bytes"))?;
         let value = bytes.div_ceil(1024).max(1).to_string();
@@ -149,6 +137,9 @@ fn find(entry: &OptionEntry, known: &[String]) -> Result<(Scope, Verdict)> {
     let error = Error::new(Code::UnknownOption, format!("connector kafka has no option {key}")).with_field(key);
     if let Some((_, hint)) = JAVA_ONLY.iter().find(|(name, _)| *name == key) {
         return Err(error.with_detail("only the Java client has it").with_hint(*hint).at(entry.location));
+    }
+    if let Some((_, whose, hint)) = ELSEWHERE.iter().find(|(name, ..)| *name == key) {
+        return Err(error.with_detail(format!("{whose} has it")).with_hint(*hint).at(entry.location));
     }
     let allowed = PROPERTIES.iter().filter(|(.., verdict)| !matches!(verdict, Verdict::Refused(_)));
     // The last of equally near names wins: ours.
@@ -296,15 +287,11 @@ mod tests {
     #[test]
     fn names_of_the_java_client_are_translated() {
         check_translated(&[("fetch.max.wait.ms", "500"), ("group.id", "g")], "fetch.wait.max.ms=500 group_id=g");
-        check_translated(&[("offset", "earliest"), ("auto.offset.reset", "smallest")], "offset=earliest");
         check_translated(&[("buffer.memory", "33554432")], "queue.buffering.max.kbytes=32768");
+        check_translated(&[("isolation.level", "read_uncommitted")], "read_mode=read_uncommitted");
         check_translated(
-            &[("offset", "timestamp"), ("auto.offset.reset", "latest")],
-            "options offset and auto.offset.reset differ: they are names of one setting",
-        );
-        check_translated(
-            &[("auto.offset.reset", "none")],
-            "option auto.offset.reset of connector kafka cannot be 'none': expected earliest or latest",
+            &[("group.id", "a"), ("group_id", "b")],
+            "options group.id and group_id differ: they are names of one setting",
         );
     }
 
@@ -344,16 +331,14 @@ mod tests {
         check_one("transactional.id", "mine", Role::Sink, "forbidden_option: option transactional.id");
         check_one("enable.auto.commit", "false", Role::Source, "");
         check_one("enable.auto.commit", "true", Role::Source, "forbidden_option: option enable.auto.commit");
-        check_one("isolation.level", "read_uncommitted", Role::Source, "forbidden_option: option isolation.level");
+        check_one(
+            "metrics_interval_s",
+            "1",
+            Role::Source,
+            "unknown_option: connector kafka has no option metrics_interval_s: tremor has it (hint: counters are always current",
+        );
         check_one("enable.idempotence", "false", Role::Sink, "forbidden_option: option enable.idempotence");
         check_one("acks", "1", Role::Sink, "forbidden_option: option acks");
-        check_one("topic_pattern", "a.*", Role::Source, "not_supported: option topic_pattern");
-        check_one(
-            "schema_registry.endpoint",
-            "http://x",
-            Role::Source,
-            "not_supported: option schema_registry.endpoint",
-        );
     }
 
     #[test]

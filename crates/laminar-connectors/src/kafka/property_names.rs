@@ -255,6 +255,8 @@ pub(super) const PROPERTIES: &[(&str, Scope, Verdict)] = &[
 /// Names that only the Java client has: the name that means the same here.
 pub(super) const RENAMED: &[(&str, &str)] = &[
     ("fetch.max.wait.ms", "fetch.wait.max.ms"),
+    ("reconnect.interval_ms", "reconnect.backoff.ms"),
+    ("reconnect.retry.interval_ms", "reconnect.backoff.ms"),
     ("max.request.size", "message.max.bytes"),
     ("receive.buffer.bytes", "socket.receive.buffer.bytes"),
     ("send.buffer.bytes", "socket.send.buffer.bytes"),
@@ -282,3 +284,22 @@ pub(super) const JAVA_ONLY: &[(&str, &str)] = &[
     ("value.deserializer", "the format option says how records are read"),
     ("value.serializer", "the format option says how records are written"),
 ];
+
+/// Names that other systems have for what is done elsewhere here: name, whose it is, what to do instead.
+pub(super) const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("group.max_rejoin_attempts", "EMQX", NO_GROUP),
+    ("max_rejoin_attempts", "EMQX", NO_GROUP),
+    ("metrics_interval_s", "tremor", "counters are always current: GET /metrics, system.metrics, system.connections"),
+    ("offset_commit_interval_seconds", "EMQX", "use 'commit.interval.ms'"),
+    ("offset_reset_policy", "EMQX", "use offset = 'earliest' or 'latest'"),
+    ("reconnect.max_retries", "tremor", RETRIES),
+    ("reconnect.retry.max_retries", "tremor", RETRIES),
+    (
+        "retry_failed_events",
+        "tremor",
+        "a pipeline that fails starts again from its checkpoint, as its options on_failure and max_restarts say; bad_data says what becomes of a record that cannot be read",
+    ),
+];
+const NO_GROUP: &str = "nothing joins the consumer group, so there is nothing to rejoin: leave it out";
+const RETRIES: &str =
+    "a broker that is away is waited for; on_failure and max_restarts of the pipeline bound how often it starts again";

@@ -18,6 +18,7 @@ use laminar_core::format::{EncodedValues, Encoder};
 use laminar_core::sink::{ChangeSupport, Committer, Delivery, Sink, SinkWriter};
 use laminar_core::table::TableSpec;
 use laminar_core::{Changes, Epoch, Error, Result, TaskId};
+use laminar_formats::FormatContext;
 
 use super::admin;
 use super::key::{KeyColumns, KeyMaker, Keys};
@@ -31,13 +32,14 @@ const SLICE: usize = 1024;
 
 /// How long an at-least-once sink waits for acknowledgements before the job starts over: librdkafka gives a row up after
 /// five minutes.
-const ACKNOWLEDGED: Duration = Duration::from_secs(310);
+pub(super) const ACKNOWLEDGED: Duration = Duration::from_secs(310);
 
 pub(super) struct KafkaSink {
     settings: SinkSettings,
     table: TableSpec,
     key: KeyColumns,
     way: Way,
+    formats: FormatContext,
 }
 
 /// How rows become visible.
@@ -62,7 +64,8 @@ impl KafkaSink {
             Delivery::ExactlyOnce => Way::Transaction(transactions.get(&settings.cluster, ctx)?),
             Delivery::AtLeastOnce => Way::AtOnce(Mutex::new(Weak::new())),
         };
-        Ok(Self { settings, table: table.clone(), key, way })
+        let formats = settings.formats()?;
+        Ok(Self { settings, table: table.clone(), key, way, formats })
     }
 
     /// Changes are written as rows and tombstones under their key: only if that key is the primary one, else a deleted row
@@ -94,8 +97,8 @@ impl Sink for KafkaSink {
         let producer = self.producer()?;
         let topic = producer.topic(&self.settings.topic)?;
         let encoder = match self.upserts() {
-            true => laminar_formats::upsert_encoder(&self.settings.format, &self.table)?,
-            false => laminar_formats::encoder(&self.settings.format, &self.table)?,
+            true => laminar_formats::upsert_encoder_with(&self.settings.format, &self.table, &self.formats)?,
+            false => laminar_formats::encoder_with(&self.settings.format, &self.table, &self.formats)?,
         };
         let keys = KeyMaker::new(&self.key, &self.table)?;
         let (transaction, patience) = match &self.way {

@@ -4,24 +4,27 @@
 //! follow it, for other tools to see. Nothing joins the group.
 //!
 //! A split without a position is pinned when the reader opens: `latest` becomes a number then, not at the first record,
-//! else a restart in between would skip what arrived meanwhile.
+//! else a restart in between would skip what arrived meanwhile. So do the group's offsets, which are read only then.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use laminar_core::connector::SourceContext;
+use laminar_core::connector::{PartitionSet, SourceContext};
 use laminar_core::format::Decoder;
 use laminar_core::source::{ConsumerGroup, Source, SourceReader, SplitStart, StartAt};
 use laminar_core::table::TableSpec;
 use laminar_core::{Code, Error, Position, Result, SplitId};
+use laminar_formats::FormatContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, ClientKind, Cluster, Events, REACH, blocking};
+use super::client::{self, ClientKind, Cluster, Events, blocking};
 use super::error::from_kafka;
+use super::inspector::Inspector;
 use super::native::{FetchQueue, position};
-use super::options::{SourceSettings, Start};
+use super::options::{OnDataLoss, Reset, SourceSettings, Start};
 use super::reader::Reader;
 
 /// How long opening a reader waits for the brokers to say where the splits start.
@@ -38,11 +41,12 @@ const FETCH_AHEAD: &[(&str, &str)] = &[
     ("fetch.max.bytes", "8388608"),
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.error.backoff.ms", "100"),
+    // As Java's client: a broker that hangs is told from one that has nothing.
+    ("socket.timeout.ms", "30000"),
 ];
 
 /// What we depend on. An offset that is gone is an error, never a jump; offsets are ours to commit.
 const FIXED: &[(&str, &str)] = &[
-    ("isolation.level", "read_committed"),
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "error"),
@@ -55,15 +59,21 @@ pub(super) struct KafkaSource {
     table: TableSpec,
     /// `None`: a preview, which commits nothing.
     group: Option<ConsumerGroup>,
+    formats: FormatContext,
+    inspector: Inspector,
+    /// `None`: all.
+    partitions: Option<PartitionSet>,
 }
 
 impl KafkaSource {
-    pub fn new(settings: SourceSettings, table: &TableSpec, ctx: &SourceContext) -> Self {
+    pub fn new(settings: SourceSettings, table: &TableSpec, ctx: &SourceContext) -> Result<Self> {
         let group = ctx.pipeline.as_ref().map(|pipeline| ConsumerGroup {
             cluster: settings.cluster.name().to_string(),
             group_id: settings.group_id.clone().unwrap_or_else(|| format!("laminar-{pipeline}")),
         });
-        Self { settings, table: table.clone(), group }
+        let inspector = Inspector::new(settings.cluster.clone(), settings.read_mode.as_str());
+        let (formats, partitions) = (settings.formats()?, ctx.partitions.clone());
+        Ok(Self { settings, table: table.clone(), group, formats, inspector, partitions })
     }
 
     /// Positions in a topic that the table does not name any more must not be forgotten in silence.
@@ -74,7 +84,7 @@ impl KafkaSource {
         }
         let message = format!("the checkpoint stands in topic {topic}, which table {} does not read", self.table.name);
         Err(Error::new(Code::CheckpointMismatch, message)
-            .with_detail(format!("the table reads {}", self.settings.topics.join(", ")))
+            .with_detail(format!("the table reads {}", self.settings.topics))
             .with_hint("give the table its topic back, or RESTART PIPELINE … IGNORING STATE to start anew"))
     }
 
@@ -85,6 +95,7 @@ impl KafkaSource {
             (None, None) => PREVIEW_GROUP,
         };
         let mut config = self.settings.cluster.config(ClientKind::Consumer, FETCH_AHEAD, FIXED);
+        config.set("isolation.level", self.settings.read_mode.as_str());
         config.set("group.id", group_id);
         self.settings.cluster.create(&config)
     }
@@ -93,31 +104,37 @@ impl KafkaSource {
 #[async_trait]
 impl Source for KafkaSource {
     async fn discover(&self) -> Result<Vec<SplitId>> {
-        let (cluster, topics) = (self.settings.cluster.clone(), self.settings.topics.clone());
-        blocking(move || {
-            let client = cluster.inspector("read_committed")?;
-            let mut splits = Vec::new();
-            for topic in &topics {
-                let partitions = client::partitions(&cluster, &client, topic, REACH)?;
-                splits.extend(partitions.into_iter().map(|partition| split_id(topic, partition)));
-            }
-            Ok(splits)
-        })
-        .await
+        self.inspector.splits(self.settings.topics.clone(), self.partitions.clone()).await
+    }
+
+    async fn generations(&self, splits: &[SplitId]) -> Result<BTreeMap<SplitId, String>> {
+        self.inspector.topic_ids(splits, self.settings.on_data_loss).await
+    }
+
+    fn discovery_interval(&self) -> Option<Duration> {
+        self.settings.discovery
     }
 
     async fn open(&self, splits: Vec<SplitStart>) -> Result<Box<dyn SourceReader>> {
         splits.iter().try_for_each(|start| self.check_split(&start.split))?;
         let consumer = self.consumer()?;
-        let (cluster, start) = (self.settings.cluster.clone(), self.settings.start);
-        let queue_and_positions = blocking(move || open(&cluster, consumer, &splits, start)).await?;
-        let (queue, positions) = queue_and_positions;
+        let places = Places {
+            cluster: self.settings.cluster.clone(),
+            start: self.settings.start,
+            loss: self.settings.on_data_loss,
+        };
+        let (queue, standings, places) = blocking(move || {
+            let standings = places.stand(&consumer, &splits)?;
+            let queue = open(&places.cluster, consumer, &standings)?;
+            Ok((queue, standings, places))
+        })
+        .await?;
         let commits = self.group.is_some().then_some(self.settings.commit_interval);
-        Ok(Box::new(Reader::new(Arc::new(queue), positions, commits)))
+        Ok(Box::new(Reader::new(Arc::new(queue), standings, places, commits)))
     }
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
-        laminar_formats::decoder(&self.settings.format, &self.table).map(Some)
+        laminar_formats::decoder_with(&self.settings.format, &self.table, &self.formats).map(Some)
     }
 
     fn can_pause(&self) -> bool {
@@ -129,15 +146,12 @@ impl Source for KafkaSource {
     }
 
     async fn ends(&self, splits: &[SplitId]) -> Result<Vec<Option<Position>>> {
-        let cluster = self.settings.cluster.clone();
         let partitions = splits.iter().map(parse_split).collect::<Result<Vec<_>>>()?;
-        blocking(move || {
-            let client = cluster.inspector("read_committed")?;
+        let ends = self.inspector.ask(move |cluster, client| {
             let asked: Vec<_> = partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition)).collect();
-            let ends = offsets(&cluster, &client, &asked, Start::Latest)?;
-            Ok(ends.into_iter().map(Some).collect())
-        })
-        .await
+            Ok(offsets(cluster, client, &asked, At::End)?.into_iter().map(Some).collect())
+        });
+        ends.await
     }
 
     fn group(&self) -> Option<ConsumerGroup> {
@@ -157,39 +171,104 @@ pub(super) struct Standing {
     pub at_end: bool,
 }
 
-fn open(
-    cluster: &Cluster,
-    consumer: BaseConsumer<Events>,
-    splits: &[SplitStart],
-    start: Start,
-) -> Result<(FetchQueue, Vec<Standing>)> {
-    let mut standings = Vec::with_capacity(splits.len());
-    let (mut configured, mut beginning) = (Vec::new(), Vec::new());
-    for (at, split) in splits.iter().enumerate() {
-        let (topic, partition) = parse_split(&split.split)?;
-        match split.at {
-            StartAt::Configured => configured.push(at),
-            StartAt::Beginning => beginning.push(at),
-            StartAt::At(_) => {}
+/// How a split's place becomes an offset.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub cluster: Cluster,
+    pub start: Start,
+    pub loss: OnDataLoss,
+}
+
+impl Places {
+    /// Where each split starts, in the order given. Blocks.
+    ///
+    /// Errors: `data_loss` if what a split stood in is gone and must not be missed; `unreachable`,
+    /// `authentication_failed`, `unknown_topic`.
+    pub fn stand(&self, consumer: &BaseConsumer<Events>, splits: &[SplitStart]) -> Result<Vec<Standing>> {
+        let mut standings = Vec::with_capacity(splits.len());
+        let (mut configured, mut beginning) = (Vec::new(), Vec::new());
+        for (at, split) in splits.iter().enumerate() {
+            let (topic, partition) = parse_split(&split.split)?;
+            match split.at {
+                StartAt::Configured => configured.push(at),
+                StartAt::Beginning => beginning.push(at),
+                StartAt::At(_) => {}
+                StartAt::Replaced(position) => {
+                    self.may_miss(&topic, partition, position)?;
+                    beginning.push(at);
+                }
+            }
+            let next = split.at.or_zero();
+            standings.push(Standing {
+                split: split.split.clone(),
+                topic: topic.into(),
+                partition,
+                next,
+                at_end: false,
+            });
         }
-        let next = split.at.or_zero();
-        standings.push(Standing { split: split.split.clone(), topic: topic.into(), partition, next, at_end: false });
-    }
-    for (unknown, start) in [(configured, start), (beginning, Start::Earliest)] {
-        let asked: Vec<(&str, i32)> =
-            unknown.iter().filter_map(|at| standings.get(*at)).map(|s| (s.topic.as_ref(), s.partition)).collect();
-        let resolved = offsets(cluster, &consumer, &asked, start)?;
-        for (at, next) in unknown.into_iter().zip(resolved) {
-            if let Some(standing) = standings.get_mut(at) {
-                standing.next = next;
+        for (unknown, is_configured) in [(configured, true), (beginning, false)] {
+            let asked: Vec<(&str, i32)> =
+                unknown.iter().filter_map(|at| standings.get(*at)).map(|s| (s.topic.as_ref(), s.partition)).collect();
+            let resolved = match is_configured {
+                true => self.configured(consumer, &asked)?,
+                false => offsets(&self.cluster, consumer, &asked, At::Beginning)?,
+            };
+            for (at, next) in unknown.into_iter().zip(resolved) {
+                if let Some(standing) = standings.get_mut(at) {
+                    standing.next = next;
+                }
             }
         }
+        Ok(standings)
     }
 
-    let names: Vec<(String, i32)> = standings.iter().map(|s| (s.topic.to_string(), s.partition)).collect();
-    let queue = FetchQueue::new(consumer, &names).map_err(Error::internal)?;
+    /// Where the options say that partitions start.
+    fn configured(&self, consumer: &BaseConsumer<Events>, partitions: &[(&str, i32)]) -> Result<Vec<Position>> {
+        let at = match self.start {
+            Start::Earliest => At::Beginning,
+            Start::Latest => At::End,
+            Start::AtMillis(millis) => At::Millis(millis),
+            Start::Group(reset) => return group_offsets(&self.cluster, consumer, partitions, reset),
+        };
+        offsets(&self.cluster, consumer, partitions, at)
+    }
+
+    fn may_miss(&self, topic: &str, partition: i32, position: Position) -> Result<()> {
+        let what = format!(
+            "topic {topic} was deleted and created again: partition {partition} is not the one that was read up to offset {position}"
+        );
+        match self.loss {
+            OnDataLoss::Skip => {
+                tracing::warn!("{what}; it is read from its beginning");
+                Ok(())
+            }
+            OnDataLoss::Fail => Err(Error::new(Code::DataLoss, what).with_hint(
+                "on_data_loss = 'skip' reads the new one from its beginning; RESTART PIPELINE … IGNORING STATE starts anew",
+            )),
+        }
+    }
+}
+
+/// A consumer that reads from there.
+fn open(cluster: &Cluster, consumer: BaseConsumer<Events>, standings: &[Standing]) -> Result<FetchQueue> {
+    let queue = FetchQueue::new(consumer, &partitions_of(standings)).map_err(Error::internal)?;
+    let assignment = assignment(standings)?;
+    if let Some(consumer) = queue.consumer() {
+        let what = || format!("cannot read from kafka at {}", cluster.name());
+        consumer.assign(&assignment).map_err(|e| from_kafka(what(), &e))?;
+    }
+    Ok(queue)
+}
+
+pub(super) fn partitions_of(standings: &[Standing]) -> Vec<(String, i32)> {
+    standings.iter().map(|s| (s.topic.to_string(), s.partition)).collect()
+}
+
+/// The partitions, each from its next offset.
+pub(super) fn assignment(standings: &[Standing]) -> Result<TopicPartitionList> {
     let mut assignment = TopicPartitionList::with_capacity(standings.len());
-    for standing in &standings {
+    for standing in standings {
         let offset = i64::try_from(standing.next.0).map_err(|_| {
             Error::new(
                 Code::DataLoss,
@@ -199,30 +278,35 @@ fn open(
         let added = assignment.add_partition_offset(&standing.topic, standing.partition, Offset::Offset(offset));
         added.map_err(|e| from_kafka(format!("cannot read split {}", standing.split), &e))?;
     }
-    if let Some(consumer) = queue.consumer() {
-        let what = || format!("cannot read from kafka at {}", cluster.name());
-        consumer.assign(&assignment).map_err(|e| from_kafka(what(), &e))?;
-    }
-    Ok((queue, standings))
+    Ok(assignment)
 }
 
-/// Where `start` is in each partition now, in the order asked. Blocks.
+/// A place that brokers can turn into an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    Beginning,
+    End,
+    /// The first record that is not older.
+    Millis(i64),
+}
+
+/// Where `at` is in each partition now, in the order asked. Blocks.
 ///
 /// Errors: `unreachable`, `authentication_failed`, `unknown_topic`.
 pub(super) fn offsets(
     cluster: &Cluster,
     client: &BaseConsumer<Events>,
     partitions: &[(&str, i32)],
-    start: Start,
+    at: At,
 ) -> Result<Vec<Position>> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
     // The protocol's own numbers: -2 asks for the first offset, -1 for the end, others are times.
-    let asked = match start {
-        Start::Earliest => Offset::Beginning,
-        Start::Latest => Offset::End,
-        Start::AtMillis(millis) => Offset::Offset(millis),
+    let asked = match at {
+        At::Beginning => Offset::Beginning,
+        At::End => Offset::End,
+        At::Millis(millis) => Offset::Offset(millis),
     };
     let list = ask(cluster, client, partitions, asked)?;
     let mut positions = Vec::with_capacity(partitions.len());
@@ -234,18 +318,62 @@ pub(super) fn offsets(
         positions.push(match found.offset() {
             Offset::Offset(offset) => position(offset),
             // Nothing is as late as the time asked for.
-            Offset::End if start != Start::Latest => {
-                match offsets(cluster, client, &[(topic, *partition)], Start::Latest)?.first() {
-                    Some(end) => *end,
-                    None => return Err(Error::internal(what())),
-                }
-            }
+            Offset::End if at != At::End => match offsets(cluster, client, &[(topic, *partition)], At::End)?.first() {
+                Some(end) => *end,
+                None => return Err(Error::internal(what())),
+            },
             other => {
                 return Err(Error::new(Code::ConnectorError, what()).with_detail(format!("the broker said {other:?}")));
             }
         });
     }
     Ok(positions)
+}
+
+/// Where the consumer group stands in each partition, in the order asked; where it never was, as `reset` says. Blocks.
+///
+/// Errors: `unreachable`, `authentication_failed`; `not_found` if it never was there and `reset` is `none`.
+fn group_offsets(
+    cluster: &Cluster,
+    consumer: &BaseConsumer<Events>,
+    partitions: &[(&str, i32)],
+    reset: Reset,
+) -> Result<Vec<Position>> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    partitions.iter().for_each(|(topic, partition)| drop(list.add_partition(topic, *partition)));
+    let what = || format!("cannot ask kafka at {} for the group's offsets", cluster.name());
+    let committed = consumer.committed_offsets(list, RESOLVE).map_err(|error| {
+        client::drain_events(consumer);
+        let mapped = from_kafka(what(), &error);
+        if mapped.code() == Code::Unreachable { cluster.unreachable(consumer.context()) } else { mapped }
+    })?;
+    let of = |(topic, partition): &(&str, i32)| {
+        let Some(found) = committed.find_partition(topic, *partition) else { return Ok(None) };
+        found.error().map_err(|e| from_kafka(what(), &e))?;
+        Ok(match found.offset() {
+            Offset::Offset(offset) => Some(position(offset)),
+            _ => None,
+        })
+    };
+    let found: Vec<Option<Position>> = partitions.iter().map(of).collect::<Result<_>>()?;
+    let unknown: Vec<(&str, i32)> =
+        partitions.iter().zip(&found).filter(|(_, at)| at.is_none()).map(|(of, _)| *of).collect();
+    let at = match (reset, unknown.first()) {
+        (Reset::None, Some((topic, partition))) => {
+            let message = format!("the consumer group has no offset for partition {partition} of topic {topic}");
+            return Err(Error::new(Code::NotFound, message)
+                .with_hint("'auto.offset.reset' = 'earliest' or 'latest' says where to start then")
+                .with_field("auto.offset.reset"));
+        }
+        (Reset::Latest, _) => At::End,
+        (Reset::Earliest | Reset::None, _) => At::Beginning,
+    };
+    let mut others = offsets(cluster, consumer, &unknown, at)?.into_iter();
+    let all: Option<Vec<Position>> = found.into_iter().map(|at| at.or_else(|| others.next())).collect();
+    all.ok_or_else(|| Error::internal(what()))
 }
 
 fn ask(
@@ -267,16 +395,21 @@ fn ask(
 }
 
 /// `topic/partition`; a topic's name has no slash.
-fn split_id(topic: &str, partition: i32) -> SplitId {
+pub(super) fn split_id(topic: &str, partition: i32) -> SplitId {
     SplitId::new(format!("{topic}/{partition}"))
 }
 
-fn parse_split(split: &SplitId) -> Result<(String, i32)> {
+pub(super) fn parse_split(split: &SplitId) -> Result<(String, i32)> {
     let parsed = split
         .as_str()
         .rsplit_once('/')
         .and_then(|(topic, partition)| Some((topic.to_string(), partition.parse().ok()?)));
     parsed.ok_or_else(|| Error::internal(format!("{split} is not a split of kafka")))
+}
+
+/// The topics that the splits are of, each once.
+pub(super) fn topics_of<'a>(splits: impl Iterator<Item = &'a SplitId>) -> Result<BTreeSet<String>> {
+    splits.map(|split| Ok(parse_split(split)?.0)).collect()
 }
 
 /// Positions by topic and partition, as the committer of a sink needs them.

@@ -6,28 +6,33 @@ use std::time::Duration;
 use laminar_core::connector::TestStage;
 use laminar_core::sink::Delivery;
 use laminar_core::{Code, Error, Result};
+use laminar_formats::{FormatContext, FormatOptions};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::admin::{broker_setting, creation_hint, topic_exists};
-use super::client::{Cluster, REACH, blocking, metadata, partitions};
+use super::client::{Cluster, REACH, blocking, metadata};
 use super::options::{SinkSettings, SourceSettings, Written};
+use super::topics::Topics;
 use super::transaction::{MIN_TIMEOUT, timeout_too_long};
+use crate::schema_registry::format_context;
 
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Are the topics there?
+/// Are the topics there? Those of a pattern may come later.
 pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
+    check_registry(&settings.format, settings.formats()?).await?;
     let (cluster, topics) = (settings.cluster.clone(), settings.topics.clone());
     blocking(move || {
         let client = cluster.inspector("read_committed")?;
-        topics.iter().try_for_each(|topic| partitions(&cluster, &client, topic, REACH).map(drop))
+        topics.find(&cluster, &client).map(drop)
     })
     .await
 }
 
 /// Is the topic there, or will it be created, and does the broker allow our transactions?
 pub(super) async fn check_sink(settings: &SinkSettings, delivery: Delivery) -> Result<()> {
+    check_registry(&settings.format, settings.formats()?).await?;
     let cluster = &settings.cluster;
     if !topic_exists(cluster, &settings.topic).await?
         && broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() == Some("false")
@@ -47,6 +52,26 @@ pub(super) async fn check_sink(settings: &SinkSettings, delivery: Delivery) -> R
         Some((text, Ok(ms))) if ms < MIN_TIMEOUT.as_millis() => Err(timeout_too_long(cluster, MIN_TIMEOUT, Some(text))),
         _ => Ok(()),
     }
+}
+
+/// Does the registry answer, where the format needs one? That it does not have the subject yet is no error.
+async fn check_registry(format: &FormatOptions, formats: FormatContext) -> Result<()> {
+    match ask_registry(format, formats).await {
+        None => Ok(()),
+        Some(answer) => answer.map(drop),
+    }
+}
+
+/// What the registry says of the subject; `None` where it is not asked, as the name of the subject needs a record.
+async fn ask_registry(format: &FormatOptions, formats: FormatContext) -> Option<Result<String>> {
+    let table = formats.registry.filter(|_| format.is_binary())?;
+    let subject = table.value_subject("");
+    let ask = move || match table.registry.latest(&subject) {
+        Ok(schema) => Ok(format!("subject {subject} has schema {} in {}", schema.id, schema.kind.name())),
+        Err(error) if error.code() == Code::UnknownSchema => Ok(format!("subject {subject} has no schema yet")),
+        Err(error) => Err(error),
+    };
+    Some(blocking(ask).await)
 }
 
 /// All stages up to the first that fails.
@@ -78,19 +103,54 @@ pub(super) async fn test(written: Result<Written>) -> Vec<TestStage> {
         stages.passed("sasl", "logged in");
     }
     stages.add("metadata", described, |brokers| format!("{brokers} brokers"));
-    let topics = written.source.topic.iter().chain(written.source.topics.iter().flatten());
-    for topic in topics {
-        let (cluster, name) = (cluster.clone(), topic.clone());
+    let first = written.source.topic.iter().chain(written.source.topics.iter().flatten()).next();
+    let formats = format_context(&written.registry, first.map_or("", String::as_str));
+    match formats {
+        Ok(formats) => {
+            if let Some(answer) = ask_registry(&written.format, formats).await
+                && stages.add("registry", answer, String::clone).is_none()
+            {
+                return stages.0;
+            }
+        }
+        Err(error) => {
+            stages.add::<()>("registry", Err(error), |()| String::new());
+            return stages.0;
+        }
+    }
+    let topics = match written.topics() {
+        Ok(topics) => topics,
+        Err(error) => {
+            stages.add("topic", Err::<(), _>(error), |()| String::new());
+            return stages.0;
+        }
+    };
+    for topics in topics.into_iter().flat_map(each) {
+        let (cluster, asked) = (cluster.clone(), topics.clone());
         let found = blocking(move || {
             let client = cluster.inspector("read_committed")?;
-            partitions(&cluster, &client, &name, REACH)
-        })
-        .await;
-        if stages.add("topic", found, |found| format!("{topic} has {} partitions", found.len())).is_none() {
+            asked.find(&cluster, &client)
+        });
+        let say = |found: &Vec<(String, Vec<i32>)>| match found.as_slice() {
+            [(topic, partitions)] => format!("{topic} has {} partitions", partitions.len()),
+            found => {
+                let partitions: usize = found.iter().map(|(_, partitions)| partitions.len()).sum();
+                format!("{topics}: {}, with {partitions} partitions", found.len())
+            }
+        };
+        if stages.add("topic", found.await, say).is_none() {
             break;
         }
     }
     stages.0
+}
+
+/// Topics that are named, one by one.
+fn each(topics: Topics) -> Vec<Topics> {
+    match topics {
+        Topics::Named(names) => names.into_iter().map(|name| Topics::Named(vec![name])).collect(),
+        pattern => vec![pattern],
+    }
 }
 
 struct Stages(Vec<TestStage>);

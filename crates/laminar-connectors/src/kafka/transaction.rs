@@ -86,6 +86,17 @@ impl Transactions {
         Ok(transaction)
     }
 
+    /// The transaction that the pipeline's sinks have in `cluster`, whatever the settings of their client; a new one if there is
+    /// none. For dead letters, whose client settings are those of a source.
+    pub fn join(self: &Arc<Self>, cluster: &Cluster, ctx: &SinkContext) -> Result<Arc<Transaction>> {
+        let key = (format!("laminar.{}.{}", ctx.instance, ctx.pipeline), cluster.name().to_string());
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(&key).and_then(Weak::upgrade);
+        match open.filter(|transaction| !transaction.is_taken()) {
+            Some(transaction) => Ok(transaction),
+            None => self.get(cluster, ctx),
+        }
+    }
+
     fn owners(&self) -> MutexGuard<'_, HashMap<(String, String), String>> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,6 +2,7 @@
 //!
 //! They live as long as the process, so they survive a job's restart, not the server's.
 
+mod dead_letters;
 mod log;
 mod sink;
 mod source;
@@ -9,7 +10,7 @@ mod source;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use laminar_core::connector::{Connector, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
+use laminar_core::connector::{Connector, DeadLettersOf, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
 use laminar_core::sink::{Delivery, Sink};
 use laminar_core::source::Source;
 use laminar_core::table::TableSpec;
@@ -134,5 +135,26 @@ impl Connector for MemoryConnector {
         let (own, format) = read(options)?;
         let log = self.logs.log(own.name.as_deref().unwrap_or(&table.name));
         Ok(Arc::new(sink::LogSink::new(log, ctx.pipeline.clone(), format, table.clone(), delivery(ctx))))
+    }
+
+    fn check_dead_letters(&self, of: &DeadLettersOf<'_>) -> Result<()> {
+        let (own, _) = read(of.options)?;
+        if of.destination != Some(own.name.as_deref().unwrap_or(&of.table.name)) {
+            return Ok(());
+        }
+        Err(Error::new(Code::ConflictingOptions, "the log is read, and its dead letters would go there again")
+            .with_hint("name another log in dlq_topic")
+            .with_field("dlq_topic"))
+    }
+
+    /// The log that is named, else the source's name and `-dlq`.
+    fn dead_letters(&self, of: &DeadLettersOf<'_>, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
+        self.check_dead_letters(of)?;
+        let (own, _) = read(of.options)?;
+        let beside = format!("{}-dlq", own.name.as_deref().unwrap_or(&of.table.name));
+        let log = self.logs.log(of.destination.unwrap_or(&beside));
+        let (table, format) = (dead_letters::table(log.name()), FormatOptions::default());
+        let sink = sink::LogSink::new(log, ctx.pipeline.clone(), format, table, delivery(ctx));
+        Ok(Arc::new(dead_letters::DeadLetterSink(Arc::new(sink))))
     }
 }

@@ -119,7 +119,7 @@ impl Reader {
         }
         let runs = vec![Run { split: split.split.clone(), count: records.records.len(), next: Position(split.next) }];
         let drained = self.splits.iter().all(|s| s.next >= length);
-        Some(Some(FetchedRecords { records: Box::new(records), runs, drained }))
+        Some(Some(FetchedRecords { records: Box::new(records), runs, drained, lost: 0 }))
     }
 }
 

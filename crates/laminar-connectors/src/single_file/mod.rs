@@ -91,9 +91,7 @@ impl Connector for SingleFileConnector {
             Role::Sink => read_sink::<FileOptions, NoOptions>(SUBJECT, options)?,
         };
         self.path(&own)?;
-        if role == Role::Sink {
-            check_lines(&format)?;
-        }
+        check_lines(&format)?;
         format.check(table)
     }
 

@@ -36,7 +36,7 @@ async fn rows_go_in_and_come_out_at_least_once() {
     writer.write(&changes(names(0..5000))).await.unwrap();
     writer.flush(Epoch(1)).await.unwrap();
 
-    let ctx = SourceContext { pipeline: Some(PipelineId::from("p")), clock: Arc::new(SystemClock) };
+    let ctx = SourceContext { pipeline: Some(PipelineId::from("p")), clock: Arc::new(SystemClock), partitions: None };
     let source = connector.source(&options, &table(), &ctx).unwrap();
     assert_eq!(source.discover().await.unwrap().len(), 3);
     let mut reader = reader(&source).await;

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod admin;
+mod dead_letters;
 mod dev_broker;
+mod growth;
 mod sink;
 mod source;
 mod support;

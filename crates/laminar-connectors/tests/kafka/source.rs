@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use laminar_core::source::{BatchLimit, Fetched, SplitStart, StartAt, TimestampType};
 use laminar_core::{Code, Position, SplitId};
 use rdkafka::admin::AdminOptions;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -313,4 +314,77 @@ async fn a_reader_without_splits_waits() {
     let mut reader = open_source(&[("topic", &topic)], None).open(Vec::new()).await.unwrap();
     assert_eq!(reader.positions(), []);
     assert!(tokio::time::timeout(Duration::from_millis(300), reader.next(LIMIT)).await.is_err());
+}
+
+/// The records missed, and then those that come.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_gone_are_skipped_and_counted_if_the_table_says_so() {
+    let topic = topic("source", 2).await;
+    put(&topic, (0..20).map(|i| value(i % 2, (i / 2).to_string())));
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, 0, Offset::Offset(5)).unwrap();
+    admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
+    let source = open_source(&[("topic", &topic), ("on_data_loss", "skip")], None);
+    let splits = source.discover().await.unwrap();
+    // Before what there is, and behind it.
+    for (position, missed) in [(2, 3), (999, 0)] {
+        let starts = [(splits[0].clone(), Position(position)), (splits[1].clone(), Position(8))];
+        let mut reader = reader_at(&source, &starts).await;
+        let (mut lost, mut seen) = (0, Vec::new());
+        while seen.len() < 7 {
+            // The wait is dropped again and again, as a task does.
+            let next = tokio::time::timeout(Duration::from_millis(3), reader.next(LIMIT)).await;
+            let Ok(fetched) = next else { continue };
+            let Fetched::Records(fetched) = fetched.unwrap() else { panic!() };
+            lost += fetched.lost;
+            let of = |at| (fetched.records.get(at).partition, fetched.records.get(at).position.0);
+            seen.extend((0..fetched.records.len()).map(of));
+        }
+        seen.sort_unstable();
+        assert_eq!((seen, lost), (vec![(0, 5), (0, 6), (0, 7), (0, 8), (0, 9), (1, 8), (1, 9)], missed));
+        assert_eq!(reader.positions(), splits.iter().map(|s| (s.clone(), Position(10))).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_says_where_a_pipeline_starts() {
+    let topic = topic("source", 3).await;
+    put(&topic, (0..30).map(|i| value(i % 3, (i / 3).to_string())));
+    let group = unique("group");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, 0, Offset::Offset(4)).unwrap();
+    list.add_partition_offset(&topic, 2, Offset::Offset(7)).unwrap();
+    let member: BaseConsumer = client(&[("group.id", &group)]).create().unwrap();
+    member.commit(&list, CommitMode::Sync).unwrap();
+    let at = async |reset: Option<&str>| {
+        let mut pairs = vec![("topic", topic.as_str()), ("group_id", group.as_str()), ("offset", "group")];
+        pairs.extend(reset.map(|reset| ("auto.offset.reset", reset)));
+        let source = open_source(&pairs, Some("p"));
+        let splits = source.discover().await.unwrap();
+        let start = |split| SplitStart { split, at: StartAt::Configured };
+        let opened = source.open(splits.into_iter().map(start).collect()).await;
+        opened.map(|reader| reader.positions().into_iter().map(|(_, p)| p.0).collect::<Vec<_>>())
+    };
+    assert_eq!(at(None).await.unwrap(), [4, 0, 7]);
+    assert_eq!(at(Some("latest")).await.unwrap(), [4, 10, 7]);
+    let error = at(Some("none")).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound, "{error:?}");
+    assert!(error.to_string().contains(&format!("partition 1 of topic {topic}")), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_open_transactions_are_read_at_once_if_the_table_says_so() {
+    let topic = topic("source", 1).await;
+    let producer: BaseProducer = client(&[("transactional.id", &unique("txn"))]).create().unwrap();
+    producer.init_transactions(SOON).unwrap();
+    producer.begin_transaction().unwrap();
+    send(&producer, &topic, [value(0, "open")]);
+    for mode in ["read_mode", "isolation.level"] {
+        let source = open_source(&[("topic", &topic), (mode, "read_uncommitted")], None);
+        assert_eq!(take(&mut reader(&source).await, 1).await[0].3.as_deref(), Some("open"));
+        assert_eq!(source.ends(&source.discover().await.unwrap()).await.unwrap(), [Some(Position(1))]);
+    }
+    let source = open_source(&[("topic", &topic)], None);
+    assert_eq!(source.ends(&source.discover().await.unwrap()).await.unwrap(), [Some(Position(0))]);
+    producer.abort_transaction(SOON).unwrap();
 }

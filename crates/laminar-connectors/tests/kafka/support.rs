@@ -187,7 +187,8 @@ pub fn options(pairs: &[(&str, &str)]) -> Options {
 }
 
 pub fn open_source(pairs: &[(&str, &str)], pipeline: Option<&str>) -> Arc<dyn Source> {
-    let ctx = SourceContext { pipeline: pipeline.map(PipelineId::from), clock: Arc::new(SystemClock) };
+    let ctx =
+        SourceContext { pipeline: pipeline.map(PipelineId::from), clock: Arc::new(SystemClock), partitions: None };
     KafkaConnector::new().source(&options(pairs), &table(), &ctx).unwrap()
 }
 

@@ -265,9 +265,9 @@ impl Coordinator {
                 }
                 Ok(())
             }
-            TaskEvent::BadRecord { table, split, position, message } => {
+            TaskEvent::BadRow(bad) => {
                 // A sample for people; the counters have all of them.
-                let _ = self.events.try_send(JobEvent::BadRecord { table, split, position, message });
+                let _ = self.events.try_send(JobEvent::BadRow(bad));
                 Ok(())
             }
         }
@@ -492,6 +492,7 @@ impl Current {
             let all = self.sources.entry(operator).or_default();
             all.splits.extend(positions.splits);
             all.watermarks.extend(positions.watermarks);
+            all.generations.extend(positions.generations);
         }
         for (operator, snapshot) in frozen.snapshots {
             pending.add(operator, snapshot);

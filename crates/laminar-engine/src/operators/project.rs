@@ -86,6 +86,10 @@ impl Operator for Project {
         out.push(projected);
         Ok(())
     }
+
+    fn can_retry(&self) -> bool {
+        true
+    }
 }
 
 fn with_time(changes: Changes) -> Result<Changes> {

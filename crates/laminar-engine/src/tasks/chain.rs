@@ -8,6 +8,7 @@ use std::sync::Arc;
 use laminar_core::{Barrier, Changes, Message, OperatorId, Result, Watermark};
 use std::sync::atomic::Ordering;
 
+use super::bad_rows::{BadRows, Parts};
 use super::channel::Outlet;
 use super::sink::SinkEnd;
 use crate::metrics::{OperatorMetrics, add};
@@ -45,12 +46,17 @@ impl Chain {
         self.nodes.first().map(|n| &n.metrics)
     }
 
-    /// Pushes a batch into the head's `input` and through everything behind it.
-    pub(crate) async fn push(&mut self, input: usize, changes: Changes) -> Result<()> {
-        self.push_at(vec![(0, input, changes)]).await
+    /// Pushes a batch into the head's `input` and through everything behind it. `bad`: what becomes of rows for which something
+    /// cannot be computed, where they are traceable.
+    pub(crate) async fn push(&mut self, input: usize, changes: Changes, bad: Option<&mut BadRows>) -> Result<()> {
+        self.push_at(vec![(0, input, changes)], bad).await
     }
 
-    async fn push_at(&mut self, mut pending: Vec<(usize, usize, Changes)>) -> Result<()> {
+    async fn push_at(
+        &mut self,
+        mut pending: Vec<(usize, usize, Changes)>,
+        mut bad: Option<&mut BadRows>,
+    ) -> Result<()> {
         while let Some((at, input, changes)) = pending.pop() {
             let Some(node) = self.nodes.get_mut(at) else { continue };
             match &mut node.step {
@@ -58,11 +64,14 @@ impl Chain {
                 Step::Operator(operator) => {
                     add(&node.metrics.rows_in, changes.num_rows());
                     add(&node.metrics.batches_in, 1);
-                    operator.on_changes(input, changes, &mut self.output).await?;
+                    match bad.as_deref_mut().filter(|_| operator.can_retry()) {
+                        Some(bad) => offer(operator.as_mut(), input, changes, &mut self.output, bad).await?,
+                        None => operator.on_changes(input, changes, &mut self.output).await?,
+                    }
                 }
                 Step::Sink(sink) => sink.write(changes).await?,
             }
-            let emitted = node.forward(&mut self.output).await?;
+            let emitted = node.forward(&mut self.output, bad.as_deref_mut()).await?;
             // Last in, first out: the earliest batch must be on top.
             pending.extend(emitted.into_iter().rev());
         }
@@ -144,9 +153,9 @@ impl Chain {
     /// Sends what node `at` has just pushed to everything behind it.
     async fn emit_from(&mut self, at: usize) -> Result<()> {
         let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
-        let mut emitted = node.forward(&mut self.output).await?;
+        let mut emitted = node.forward(&mut self.output, None).await?;
         emitted.reverse();
-        self.push_at(emitted).await
+        self.push_at(emitted, None).await
     }
 
     async fn send(&mut self, at: usize, message: Message) -> Result<()> {
@@ -158,14 +167,44 @@ impl Chain {
     }
 }
 
+/// Gives the operator the batch, or what is left of it without the rows that it cannot take.
+async fn offer(
+    operator: &mut dyn Operator,
+    input: usize,
+    changes: Changes,
+    output: &mut Output,
+    bad: &mut BadRows,
+) -> Result<()> {
+    let mut parts = Parts::of(changes);
+    while let Some(part) = parts.next() {
+        let mut pushed = Output::default();
+        match operator.on_changes(input, part.clone(), &mut pushed).await {
+            Ok(()) => output.append(&mut pushed),
+            Err(error) => parts.failed(&part, error, bad)?,
+        }
+    }
+    Ok(())
+}
+
 impl ChainNode {
     /// Sends the pushed batches to other chains and returns what goes to children of this one, in order.
-    async fn forward(&mut self, output: &mut Output) -> Result<Vec<(usize, usize, Changes)>> {
+    async fn forward(
+        &mut self,
+        output: &mut Output,
+        mut bad: Option<&mut BadRows>,
+    ) -> Result<Vec<(usize, usize, Changes)>> {
         let mut to_children = Vec::new();
         for changes in output.take() {
             add(&self.metrics.rows_out, changes.num_rows());
             for outlet in &self.outlets {
-                outlet.send(Message::Changes(changes.clone())).await?;
+                let mut parts = Parts::of(changes.clone());
+                while let Some(part) = parts.next() {
+                    // Which receiver a row goes to is computed before the first one is sent.
+                    match (outlet.send(Message::Changes(part.clone())).await, bad.as_deref_mut()) {
+                        (Err(error), Some(bad)) => parts.failed(&part, error, bad)?,
+                        (outcome, _) => outcome?,
+                    }
+                }
             }
             let children = self.children.iter().map(|(child, input)| (*child, *input, changes.clone()));
             to_children.extend(children);

@@ -77,6 +77,11 @@ impl Pace {
         &self.paused
     }
 
+    /// Splits that this task will report from now on.
+    pub(crate) fn expect(&self, splits: impl IntoIterator<Item = SplitId>) {
+        self.drift.expect(splits);
+    }
+
     /// Waits until the slowest split has moved. Cancel-safe.
     pub(crate) async fn moved(&mut self) {
         if self.slowest.changed().await.is_err() {

@@ -1,8 +1,10 @@
 //! The loops. Each task is one parallel instance of a chain: `source` drives a chain whose head reads, `operator` one
 //! whose head merges inputs; both push into a `chain` of operators, sinks and exchanges.
 
+pub(crate) mod bad_rows;
 pub(crate) mod chain;
 pub(crate) mod channel;
+pub(crate) mod discovery;
 pub(crate) mod drift;
 pub(crate) mod operator;
 pub(crate) mod plan;
@@ -10,9 +12,13 @@ pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod watermark;
 
+use std::collections::BTreeMap;
+
+use laminar_core::source::SplitStart;
 use laminar_core::{Barrier, Epoch, Error, OperatorId, Position, SplitId, TaskId};
 use laminar_state::SourcePositions;
 
+use crate::job::BadRow;
 use crate::operator::Snapshot;
 
 /// From the coordinator to a source task.
@@ -20,6 +26,11 @@ pub(crate) enum Command {
     Barrier(Barrier),
     /// This task's positions are part of a committed checkpoint.
     Committed(Vec<(SplitId, Position)>),
+    /// Splits that appeared and that this task shall read.
+    Add {
+        splits: Vec<SplitStart>,
+        generations: BTreeMap<SplitId, String>,
+    },
 }
 
 /// From a task to the coordinator.
@@ -29,12 +40,7 @@ pub(crate) enum TaskEvent {
     Exhausted(TaskId),
     /// The source stands exactly at the replay's bounds and waits for the barrier.
     Replayed(TaskId),
-    BadRecord {
-        table: String,
-        split: SplitId,
-        position: Position,
-        message: String,
-    },
+    BadRow(BadRow),
 }
 
 /// One task's part of a checkpoint.

@@ -67,7 +67,7 @@ impl OperatorTask {
                 // The task before has ended without a barrier: its job is being torn down.
                 None => state.closed = true,
                 Some(Message::Changes(changes)) => {
-                    self.chain.push(input, changes).await?;
+                    self.chain.push(input, changes, None).await?;
                     // As in a source task: let the others run.
                     tokio::task::yield_now().await;
                 }

@@ -14,18 +14,23 @@ use std::time::Duration;
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
 use laminar_core::format::Decoder;
 use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart, StartAt};
-use laminar_core::{Barrier, Changes, Code, Epoch, Error, OperatorId, Position, Result, SplitId, TaskId, Watermark};
+use laminar_core::{
+    Barrier, Changes, Code, Epoch, Error, OperatorId, Position, Result, Retry, SplitId, TaskId, Watermark,
+};
 use laminar_state::SourcePositions;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::warn;
 
+use super::bad_rows::BadRows;
 use super::chain::Chain;
+use super::discovery::KnownSplits;
 use super::drift::Pace;
-use super::watermark::SplitWatermarks;
+use super::watermark::{SplitWatermarks, UNKNOWN};
 use super::{Command, Frozen, TaskEvent, coordinator_gone};
 use crate::crash::CrashPoints;
-use crate::graph::{BadDataPolicy, LateRows, RowTime, SourceNode, with_watermark_column};
-use crate::metrics::{JobMetrics, OperatorMetrics, add};
+use crate::graph::{LateRows, RowTime, SourceNode, with_watermark_column};
+use crate::metrics::{OperatorMetrics, add};
 
 /// How often watermarks are looked at when no rows come.
 const WATERMARK_PERIOD: Duration = Duration::from_millis(200);
@@ -42,6 +47,12 @@ pub(crate) struct SourceTask {
     pub events: mpsc::Sender<TaskEvent>,
     pub released: watch::Receiver<Epoch>,
     pub positions: BTreeMap<SplitId, Position>,
+    /// What tells the splits from earlier ones of the same name.
+    pub generations: BTreeMap<SplitId, String>,
+    /// Where splits that appear while the job runs come from; `None`: none do.
+    pub growth: Option<KnownSplits>,
+    /// Given to this task, and not read yet.
+    pub offered: Vec<SplitStart>,
     pub watermarks: SplitWatermarks,
     /// Pauses splits that run ahead.
     pub pace: Option<Pace>,
@@ -50,7 +61,7 @@ pub(crate) struct SourceTask {
     /// The first barrier of a pipeline comes before its first read: it pins where the splits start.
     pub wait_for_barrier: bool,
     pub metrics: Arc<OperatorMetrics>,
-    pub job_metrics: Arc<JobMetrics>,
+    pub bad: BadRows,
     pub crash: CrashPoints,
 }
 
@@ -59,7 +70,6 @@ pub(crate) struct SourceTask {
 struct Batch {
     /// Decoded rows by split, in order.
     runs: Vec<(SplitId, usize)>,
-    bad: usize,
     /// Of the decoded records' values.
     bytes: usize,
     since: Option<Instant>,
@@ -77,14 +87,14 @@ impl SourceTask {
         if self.replay.is_some() {
             self.check_replayed().await?;
         }
-        if self.reader.is_none() {
+        if self.reader.is_none() && self.growth.is_none() {
             // No rows will ever come from here, and what waits for all inputs must not wait for this one.
             self.chain.end().await?;
         }
         loop {
             let may_read = !batch.ended && !self.wait_for_barrier;
             let flush_at = batch.since.map(|since| since + self.node.batch_timeout);
-            let holds_rows = self.chain.holds_rows();
+            let holds_rows = self.chain.holds_rows() || self.bad.holds_letters();
             let mut limit = self.node.batch;
             limit.rows = limit.rows.saturating_sub(self.decoder.as_ref().map_or(0, |d| d.len())).max(1);
             limit.bytes = limit.bytes.saturating_sub(batch.bytes).max(1);
@@ -101,15 +111,21 @@ impl SourceTask {
                         self.flush(&mut batch).await?;
                         self.freeze(barrier, batch.last_watermark).await?;
                         if barrier.stop {
-                            return self.chain.settle().await;
+                            return self.settle().await;
                         }
                         self.wait_for_barrier = false;
                         if self.replay.take().is_some() {
                             self.reopen().await?;
                         }
+                        self.take_offered().await?;
+                    }
+                    Some(Command::Add { splits, generations }) => {
+                        self.offered.extend(splits);
+                        self.generations.extend(generations);
+                        self.take_offered().await?;
                     }
                 },
-                Ok(()) = self.released.changed(), if holds_rows => self.chain.settle().await?,
+                Ok(()) = self.released.changed(), if holds_rows => self.settle().await?,
                 fetched = next(&mut self.reader, limit), if may_read => {
                     self.take(fetched?, &mut batch).await?;
                     // Under load nothing here ever waits, and as many busy sources as there are worker threads would keep
@@ -122,16 +138,58 @@ impl SourceTask {
                     // The reader was asked first, and had nothing: a split that is paused must not hide that.
                     batch.caught_up |= may_read && self.pace.as_ref().is_some_and(|pace| !pace.paused().is_empty());
                     self.advance_watermark(&mut batch).await?;
+                    self.metrics.set_trouble(self.reader.as_ref().and_then(|reader| reader.trouble()));
                 }
             }
         }
+    }
+
+    /// Reads the splits that were given to this task. Not before the first barrier, and not in a replay: the epoch that is made
+    /// again has no rows of them.
+    async fn take_offered(&mut self) -> Result<()> {
+        let Some(known) = &self.growth else { return Ok(()) };
+        if self.offered.is_empty() || self.wait_for_barrier || self.replay.is_some() {
+            return Ok(());
+        }
+        let splits = std::mem::take(&mut self.offered);
+        let added = match &mut self.reader {
+            Some(reader) => reader.add(splits.clone()).await,
+            None => match self.node.source.open(splits.clone()).await {
+                Ok(reader) => {
+                    (self.reader, self.decoder) = (Some(reader), self.node.source.decoder()?);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = added {
+            if error.retry() == Retry::Never {
+                return Err(error);
+            }
+            // They are found again.
+            warn!(task = %self.id.operator, %error, "new splits cannot be read yet");
+            known.give_back(&splits);
+            return Ok(());
+        }
+        let at = self.reader.as_ref().map(|reader| reader.positions()).unwrap_or_default();
+        for (split, position) in at {
+            self.positions.entry(split).or_insert(position);
+        }
+        if let Some(pace) = &self.pace {
+            pace.expect(splits.iter().map(|start| start.split.clone()));
+        }
+        let now = Instant::now();
+        splits.into_iter().for_each(|start| self.watermarks.add(start.split, now));
+        Ok(())
     }
 
     async fn take(&mut self, fetched: Fetched, batch: &mut Batch) -> Result<()> {
         match fetched {
             Fetched::Records(records) => {
                 let drained = records.drained;
+                self.metrics.lost_records.fetch_add(records.lost, Ordering::Relaxed);
                 self.decode(records, batch)?;
+                self.bad.relieve().await?;
                 batch.caught_up = drained;
                 let rows = self.decoder.as_ref().map_or(0, |d| d.len());
                 let full = rows >= self.node.batch.rows || batch.bytes >= self.node.batch.bytes;
@@ -161,8 +219,8 @@ impl SourceTask {
         let Some(decoder) = &mut self.decoder else {
             return Err(Error::internal("a source yields bytes but has no decoder"));
         };
-        let mut index = 0;
-        let mut bytes = 0;
+        let (mut index, mut bytes, mut rows) = (0, 0, 0);
+        let mut uneven = Vec::new();
         for run in &fetched.runs {
             let bound = self.replay.as_ref().and_then(|r| r.get(&run.split)).copied();
             let before = decoder.len();
@@ -171,26 +229,32 @@ impl SourceTask {
             for at in index..index + run.count {
                 let record = fetched.records.get(at);
                 if bound.is_some_and(|bound| record.position >= bound) {
+                    uneven.extend((at..index + run.count).map(|at| (at, 0)));
                     break;
                 }
                 bytes += record.value.map_or(0, <[u8]>::len);
+                let rows_before = decoder.len();
                 if let Err(fault) = decoder.push(&record) {
                     if let Some(outage) = &fault.outage {
                         return Err(outage.clone());
                     }
-                    batch.bad += 1;
-                    let bad = BadRecord { node: &self.node, metrics: &self.metrics, job: &self.job_metrics };
-                    bad.handle(&run.split, record.position, &fault, batch.bad, &self.events)?;
+                    self.bad.record(&record, &fault)?;
+                }
+                // A record may have been no row, or two.
+                let decoded = decoder.len() - rows_before;
+                if decoded != 1 {
+                    uneven.push((at, decoded));
                 }
             }
-            // A record may have been no row, or two.
             let decoded = decoder.len() - before;
+            rows += decoded;
             index += run.count;
             if decoded > 0 {
                 batch.runs.push((run.split.clone(), decoded));
             }
             self.positions.insert(run.split.clone(), next);
         }
+        self.bad.keep(fetched.records, rows, uneven);
         add(&self.metrics.bytes_in, bytes);
         batch.bytes += bytes;
         if !decoder.is_empty() && batch.since.is_none() {
@@ -202,7 +266,6 @@ impl SourceTask {
     /// Sends what is decoded down the chain, then the watermark that follows from it.
     async fn flush(&mut self, batch: &mut Batch) -> Result<()> {
         batch.since = None;
-        batch.bad = 0;
         batch.bytes = 0;
         let runs = std::mem::take(&mut batch.runs);
         let changes = match &mut self.decoder {
@@ -212,7 +275,7 @@ impl SourceTask {
         if let Some(changes) = changes {
             self.push(changes, &runs, batch).await?;
         }
-        Ok(())
+        self.bad.end_batch().await
     }
 
     async fn push_rows(&mut self, fetched: FetchedRows, batch: &mut Batch) -> Result<()> {
@@ -252,10 +315,10 @@ impl SourceTask {
         let (mut at, mut late) = (0, Vec::new());
         let mut watermarks = TimestampMicrosecondBuilder::new();
         for (split, count) in runs {
-            let times = changes.times().values().get(at..at + count).unwrap_or_default();
-            self.watermarks.observe(split, times, now, |row, is_late, watermark| {
+            let times = changes.times().slice(at, *count);
+            self.watermarks.observe(split, &times, now, |row, is_late, watermark| {
                 if is_late {
-                    late.push(at + row);
+                    late.push((at + row, watermark));
                 }
                 if self.node.watermark_column {
                     watermarks.append_option(watermark);
@@ -264,19 +327,20 @@ impl SourceTask {
             at += count;
         }
         let changes = match self.node.watermark_column {
-            true => with_watermarks(changes, watermarks.finish())?,
-            false => changes,
+            true => with_watermarks(changes.timed(), watermarks.finish())?,
+            false => changes.timed(),
         };
         add(&self.metrics.batches_in, 1);
         add(&self.metrics.rows_in, changes.num_rows());
+        let changes = self.bad.traced(changes);
         let changes = match self.node.late {
-            LateRows::Drop if !late.is_empty() => {
-                add(&self.metrics.late_rows, late.len());
-                without(&changes, &late)?
+            LateRows::Drop | LateRows::DeadLetter if !late.is_empty() => {
+                self.bad.late(&late, changes.times());
+                without(&changes, late.iter().map(|(place, _)| *place))?
             }
             _ => changes,
         };
-        self.chain.push(0, changes).await?;
+        self.chain.push(0, changes, Some(&mut self.bad)).await?;
         self.advance_watermark(batch).await
     }
 
@@ -291,7 +355,9 @@ impl SourceTask {
             self.watermarks.touch(&reader.behind(), Instant::now());
         }
         if let Some(watermark) = self.watermarks.advance(batch.caught_up, Instant::now()) {
-            if let Watermark::At(time) = watermark {
+            if let Watermark::At(time) = watermark
+                && time != UNKNOWN
+            {
                 batch.last_watermark = Some(time);
             }
             self.chain.watermark(watermark).await?;
@@ -313,10 +379,21 @@ impl SourceTask {
         Ok(())
     }
 
+    /// Waits for the commit under way, then writes what was held.
+    async fn settle(&mut self) -> Result<()> {
+        self.chain.settle().await?;
+        self.bad.settle().await
+    }
+
     async fn freeze(&mut self, barrier: Barrier, watermark: Option<i64>) -> Result<()> {
         let snapshots = self.chain.barrier(barrier).await?;
+        self.bad.flush(barrier.epoch).await?;
         self.crash.hit("task-frozen")?;
-        let positions = SourcePositions { splits: self.positions.clone(), watermarks: self.watermarks.by_split() };
+        let positions = SourcePositions {
+            splits: self.positions.clone(),
+            watermarks: self.watermarks.by_split(),
+            generations: self.generations.clone(),
+        };
         let source = Some((self.operator.clone(), positions));
         let operators = self.chain.operators();
         let frozen = Frozen { task: self.id.clone(), epoch: barrier.epoch, source, snapshots, operators, watermark };
@@ -388,59 +465,12 @@ fn at_time(changes: &Changes, micros: i64) -> Result<Changes> {
 }
 
 /// The rows but those at these places, which are in order.
-fn without(changes: &Changes, places: &[usize]) -> Result<Changes> {
+fn without(changes: &Changes, places: impl Iterator<Item = usize>) -> Result<Changes> {
     let mut kept = vec![true; changes.num_rows()];
     for place in places {
-        if let Some(kept) = kept.get_mut(*place) {
+        if let Some(kept) = kept.get_mut(place) {
             *kept = false;
         }
     }
     changes.filter(&BooleanArray::from(kept))
-}
-
-/// One record that is not a row.
-struct BadRecord<'a> {
-    node: &'a SourceNode,
-    metrics: &'a OperatorMetrics,
-    job: &'a JobMetrics,
-}
-
-impl BadRecord<'_> {
-    fn handle(
-        &self,
-        split: &SplitId,
-        position: Position,
-        fault: &laminar_core::format::DecodeError,
-        in_batch: usize,
-        events: &mpsc::Sender<TaskEvent>,
-    ) -> Result<()> {
-        add(&self.metrics.bad_records, 1);
-        add(&self.job.bad_records, 1);
-        let table = &self.node.table;
-        let error = |hint: &str| {
-            Error::new(
-                Code::BadData,
-                format!("a record of table {table} at {split} position {position} cannot be decoded"),
-            )
-            .with_detail(fault.to_string())
-            .with_hint(hint)
-        };
-        match self.node.bad_data {
-            BadDataPolicy::Fail => Err(error("bad_data = 'skip' leaves such records out and counts them")),
-            BadDataPolicy::Skip { max_errors_per_batch: Some(max) } if in_batch > max => {
-                Err(error(&format!("more than max_errors_per_batch = {max} records of one batch are bad")))
-            }
-            BadDataPolicy::Skip { .. } => {
-                let event = TaskEvent::BadRecord {
-                    table: table.clone(),
-                    split: split.clone(),
-                    position,
-                    message: fault.to_string(),
-                };
-                // The report is a sample: when the coordinator is busy the count still tells all.
-                let _ = events.try_send(event);
-                Ok(())
-            }
-        }
-    }
 }

@@ -6,10 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use arrow::array::{Array, TimestampMicrosecondArray};
 use laminar_core::{SplitId, Watermark};
 use tokio::time::Instant;
 
 use super::drift::SplitProgress;
+
+/// As a watermark: rows may come, and nothing is known of their times.
+pub(crate) const UNKNOWN: i64 = i64::MIN;
 
 /// The watermarks of the splits that one source task reads.
 pub(crate) struct SplitWatermarks {
@@ -47,23 +51,32 @@ impl SplitWatermarks {
         Self { delay_micros, idle_timeout, splits: splits.into_iter().map(time).collect(), emitted: None, last: None }
     }
 
+    /// One more split, without a row yet: it holds the watermark where it is until it has one, or is idle.
+    pub(crate) fn add(&mut self, split: SplitId, now: Instant) {
+        self.splits.entry(split).or_insert(SplitTime { watermark: None, last_row: now });
+    }
+
     /// The split had rows with these event times, µs. Calls `each` with the place of each, whether it is behind the split's
-    /// watermark, and that watermark, as the rows before it left it.
+    /// watermark, and that watermark, as the rows before it left it. A row without a time is behind, and moves nothing.
     pub(crate) fn observe(
         &mut self,
         split: &SplitId,
-        times: &[i64],
+        times: &TimestampMicrosecondArray,
         now: Instant,
         mut each: impl FnMut(usize, bool, Option<i64>),
     ) {
         let Some(split) = self.splits.get_mut(split).filter(|_| !times.is_empty()) else { return };
         split.last_row = now;
         let mut watermark = split.watermark.unwrap_or(i64::MIN);
-        for (row, time) in times.iter().enumerate() {
-            each(row, *time < watermark, Some(watermark).filter(|w| *w != i64::MIN));
-            watermark = watermark.max(time.saturating_sub(self.delay_micros));
+        let so_far = |watermark| Some(watermark).filter(|w| *w != i64::MIN);
+        for (row, time) in times.values().iter().enumerate() {
+            let has_time = times.is_valid(row);
+            each(row, *time < watermark || !has_time, so_far(watermark));
+            if has_time {
+                watermark = watermark.max(time.saturating_sub(self.delay_micros));
+            }
         }
-        split.watermark = Some(watermark);
+        split.watermark = so_far(watermark);
     }
 
     /// Of rows that are timed by their arrival: the time of those that come now, which is every split's watermark too. It is the
@@ -84,15 +97,20 @@ impl SplitWatermarks {
         let mut active = self.splits.values().filter(active).peekable();
         let next = match active.peek() {
             None => Watermark::Idle,
-            // A split without a row yet holds the others back: nobody knows what will come.
-            Some(_) => Watermark::At(active.map(|t| t.watermark).min().flatten()?),
+            // A split without a row yet holds the others back: nobody knows what will come. Those of other tasks too, if this
+            // one had said that it holds nobody back.
+            Some(_) => match active.map(|t| t.watermark).min().flatten() {
+                Some(time) => Watermark::At(time),
+                None if self.emitted == Some(Watermark::Idle) => Watermark::At(self.last.unwrap_or(UNKNOWN)),
+                None => return None,
+            },
         };
         match next {
             _ if self.emitted == Some(next) => return None,
             // After a time when all were idle, too.
             Watermark::At(time) if self.last.is_some_and(|last| time < last) => return None,
+            Watermark::Idle | Watermark::At(UNKNOWN) => {}
             Watermark::At(time) => self.last = Some(time),
-            Watermark::Idle => {}
         }
         self.emitted = Some(next);
         Some(next)
@@ -162,8 +180,8 @@ impl MergedWatermark {
             _ if self.emitted == Some(next) => return None,
             // After a time when all were idle, too.
             Watermark::At(time) if self.last.is_some_and(|last| time < last) => return None,
+            Watermark::Idle | Watermark::At(UNKNOWN) => {}
             Watermark::At(time) => self.last = Some(time),
-            Watermark::Idle => {}
         }
         self.emitted = Some(next);
         Some(next)
@@ -180,16 +198,61 @@ mod tests {
         let splits = ["a", "b"].map(SplitId::from);
         let delay = Duration::from_micros(5);
         let mut times = SplitWatermarks::new(splits.clone(), &BTreeMap::new(), delay, Duration::from_secs(30), start);
-        times.observe(&splits[0], &[100], start, |_, _, _| {});
+        times.observe(&splits[0], &vec![100].into(), start, |_, _, _| {});
         assert_eq!(times.advance(true, start), None);
-        times.observe(&splits[1], &[50], start, |_, _, _| {});
+        times.observe(&splits[1], &vec![50].into(), start, |_, _, _| {});
         assert_eq!(times.advance(true, start), Some(Watermark::At(45)));
-        times.observe(&splits[1], &[20], start, |_, _, _| {});
+        times.observe(&splits[1], &vec![20].into(), start, |_, _, _| {});
         assert_eq!(times.advance(true, start), None);
         let later = start + Duration::from_secs(31);
-        times.observe(&splits[0], &[200], later, |_, _, _| {});
+        times.observe(&splits[0], &vec![200].into(), later, |_, _, _| {});
         assert_eq!(times.advance(false, later), None, "b may only be waiting to be read");
         assert_eq!(times.advance(true, later), Some(Watermark::At(195)));
+    }
+
+    #[tokio::test]
+    async fn a_row_without_a_time_is_late_and_moves_nothing() {
+        let start = Instant::now();
+        let split = SplitId::from("a");
+        let delay = Duration::ZERO;
+        let mut times = SplitWatermarks::new([split.clone()], &BTreeMap::new(), delay, Duration::from_secs(30), start);
+        let mut late = Vec::new();
+        times.observe(&split, &vec![None].into(), start, |_, is_late, watermark| late.push((is_late, watermark)));
+        assert_eq!(times.advance(true, start), None, "nothing is known of the time");
+        let rows = vec![Some(100), None, Some(90)].into();
+        times.observe(&split, &rows, start, |_, is_late, watermark| late.push((is_late, watermark)));
+        assert_eq!(late, [(true, None), (false, None), (true, Some(100)), (true, Some(100))]);
+        assert_eq!(times.advance(true, start), Some(Watermark::At(100)));
+    }
+
+    #[tokio::test]
+    async fn a_split_that_appears_holds_the_watermark_and_never_pulls_it_back() {
+        let (start, none) = (Instant::now(), Duration::ZERO);
+        let (old, new) = (SplitId::from("old"), SplitId::from("new"));
+        let mut times = SplitWatermarks::new([old.clone()], &BTreeMap::new(), none, Duration::from_secs(30), start);
+        times.observe(&old, &vec![100].into(), start, |_, _, _| {});
+        assert_eq!(times.advance(true, start), Some(Watermark::At(100)));
+        times.add(new.clone(), start);
+        times.observe(&old, &vec![200].into(), start, |_, _, _| {});
+        assert_eq!(times.advance(true, start), None, "what comes in the new one may be older than 200");
+        times.observe(&new, &vec![50].into(), start, |_, _, _| {});
+        assert_eq!(times.advance(true, start), None, "not back to 50");
+        times.observe(&new, &vec![150].into(), start, |_, _, _| {});
+        assert_eq!(times.advance(true, start), Some(Watermark::At(150)));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_gets_its_first_split_is_waited_for() {
+        let start = Instant::now();
+        let mut times = SplitWatermarks::new([], &BTreeMap::new(), Duration::ZERO, Duration::from_secs(30), start);
+        let mut merged = MergedWatermark::restored(2, None);
+        assert_eq!(merged.update(0, Watermark::At(10)), None);
+        assert_eq!(merged.update(1, times.advance(true, start).unwrap()), Some(Watermark::At(10)));
+        times.add("new".into(), start);
+        assert_eq!(merged.update(1, times.advance(true, start).unwrap()), None);
+        assert_eq!(merged.update(0, Watermark::At(20)), None, "the new split's rows may be older");
+        times.observe(&"new".into(), &vec![15].into(), start, |_, _, _| {});
+        assert_eq!(merged.update(1, times.advance(true, start).unwrap()), Some(Watermark::At(15)));
     }
 
     #[tokio::test]
@@ -203,7 +266,7 @@ mod tests {
         let later = start + Duration::from_secs(60);
         assert_eq!(times.arrive(90, later), 90);
         assert_eq!(times.advance(true, later), Some(Watermark::At(90)), "never idle");
-        times.observe(&splits[0], &[90], later, |_, late, _| assert!(!late));
+        times.observe(&splits[0], &vec![90].into(), later, |_, late, _| assert!(!late));
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn graph(world: &World, idle_timeout: Duration, seen: &Seen) -> Graph {
     let mut table = World::table("in", &["k", "v"]);
     table.columns[0].data_type = laminar_core::table::timestamp_type();
     table.event_time = Some(EventTime { column: "k".into(), delay: Duration::ZERO });
-    let context = SourceContext { pipeline: Some(pipeline()), clock: world.clock.clone() };
+    let context = SourceContext { pipeline: Some(pipeline()), clock: world.clock.clone(), partitions: None };
     let options = Options::from_pairs([("format", "json"), ("partitions", "2"), ("timestamp_format", "unix_seconds")]);
     let source = world.connector.source(&options, &table, &context).unwrap();
     let mut graph = Graph::default();

@@ -6,7 +6,7 @@ use super::*;
 
 fn envelopes(connector: &MemoryConnector, clock: &SharedClock) -> Arc<dyn Source> {
     let options = Options::from_pairs([("format", "debezium_json"), ("partitions", "3")]);
-    let context = SourceContext { pipeline: Some(pipeline()), clock: clock.clone() };
+    let context = SourceContext { pipeline: Some(pipeline()), clock: clock.clone(), partitions: None };
     connector.source(&options, &World::table("in", &["k", "v"]), &context).unwrap()
 }
 

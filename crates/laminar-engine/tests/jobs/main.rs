@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed test panics
 
 mod changes;
+mod dead_letters;
 mod drift;
 mod envelopes;
+mod growth;
 mod slow_checkpoints;
 mod topics;
 
@@ -71,7 +73,7 @@ impl World {
     }
 
     fn log(&self, name: &str, partitions: u32) -> Arc<dyn Source> {
-        let context = SourceContext { pipeline: Some(pipeline()), clock: self.clock.clone() };
+        let context = SourceContext { pipeline: Some(pipeline()), clock: self.clock.clone(), partitions: None };
         self.connector.source(&Self::options(partitions), &Self::table(name, &["k", "v"]), &context).unwrap()
     }
 
@@ -93,6 +95,7 @@ impl World {
             max_drift: None,
             watermark_column: false,
             bad_data: BadDataPolicy::Fail,
+            dead_letters: None,
         };
         add(graph, "source", NodeKind::Source(node), table.schema(), &[])
     }

@@ -11,18 +11,34 @@ use laminar_core::{Position, Result, SplitId};
 
 /// How long a fetch takes, so that checkpoints come in between.
 const FETCH: Duration = Duration::from_millis(1);
+const DISCOVERY: Duration = Duration::from_millis(3);
 
 /// Records by split; `None` is a transaction's marker: it has a position and no record.
 #[derive(Clone, Default)]
 pub struct Topics {
     splits: Arc<Mutex<BTreeMap<SplitId, Vec<Option<u64>>>>>,
+    /// How often each split was replaced.
+    generations: Arc<Mutex<BTreeMap<SplitId, u32>>>,
     decoder: Option<Arc<dyn Source>>,
+    /// New splits are looked for while a job reads, and nothing ends.
+    grows: bool,
 }
 
 impl Topics {
     /// `decoder` is any source of the same table.
     pub fn new(decoder: Arc<dyn Source>) -> Self {
-        Self { splits: Arc::default(), decoder: Some(decoder) }
+        Self { decoder: Some(decoder), ..Self::default() }
+    }
+
+    pub fn growing(decoder: Arc<dyn Source>) -> Self {
+        Self { grows: true, ..Self::new(decoder) }
+    }
+
+    /// Deletes the split and makes another of the same name.
+    pub fn replace(&self, split: &str, values: std::ops::Range<u64>) {
+        self.splits.lock().unwrap().remove(&split.into());
+        *self.generations.lock().unwrap().entry(split.into()).or_default() += 1;
+        self.append(split, values);
     }
 
     /// Appends one transaction: its values, then its marker.
@@ -45,6 +61,16 @@ impl Source for Topics {
         Ok(Box::new(Reader { topics: self.clone(), standings }))
     }
 
+    fn discovery_interval(&self) -> Option<Duration> {
+        self.grows.then_some(DISCOVERY)
+    }
+
+    async fn generations(&self, splits: &[SplitId]) -> Result<BTreeMap<SplitId, String>> {
+        let generations = self.generations.lock().unwrap();
+        let of = |split: &SplitId| (split.clone(), generations.get(split).copied().unwrap_or_default().to_string());
+        Ok(splits.iter().map(of).collect())
+    }
+
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
         self.decoder.as_ref().map_or(Ok(None), |source| source.decoder())
     }
@@ -62,7 +88,27 @@ struct Reader {
 #[async_trait]
 impl SourceReader for Reader {
     async fn next(&mut self, limit: BatchLimit) -> Result<Fetched> {
-        tokio::time::sleep(FETCH).await;
+        loop {
+            tokio::time::sleep(FETCH).await;
+            match self.take(limit) {
+                Fetched::End if self.topics.grows => {}
+                fetched => return Ok(fetched),
+            }
+        }
+    }
+
+    async fn add(&mut self, splits: Vec<SplitStart>) -> Result<()> {
+        self.standings.extend(splits.into_iter().map(|start| (start.split, start.at.or_zero())));
+        Ok(())
+    }
+
+    fn positions(&self) -> Vec<(SplitId, Position)> {
+        self.standings.clone()
+    }
+}
+
+impl Reader {
+    fn take(&mut self, limit: BatchLimit) -> Fetched {
         let splits = self.topics.splits.lock().unwrap();
         let mut records = OwnedRecords { topic: "t".into(), ..OwnedRecords::default() };
         let mut runs = Vec::new();
@@ -93,14 +139,9 @@ impl SourceReader for Reader {
             }
         }
         let nothing = records.records.is_empty() && drained;
-        Ok(if nothing {
-            Fetched::End
-        } else {
-            Fetched::Records(FetchedRecords { records: Box::new(records), runs, drained })
-        })
-    }
-
-    fn positions(&self) -> Vec<(SplitId, Position)> {
-        self.standings.clone()
+        match nothing {
+            true => Fetched::End,
+            false => Fetched::Records(FetchedRecords { records: Box::new(records), runs, drained, lost: 0 }),
+        }
     }
 }

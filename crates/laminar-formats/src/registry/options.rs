@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct RegistryOptions {
     /// Address of the schema registry, which speaks Confluent's protocol: `http://host:8081`; several, of which the first that
-    /// answers serves, separated by commas. Records of `avro`, `protobuf` and `json` then begin with the id of their schema.
+    /// answers serves, separated by commas; `schema.registry.url` means the same. Records of `avro` and `protobuf` then begin with the id of their schema.
     #[serde(default, rename = "schema_registry.endpoint")]
     pub endpoint: Option<Vec<String>>,
     /// API key, or name, to log in to the schema registry with.
@@ -48,11 +48,30 @@ pub enum SubjectStrategy {
 }
 
 impl RegistryOptions {
-    /// Checks what belongs together. No I/O.
-    ///
-    /// Errors: `missing_option`, `invalid_option`.
+    /// Checks each option by itself, as those of a connection are, which may be incomplete. No I/O. Errors: `invalid_option`.
+    pub fn check_each(&self) -> Result<()> {
+        let Some(endpoints) = &self.endpoint else { return Ok(()) };
+        let invalid = |detail: &str| {
+            // Not the value: what is wrong with it may be the password in it.
+            Error::new(Code::InvalidOption, "option schema_registry.endpoint is not an address")
+                .with_detail(detail)
+                .with_field("schema_registry.endpoint")
+        };
+        if endpoints.iter().any(|url| url.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))) {
+            return Err(invalid("a name and password do not belong into it")
+                .with_hint("give schema_registry.api_key and schema_registry.api_secret"));
+        }
+        let legal = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        match endpoints.is_empty() || !endpoints.iter().all(legal) {
+            true => Err(invalid("expected an address such as http://host:8081")),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks a table's options, all together. No I/O. Errors: `missing_option`, `invalid_option`.
     pub fn check(&self) -> Result<()> {
-        let Some(endpoints) = &self.endpoint else {
+        self.check_each()?;
+        if self.endpoint.is_none() {
             let given = [
                 ("schema_registry.api_key", self.api_key.is_some()),
                 ("schema_registry.api_secret", self.api_secret.is_some()),
@@ -68,13 +87,6 @@ impl RegistryOptions {
                 .with_field("schema_registry.endpoint")),
                 None => Ok(()),
             };
-        };
-        let legal = |url: &String| url.starts_with("http://") || url.starts_with("https://");
-        if endpoints.is_empty() || !endpoints.iter().all(legal) {
-            let message = format!("option schema_registry.endpoint cannot be '{}'", endpoints.join(","));
-            return Err(Error::new(Code::InvalidOption, message)
-                .with_detail("expected addresses such as http://host:8081")
-                .with_field("schema_registry.endpoint"));
         }
         if self.api_secret.is_some() && self.api_key.is_none() {
             return Err(Error::new(Code::MissingOption, "schema_registry.api_secret needs schema_registry.api_key")

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use laminar_core::connector::{Connector, Role};
+use laminar_core::connector::{Connector, DeadLettersOf, Role};
 use laminar_core::table::{Column, EventTime, TableSpec};
 use laminar_core::{Code, Error, Options, Result};
 
@@ -22,6 +22,7 @@ const SOURCE_OPTIONS: &[&str] = &[
     "idle_timeout",
     "max_watermark_drift",
     "bad_data",
+    "dlq_topic",
     "max_errors_per_batch",
 ];
 
@@ -31,6 +32,12 @@ pub(crate) struct Bound {
     pub settings: TableSettings,
     /// The connector's, secrets and environment substituted.
     pub options: Options,
+}
+
+impl Bound {
+    pub fn dead_letters_of<'a>(&'a self, table: &'a TableSpec) -> DeadLettersOf<'a> {
+        DeadLettersOf { options: &self.options, table, destination: self.settings.dlq_topic.as_deref() }
+    }
 }
 
 /// The table's connector and options as they are now: its connection may have been replaced since.
@@ -58,7 +65,7 @@ pub(crate) fn fits(
     let bound = bind(planner, catalog, table, resolver)?;
     let roles = table.role.map_or_else(|| Planner::roles(bound.connector.as_ref()), |role| vec![role]);
     for role in roles {
-        bound.connector.check_table(role, &bound.options, &spec(table, &bound.settings, role))?;
+        check_table(&bound, role, &spec(table, &bound.settings, role))?;
     }
     Ok(())
 }
@@ -297,7 +304,7 @@ fn accepted(bound: &Bound, def: &TableDef, statement: &CreateTable, roles: Vec<R
     for role in roles {
         // a sink without columns is checked when its query is known
         let spec = spec(def, &bound.settings, role);
-        match bound.connector.check_table(role, &bound.options, &spec) {
+        match check_table(bound, role, &spec) {
             Ok(()) => accepted.push(role),
             Err(error) => first_error = first_error.or(Some(error)),
         }
@@ -305,6 +312,15 @@ fn accepted(bound: &Bound, def: &TableDef, statement: &CreateTable, roles: Vec<R
     match first_error {
         Some(error) if accepted.is_empty() => Err(placed(error, statement)),
         _ => Ok(accepted),
+    }
+}
+
+/// Does the connector take the table in that role, and keep its dead letters if it should?
+fn check_table(bound: &Bound, role: Role, spec: &TableSpec) -> Result<()> {
+    bound.connector.check_table(role, &bound.options, spec)?;
+    match role == Role::Source && bound.settings.keeps_dead_letters() {
+        true => bound.connector.check_dead_letters(&bound.dead_letters_of(spec)),
+        false => Ok(()),
     }
 }
 

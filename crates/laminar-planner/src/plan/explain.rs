@@ -17,6 +17,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::Expr;
 use datafusion::sql::unparser::Unparser;
 use datafusion::sql::unparser::dialect::Dialect;
+use laminar_core::connector::PartitionSet;
 use laminar_core::sink::Delivery;
 use laminar_engine::graph::{Exchange, Graph, Node, NodeKind, SinkNode};
 use serde_json::{Value, json};
@@ -26,9 +27,10 @@ use crate::catalog::TableDef;
 use crate::parse::quote_name;
 use crate::types::sql_name;
 
-pub(crate) fn source_line(table: &TableDef, schema: &Schema) -> String {
+pub(crate) fn source_line(table: &TableDef, schema: &Schema, partitions: Option<&PartitionSet>) -> String {
     let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-    format!("read {} table {} ({})", table.connector, table.name, columns.join(", "))
+    let partitions = partitions.map(|set| format!(", partitions {set}")).unwrap_or_default();
+    format!("read {} table {} ({}){partitions}", table.connector, table.name, columns.join(", "))
 }
 
 pub(crate) fn sink_line(connector: &str, sink: &SinkNode) -> String {
@@ -85,7 +87,7 @@ impl Dialect for Spelling {
     }
 }
 
-fn guarantee(delivery: Delivery) -> &'static str {
+pub(crate) fn guarantee(delivery: Delivery) -> &'static str {
     match delivery {
         Delivery::ExactlyOnce => "exactly once",
         Delivery::AtLeastOnce => "at least once",

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::unnest::ListUnnest;
+use laminar_core::connector::{PartitionSet, SourceContext};
 use laminar_core::table::timestamp_type;
 use laminar_core::{Code, Error, Result};
 use laminar_engine::graph::{
@@ -80,6 +81,8 @@ pub(crate) struct Lowering<'a> {
     /// Some expression asks for the watermark: every source gives it with each row.
     pub(super) watermarks: bool,
     graph: Graph,
+    /// Those that are wanted of each table; absent: all.
+    pub(super) partitions: BTreeMap<String, PartitionSet>,
     /// Of the step being lowered.
     pub(super) places: Places,
 }
@@ -132,6 +135,7 @@ impl<'a> Lowering<'a> {
             sources: BTreeMap::new(),
             waiting: BTreeSet::new(),
             watermarks: false,
+            partitions: BTreeMap::new(),
             graph: Graph::default(),
             places: Places::default(),
         }
@@ -310,10 +314,12 @@ impl<'a> Lowering<'a> {
         let name = crate::statement::Name::new(table);
         let Some(def) = self.catalog.tables.get(table) else { return Err(self.catalog.unknown_relation(&name)) };
         let used = self.used.get(table).cloned().unwrap_or_default();
-        let ctx = source_context(self.ctx);
+        let can_select = self.planner.registry.get(&def.connector).is_ok_and(|c| c.can_select_partitions());
+        let partitions = self.partitions.get(table).filter(|_| can_select).cloned();
+        let ctx = SourceContext { partitions, ..source_context(self.ctx) };
         let (mut node, mut schema, event_time) =
             source::source_node(self.planner, self.catalog, def, &used, &ctx, self.ctx.resolver)?;
-        let line = explain::source_line(def, &schema);
+        let line = explain::source_line(def, &schema, ctx.partitions.as_ref());
         if self.watermarks {
             node.watermark_column = true;
             schema = with_watermark_column(&schema);

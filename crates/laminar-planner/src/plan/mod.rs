@@ -9,12 +9,14 @@
 //! Node ids are their kind and index (`source-0`, `project-1`, `sink-2`): the same SQL gives the same ids.
 
 mod aggregate;
+mod dead_letters;
 mod distinct;
 mod explain;
 mod facts;
 mod insert;
 mod join;
 mod lower;
+mod partitions;
 mod recompute;
 mod repeatable;
 mod source;
@@ -96,6 +98,7 @@ pub(crate) fn pipeline(
     let tables = CatalogTables::new(&planner.sql, catalog, Reads::Stream);
     let steps = body.steps.iter().map(|s| step(planner, catalog, s, &tables)).collect::<Result<Vec<_>>>()?;
     let mut lowering = lower::Lowering::new(planner, catalog, ctx, lower::used_columns(&steps)?);
+    lowering.partitions = partitions::wanted(planner, catalog, &steps)?;
     for step in &steps {
         // Before the first source is made: steps share them.
         lowering.watermarks |= watermark::is_in_plan(&step.plan).map_err(translate)?;
@@ -122,7 +125,8 @@ pub(crate) fn pipeline(
             None => result = Some(lowering.result(output, changing).map_err(|e| e.at(place))?),
         }
     }
-    let graph = lowering.finished();
+    let mut graph = lowering.finished();
+    notices.extend(dead_letters::open(planner, catalog, &mut graph, (ctx, &sink_context(ctx)))?);
     graph.check()?;
     refuse_several_transactions(&graph, body)?;
     let mut depends_on = tables.used();
@@ -147,16 +151,13 @@ pub(crate) fn pipeline(
 /// When one sink has committed an epoch and another has not, the epoch is made again for the other: of rows that are timed by
 /// their arrival it would be another one.
 fn refuse_several_transactions(graph: &Graph, body: &PipelineBody) -> Result<()> {
-    let (mut by_arrival, mut transactions) = (None, BTreeSet::new());
-    for node in &graph.nodes {
-        match &node.kind {
-            NodeKind::Source(source) if matches!(source.time, RowTime::Arrival(_)) => by_arrival = Some(&source.table),
-            NodeKind::Sink(sink) if sink.sink.delivery() == Delivery::ExactlyOnce => {
-                transactions.extend(sink.sink.committer().map(|committer| committer.id().to_string()));
-            }
-            _ => {}
-        }
-    }
+    let by_arrival = graph.nodes.iter().rev().find_map(|node| match &node.kind {
+        NodeKind::Source(source) if matches!(source.time, RowTime::Arrival(_)) => Some(&source.table),
+        _ => None,
+    });
+    let exactly_once = graph.written().filter(|sink| sink.delivery() == Delivery::ExactlyOnce);
+    let committers = exactly_once.filter_map(|sink| sink.committer());
+    let transactions: BTreeSet<String> = committers.map(|committer| committer.id().to_string()).collect();
     let Some(table) = by_arrival.filter(|_| transactions.len() > 1) else { return Ok(()) };
     let message =
         format!("table {table} is read by processing time, and the pipeline writes to several places exactly once");
@@ -239,14 +240,7 @@ fn open_sink(
         primary_key: table.primary_key.clone(),
     };
     bound.connector.check_table(Role::Sink, &bound.options, &spec)?;
-    let sink_context = SinkContext {
-        instance: ctx.instance.clone(),
-        pipeline: ctx.pipeline.clone(),
-        delivery: ctx.options.delivery,
-        checkpoint_interval: ctx.checkpoint_interval,
-        clock: Arc::clone(&ctx.clock),
-    };
-    let sink = bound.connector.sink(&bound.options, &spec, &sink_context)?;
+    let sink = bound.connector.sink(&bound.options, &spec, &sink_context(ctx))?;
     if ctx.options.delivery == Some(Delivery::ExactlyOnce) && sink.delivery() != Delivery::ExactlyOnce {
         return Err(Error::new(
             Code::ConflictingOptions,
@@ -289,9 +283,20 @@ pub(crate) fn operator_id(kind: &str, index: usize) -> OperatorId {
     OperatorId::new(format!("{kind}-{index}"))
 }
 
+/// What a sink must know of the pipeline.
+fn sink_context(ctx: &PipelineContext<'_>) -> SinkContext {
+    SinkContext {
+        instance: ctx.instance.clone(),
+        pipeline: ctx.pipeline.clone(),
+        delivery: ctx.options.delivery,
+        checkpoint_interval: ctx.checkpoint_interval,
+        clock: Arc::clone(&ctx.clock),
+    }
+}
+
 /// What a source must know of the pipeline.
 pub(crate) fn source_context(ctx: &PipelineContext<'_>) -> SourceContext {
-    SourceContext { pipeline: Some(ctx.pipeline.clone()), clock: Arc::clone(&ctx.clock) }
+    SourceContext { pipeline: Some(ctx.pipeline.clone()), clock: Arc::clone(&ctx.clock), partitions: None }
 }
 
 /// Columns that are read, by table; indices into the columns that its records hold.

@@ -56,6 +56,7 @@ pub(crate) fn source_node(
             .with_hint("leave max_watermark_drift out")
             .with_field("max_watermark_drift"));
     }
+    let max_errors_per_batch = bound.settings.max_errors_per_batch.map(|n| n as usize);
     let node = SourceNode {
         table: table.name.clone(),
         source,
@@ -69,10 +70,10 @@ pub(crate) fn source_node(
         idle_timeout: bound.settings.idle_timeout(),
         bad_data: match bound.settings.bad_data {
             BadData::Fail => BadDataPolicy::Fail,
-            BadData::Skip => {
-                BadDataPolicy::Skip { max_errors_per_batch: bound.settings.max_errors_per_batch.map(|n| n as usize) }
-            }
+            BadData::Skip => BadDataPolicy::Skip { max_errors_per_batch },
+            BadData::Dlq => BadDataPolicy::DeadLetter { max_errors_per_batch },
         },
+        dead_letters: None,
     };
     Ok((node, schema, spec.event_time.map(|e| e.column)))
 }

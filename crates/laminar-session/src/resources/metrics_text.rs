@@ -84,7 +84,7 @@ fn per_job(text: &mut String, jobs: &[JobRow]) {
 
 fn per_operator(text: &mut String, jobs: &[JobRow], now_micros: i64) {
     type Number = fn(&OperatorSnapshot, i64) -> Option<f64>;
-    let families: [(&str, &str, &str, Number); 15] = [
+    let families: [(&str, &str, &str, Number); 16] = [
         ("laminar_operator_rows_in_total", "counter", "rows that the operator took", |o, _| Some(o.rows_in as f64)),
         ("laminar_operator_rows_out_total", "counter", "rows that the operator emitted", |o, _| {
             Some(o.rows_out as f64)
@@ -93,14 +93,29 @@ fn per_operator(text: &mut String, jobs: &[JobRow], now_micros: i64) {
         ("laminar_operator_batches_in_total", "counter", "batches that the operator took", |o, _| {
             Some(o.batches_in as f64)
         }),
-        ("laminar_operator_bad_records_total", "counter", "records that the source could not decode", |o, _| {
-            Some(o.bad_records as f64)
-        }),
+        (
+            "laminar_operator_bad_records_total",
+            "counter",
+            "records that the source could not decode, or not compute with",
+            |o, _| Some(o.bad_records as f64),
+        ),
         (
             "laminar_operator_late_rows_total",
             "counter",
             "rows behind the watermark that the source left out",
             |o, _| Some(o.late_rows as f64),
+        ),
+        (
+            "laminar_operator_dead_letters_total",
+            "counter",
+            "records that the source wrote to the dead letters",
+            |o, _| Some(o.dead_letters as f64),
+        ),
+        (
+            "laminar_operator_lost_records_total",
+            "counter",
+            "records that were gone before the source read them, and that on_data_loss allows to miss",
+            |o, _| Some(o.lost_records as f64),
         ),
         ("laminar_operator_paused_splits", "gauge", "splits of the source that wait for slower ones", |o, _| {
             Some(o.paused_splits as f64)

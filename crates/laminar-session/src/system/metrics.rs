@@ -21,6 +21,8 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("batches", BigInt, "Batches that came in."),
         ("errors", BigInt, "Records that could not be decoded."),
         ("late_rows", BigInt, "Rows of a source that came behind the watermark and were left out."),
+        ("dead_letters", BigInt, "Records of a source that were written to the dead letters."),
+        ("lost_records", BigInt, "Records that were gone before a source read them, where `on_data_loss` allows it."),
         ("watermark", Time, "Event time up to which its input is complete; null before the first."),
         ("watermark_lag_ms", BigInt, "How far that is behind the server's time."),
         (
@@ -63,6 +65,8 @@ async fn rows(source: &Source) -> Result<Vec<Row>> {
                 o.batches_in.into(),
                 o.bad_records.into(),
                 o.late_rows.into(),
+                o.dead_letters.into(),
+                o.lost_records.into(),
                 Cell::time(o.watermark_micros.map(|w| w / 1_000)),
                 o.watermark_micros.map(|w| now.saturating_sub(w) / 1_000).into(),
                 o.alignment_micros.into(),

@@ -42,6 +42,16 @@ impl FetchQueue {
         // SAFETY: the client is alive; a new queue is ours until destroyed.
         let queue = NonNull::new(unsafe { c::rd_kafka_queue_new(client) }).ok_or("no queue")?;
         let fetch = Self { consumer: Some(consumer), queue, filled: Box::new(Notify::new()) };
+        fetch.join(partitions)?;
+        let filled: *const Notify = &*fetch.filled;
+        // SAFETY: the Notify outlives the callback, see `drop`.
+        unsafe { c::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(on_filled), filled.cast_mut().cast()) };
+        Ok(fetch)
+    }
+
+    /// Sends what these partitions will deliver into the queue too. Call before they are assigned.
+    pub fn join(&self, partitions: &[(String, i32)]) -> Result<(), String> {
+        let client = self.consumer.as_ref().ok_or("no client")?.client().native_ptr();
         for (topic, partition) in partitions {
             let name = CString::new(topic.as_str()).map_err(|e| e.to_string())?;
             // SAFETY: both queues are alive during the calls; forwarding takes its own reference to the target.
@@ -50,14 +60,11 @@ impl FetchQueue {
                 if source.is_null() {
                     return Err(format!("no queue for partition {partition} of topic {topic}"));
                 }
-                c::rd_kafka_queue_forward(source, queue.as_ptr());
+                c::rd_kafka_queue_forward(source, self.queue.as_ptr());
                 c::rd_kafka_queue_destroy(source);
             }
         }
-        let filled: *const Notify = &*fetch.filled;
-        // SAFETY: the Notify outlives the callback, see `drop`.
-        unsafe { c::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(on_filled), filled.cast_mut().cast()) };
-        Ok(fetch)
+        Ok(())
     }
 
     /// Waits until the queue may have something. Cancel-safe.

@@ -1,8 +1,8 @@
 //! The only unsafe code of this crate: librdkafka's batch calls, which the safe wrapper does not have.
 //!
 //! One record at a time through the safe wrapper costs about twice what the batch calls do, in both directions. Here are
-//! `fetch` (many records at once, as librdkafka holds them) and `produce` (many rows in one call, reports counted in bulk,
-//! and a few transactional calls that only the C interface offers).
+//! `fetch` (many records at once, as librdkafka holds them), `produce` (many rows in one call, reports counted in bulk,
+//! and a few transactional calls that only the C interface offers) and `topics` (their ids).
 //!
 //! Invariants that make it sound:
 //! - whatever librdkafka handed out (a message, a queue, a topic handle) keeps the client that made it alive and is given
@@ -12,6 +12,7 @@
 
 mod fetch;
 mod produce;
+mod topics;
 
 use std::ffi::{CStr, c_char};
 
@@ -19,6 +20,7 @@ use laminar_core::Position;
 
 pub(super) use fetch::{FetchQueue, News};
 pub(super) use produce::{Reports, Topic, TransactionError, commit_transaction, flush, send_offsets, serve};
+pub(super) use topics::{TopicId, topic_ids};
 
 /// An offset as a position; the offsets of records are never negative.
 pub(super) fn position(offset: i64) -> Position {

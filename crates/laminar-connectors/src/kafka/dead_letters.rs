@@ -1,0 +1,240 @@
+//! The topic of a source table's dead letters.
+//!
+//! ```text
+//!  letter:   key and value  as they came          headers  as they came, then __laminar.errors.{pipeline, table, topic, …}
+//! ```
+//!
+//! They are written in the transaction that the pipeline's sinks into this cluster share, or in one of their own where there are
+//! no such sinks: so each is there once, whatever died meanwhile.
+//!
+//! The letter's own timestamp is the time at which it was written, not its record's, which is in a header: a topic's retention
+//! would else delete the letters of old records at once.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use laminar_core::connector::SinkContext;
+use laminar_core::dead_letter::{HEADER_PREFIX, Letter, Letters};
+use laminar_core::sink::{Committer, Delivery, Sink, SinkWriter};
+use laminar_core::{Changes, Code, Epoch, Error, Result, TaskId};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+
+use super::admin;
+use super::client::Cluster;
+use super::options::SourceSettings;
+use super::producer::{Producer, settle};
+use super::sink::ACKNOWLEDGED;
+use super::transaction::{Transaction, Transactions};
+
+/// Added to a topic's name where the table does not say where its dead letters go.
+const SUFFIX: &str = "-dlq";
+
+/// Longest message in a header; the whole of it stands in the log.
+const MAX_MESSAGE: usize = 1000;
+
+/// Where the letters of one table go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Destination {
+    /// What `dlq_topic` says; `None`: for each topic one beside it.
+    topic: Option<String>,
+}
+
+impl Destination {
+    fn of(&self, topic: &str) -> String {
+        self.topic.clone().unwrap_or_else(|| format!("{topic}{SUFFIX}"))
+    }
+
+    /// Errors: `invalid_option`, `conflicting_options`.
+    fn check(&self, settings: &SourceSettings) -> Result<()> {
+        for topic in &settings.topics {
+            let of_topic = self.of(topic);
+            super::options::check_topic_name(&of_topic).map_err(|what| {
+                Error::new(Code::InvalidOption, format!("option dlq_topic cannot be '{of_topic}'"))
+                    .with_detail(what)
+                    .with_field("dlq_topic")
+            })?;
+            if settings.topics.contains(&of_topic) {
+                let what = format!("topic {of_topic} is read, and its dead letters would go there again");
+                return Err(Error::new(Code::ConflictingOptions, what)
+                    .with_hint("name another topic in dlq_topic")
+                    .with_field("dlq_topic"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Can the letters of a table with these settings go there? No I/O.
+pub(super) fn check(settings: &SourceSettings, topic: Option<&str>) -> Result<()> {
+    Destination { topic: topic.map(str::to_string) }.check(settings)
+}
+
+pub(super) struct DeadLetterSink {
+    cluster: Cluster,
+    destination: Destination,
+    /// Topics that the table names: those of their letters are there before the first letter.
+    topics: Vec<String>,
+    way: Way,
+}
+
+enum Way {
+    /// With the transaction of the pipeline in this cluster.
+    Transaction(Arc<Transaction>),
+    /// At once, through a producer that the writers share while there are any.
+    AtOnce(Mutex<Weak<Producer>>),
+}
+
+impl DeadLetterSink {
+    pub fn new(
+        settings: SourceSettings,
+        topic: Option<&str>,
+        delivery: Delivery,
+        ctx: &SinkContext,
+        transactions: &Arc<Transactions>,
+    ) -> Result<Self> {
+        let destination = Destination { topic: topic.map(str::to_string) };
+        destination.check(&settings)?;
+        let way = match delivery {
+            Delivery::ExactlyOnce => Way::Transaction(transactions.join(&settings.cluster, ctx)?),
+            Delivery::AtLeastOnce => Way::AtOnce(Mutex::new(Weak::new())),
+        };
+        Ok(Self { cluster: settings.cluster, destination, topics: settings.topics, way })
+    }
+
+    fn producer(&self) -> Result<Arc<Producer>> {
+        match &self.way {
+            Way::Transaction(transaction) => transaction.producer(),
+            Way::AtOnce(shared) => {
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(producer) = shared.upgrade() {
+                    return Ok(producer);
+                }
+                let producer = Arc::new(Producer::new(&self.cluster, &[])?);
+                *shared = Arc::downgrade(&producer);
+                Ok(producer)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for DeadLetterSink {
+    async fn open(&self, _: &TaskId) -> Result<Box<dyn SinkWriter>> {
+        let (transaction, patience) = match &self.way {
+            Way::Transaction(transaction) => (Some(Arc::clone(transaction)), transaction.timeout()),
+            Way::AtOnce(_) => (None, ACKNOWLEDGED),
+        };
+        let mut writer = Writer {
+            cluster: self.cluster.clone(),
+            destination: self.destination.clone(),
+            known: BTreeSet::new(),
+            producer: self.producer()?,
+            transaction,
+            patience,
+        };
+        for topic in &self.topics {
+            writer.topic_for(topic).await?;
+        }
+        Ok(Box::new(writer))
+    }
+
+    fn delivery(&self) -> Delivery {
+        match &self.way {
+            Way::Transaction(_) => Delivery::ExactlyOnce,
+            Way::AtOnce(_) => Delivery::AtLeastOnce,
+        }
+    }
+
+    fn committer(&self) -> Option<Arc<dyn Committer>> {
+        match &self.way {
+            Way::Transaction(transaction) => Some(transaction.take() as Arc<dyn Committer>),
+            Way::AtOnce(_) => None,
+        }
+    }
+}
+
+struct Writer {
+    cluster: Cluster,
+    destination: Destination,
+    /// Topics of letters that exist.
+    known: BTreeSet<String>,
+    producer: Arc<Producer>,
+    /// `None`: at least once.
+    transaction: Option<Arc<Transaction>>,
+    patience: Duration,
+}
+
+#[async_trait]
+impl SinkWriter for Writer {
+    async fn write(&mut self, changes: &Changes) -> Result<()> {
+        let sent = self.send(changes).await;
+        self.explain(sent).await
+    }
+
+    async fn flush(&mut self, _: Epoch) -> Result<()> {
+        let settled = settle(&self.producer, self.patience).await;
+        self.explain(settled).await
+    }
+}
+
+impl Writer {
+    async fn send(&mut self, changes: &Changes) -> Result<()> {
+        for letter in Letters::of(changes.rows())?.iter() {
+            let topic = self.topic_for(letter.topic).await?;
+            self.producer.room().await?;
+            let mut record = BaseRecord::<[u8], [u8]>::to(&topic).headers(headers(&letter));
+            (record.key, record.payload) = (letter.key, letter.value);
+            self.producer.send(record)?;
+        }
+        Ok(())
+    }
+
+    /// The topic of letters of `topic`, which exists then.
+    async fn topic_for(&mut self, topic: &str) -> Result<String> {
+        let topic_of_letters = self.destination.of(topic);
+        if !self.known.contains(&topic_of_letters) {
+            admin::ensure_dead_letter_topic(&self.cluster, &topic_of_letters, topic).await?;
+            self.known.insert(topic_of_letters.clone());
+        }
+        Ok(topic_of_letters)
+    }
+
+    async fn explain(&self, outcome: Result<()>) -> Result<()> {
+        match (outcome, &self.transaction) {
+            (Err(error), Some(transaction)) => Err(transaction.explain(error).await),
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+/// The record's own, then ours: where a record is a dead letter for the second time, the last of a name counts.
+fn headers(letter: &Letter<'_>) -> OwnedHeaders {
+    let mut all = OwnedHeaders::new();
+    let add = |all: OwnedHeaders, key: &str, value: Option<&[u8]>| all.insert(Header { key, value });
+    letter.headers(&mut |name, value| all = add(std::mem::take(&mut all), name, value));
+    let message = match letter.message.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) => letter.message.get(..end).unwrap_or_default(),
+        None => letter.message,
+    };
+    let (partition, offset) = (letter.partition.to_string(), letter.offset.to_string());
+    // As Kafka has it: milliseconds since 1970.
+    let timestamp = (letter.timestamp_micros / 1000).to_string();
+    let ours = [
+        ("pipeline", letter.pipeline),
+        ("table", letter.table),
+        ("topic", letter.topic),
+        ("partition", &partition),
+        ("offset", &offset),
+        ("timestamp", &timestamp),
+        ("stage", letter.stage),
+        ("code", letter.code),
+        ("message", message),
+    ];
+    for (name, value) in ours {
+        all = add(all, &format!("{HEADER_PREFIX}{name}"), Some(value.as_bytes()));
+    }
+    all
+}

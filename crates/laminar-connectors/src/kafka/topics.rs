@@ -1,0 +1,110 @@
+//! Which topics a source reads: those that are named, or those whose names match a pattern.
+
+use std::fmt;
+
+use laminar_core::Result;
+use rdkafka::consumer::BaseConsumer;
+use regex::Regex;
+
+use super::client::{self, Cluster, Events, REACH};
+
+/// Kafka's own topics, and ours, begin like this.
+const INTERNAL: &str = "__";
+
+/// A pattern is tried on the names of all topics again and again; one this large is a mistake.
+const PATTERN_SIZE: usize = 1 << 20;
+
+#[derive(Clone)]
+pub(super) enum Topics {
+    /// Sorted, distinct, at least one.
+    Named(Vec<String>),
+    /// As written, and anchored: the whole name must match.
+    Matching(String, Regex),
+}
+
+impl Topics {
+    /// The error says what is wrong with the pattern.
+    pub fn matching(pattern: &str) -> std::result::Result<Self, String> {
+        let compile = |text: &str| regex::RegexBuilder::new(text).size_limit(PATTERN_SIZE).build();
+        // As written first: an anchor must not make sense of a stray bracket, and messages are about the writer's text.
+        compile(pattern).map_err(|error| error.to_string())?;
+        let anchored = compile(&format!("^(?:{pattern})$")).map_err(|error| error.to_string())?;
+        Ok(Self::Matching(pattern.to_string(), anchored))
+    }
+
+    pub fn contains(&self, topic: &str) -> bool {
+        match self {
+            Self::Named(names) => names.iter().any(|name| name == topic),
+            Self::Matching(_, regex) => !topic.starts_with(INTERNAL) && regex.is_match(topic),
+        }
+    }
+
+    /// Those that exist now, by name, with the numbers of their partitions. Blocks.
+    ///
+    /// Errors: `unknown_topic` if one that is named is missing; `unreachable`, `authentication_failed`.
+    pub fn find(&self, cluster: &Cluster, client: &BaseConsumer<Events>) -> Result<Vec<(String, Vec<i32>)>> {
+        match self {
+            Self::Named(names) => {
+                let of = |name: &String| Ok((name.clone(), client::partitions(cluster, client, name, REACH)?));
+                names.iter().map(of).collect()
+            }
+            Self::Matching(..) => {
+                let metadata = client::metadata(cluster, client, None, REACH)?;
+                // One that is just being made, or deleted, has an error: it is found the next time.
+                let there = metadata.topics().iter().filter(|t| t.error().is_none() && self.contains(t.name()));
+                let of = |topic: &rdkafka::metadata::MetadataTopic| {
+                    let mut partitions: Vec<i32> = topic.partitions().iter().map(|p| p.id()).collect();
+                    partitions.sort_unstable();
+                    (topic.name().to_string(), partitions)
+                };
+                let mut found: Vec<_> = there.map(of).collect();
+                found.sort();
+                Ok(found)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Topics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(names) => f.write_str(&names.join(", ")),
+            Self::Matching(pattern, _) => write!(f, "topics that match '{pattern}'"),
+        }
+    }
+}
+
+impl fmt::Debug for Topics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_whole_names_and_no_internal_ones() {
+        let topics = Topics::matching("events-.*|orders").unwrap();
+        for (name, expected) in [
+            ("events-", true),
+            ("events-a.b", true),
+            ("orders", true),
+            ("my-events-a", false),
+            ("orders2", false),
+            ("events", false),
+        ] {
+            assert_eq!(topics.contains(name), expected, "{name}");
+        }
+        assert!(!Topics::matching(".*").unwrap().contains("__consumer_offsets"));
+    }
+
+    #[test]
+    fn a_wrong_pattern_is_explained() {
+        let error = Topics::matching("events-(").unwrap_err();
+        assert!(error.contains("unclosed group"), "{error}");
+        assert!(Topics::matching("a)|(b").is_err());
+        assert!(Topics::matching("(((((a{100}){100}){100}){100}){100})").is_err(), "it would take gigabytes");
+    }
+}

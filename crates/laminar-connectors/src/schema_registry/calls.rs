@@ -1,0 +1,170 @@
+//! The calls themselves: each with its time limit, repeated while there is no answer.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use laminar_core::options::Secret;
+use laminar_core::{Code, Error, Result};
+use laminar_formats::registry::{ReferencedSchema, RegisteredSchema, RegistryOptions, SchemaKind, SchemaText};
+use reqwest::ClientBuilder;
+use schema_registry_converter::async_impl::schema_registry::{SrSettings, perform_sr_call};
+use schema_registry_converter::schema_registry_common::{RawRegisteredSchema, RegisteredReference, SrCall};
+use serde_json::json;
+
+use super::error::{from_registry, is_no_answer};
+
+/// Longest wait for one answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Waits before a call is made again that had no answer.
+const AGAIN: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
+/// Schemas that one may refer to, directly or through others.
+const MAX_REFERENCES: usize = 1000;
+
+/// How to reach one registry.
+#[derive(Debug)]
+pub(super) struct Calls {
+    settings: SrSettings,
+    /// For messages: the addresses.
+    name: String,
+}
+
+impl Calls {
+    pub fn new(endpoints: &[String], options: &RegistryOptions) -> Result<Self> {
+        let invalid = |detail: &str| {
+            Error::new(
+                Code::InvalidOption,
+                format!("option schema_registry.endpoint cannot be '{}'", endpoints.join(",")),
+            )
+            .with_detail(detail)
+            .with_field("schema_registry.endpoint")
+        };
+        let mut urls = endpoints.iter().map(|url| url.trim_end_matches('/').to_string());
+        let Some(first) = urls.next() else { return Err(invalid("expected an address such as http://host:8081")) };
+        let mut builder = SrSettings::new_builder(first);
+        for url in urls {
+            builder.add_url(url);
+        }
+        builder.set_timeout(ANSWER);
+        if let Some(key) = &options.api_key {
+            builder.set_basic_authorization(key, options.api_secret.as_ref().map(Secret::expose));
+        }
+        // Each call has a runtime of its own, and a connection that is kept would outlive it.
+        let client = ClientBuilder::new().pool_max_idle_per_host(0).connect_timeout(ANSWER);
+        let settings = builder.build_with(client).map_err(|error| invalid(&error.error))?;
+        Ok(Self { settings, name: endpoints.join(",") })
+    }
+
+    /// One call, made again while there is no answer.
+    async fn call(&self, what: &str, call: SrCall<'_>) -> Result<RawRegisteredSchema> {
+        let mut waits = AGAIN.iter();
+        loop {
+            let error = match perform_sr_call(&self.settings, call).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => from_registry(&error, what, &self.name),
+            };
+            match waits.next() {
+                Some(wait) if is_no_answer(&error) => tokio::time::sleep(*wait).await,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    pub async fn schema(&self, id: u32) -> Result<RegisteredSchema> {
+        let raw = self.call(&format!("schema {id}"), SrCall::GetById(id)).await?;
+        self.whole(id, raw).await
+    }
+
+    pub async fn latest(&self, subject: &str) -> Result<RegisteredSchema> {
+        let raw = self.call(&format!("subject {subject}"), SrCall::GetLatest(&escaped(subject))).await?;
+        let id = raw.id.ok_or_else(|| self.malformed("an id"))?;
+        self.whole(id, raw).await
+    }
+
+    pub async fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
+        let what = format!("registering a schema under subject {subject}");
+        let answer = self.call(&what, SrCall::PostNew(&escaped(subject), &body(schema))).await?;
+        answer.id.ok_or_else(|| self.malformed("an id"))
+    }
+
+    pub async fn find(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
+        let what = format!("the table's schema under subject {subject}");
+        let answer =
+            self.call(&what, SrCall::PostForVersion(&escaped(subject), &body(schema))).await.map_err(|error| {
+                match error.code() {
+                    Code::UnknownSchema => error.with_hint("register it, or set 'auto.register.schemas' = 'true'"),
+                    _ => error,
+                }
+            })?;
+        answer.id.ok_or_else(|| self.malformed("an id"))
+    }
+
+    /// The schema with all that it refers to.
+    async fn whole(&self, id: u32, raw: RawRegisteredSchema) -> Result<RegisteredSchema> {
+        let kind = match raw.schema_type.as_deref() {
+            None | Some("AVRO") => SchemaKind::Avro,
+            Some("PROTOBUF") => SchemaKind::Protobuf,
+            Some("JSON") => SchemaKind::Json,
+            Some(other) => {
+                let message = format!("schema {id} of the registry is of type {other}");
+                return Err(Error::new(Code::InvalidSchema, message).with_detail("expected AVRO, PROTOBUF or JSON"));
+            }
+        };
+        let text = raw.schema.ok_or_else(|| self.malformed("a schema"))?;
+        let mut references = Vec::new();
+        self.follow(raw.references.unwrap_or_default(), &mut references, 0).await?;
+        Ok(RegisteredSchema { id, kind, text, references })
+    }
+
+    /// Adds the schemas, each after those that it refers to itself.
+    fn follow<'a>(
+        &'a self,
+        references: Vec<RegisteredReference>,
+        found: &'a mut Vec<ReferencedSchema>,
+        depth: usize,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for reference in references {
+                if found.iter().any(|known| known.name == reference.name) {
+                    continue;
+                }
+                if found.len() >= MAX_REFERENCES || depth >= 64 {
+                    return Err(Error::new(Code::InvalidSchema, "a schema refers to too many others"));
+                }
+                let what = format!("version {} of subject {}", reference.version, reference.subject);
+                let subject = escaped(&reference.subject);
+                let raw = self.call(&what, SrCall::GetBySubjectAndVersion(&subject, reference.version)).await?;
+                self.follow(raw.references.unwrap_or_default(), found, depth + 1).await?;
+                let text = raw.schema.ok_or_else(|| self.malformed("a schema"))?;
+                found.push(ReferencedSchema { name: reference.name, text });
+            }
+            Ok(())
+        })
+    }
+
+    fn malformed(&self, lacks: &str) -> Error {
+        Error::new(Code::ConnectorError, format!("the schema registry at {} answered without {lacks}", self.name))
+            .with_hint("is the address that of a schema registry?")
+    }
+}
+
+fn body(schema: &SchemaText) -> String {
+    let kind = match schema.kind {
+        SchemaKind::Avro => "AVRO",
+        SchemaKind::Protobuf => "PROTOBUF",
+        SchemaKind::Json => "JSON",
+    };
+    json!({"schema": schema.text, "schemaType": kind}).to_string()
+}
+
+/// The subject as part of a path.
+fn escaped(subject: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let mut escaped = String::with_capacity(subject.len());
+    for byte in subject.bytes() {
+        match plain(byte) {
+            true => escaped.push(char::from(byte)),
+            false => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}

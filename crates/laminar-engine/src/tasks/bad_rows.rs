@@ -1,0 +1,305 @@
+//! What becomes of records and rows that a source task cannot use: the job fails, they are left out, or their records are written to
+//! the table's dead letters.
+//!
+//! ```text
+//!  fetched ─► decoder ─► late? ─► chain of expressions ─► …
+//!     │ decode, constraint │ late      │ expression
+//!     └────────────────────┴───────────┴──► letters ─► writer, flushed at the barrier like a sink's
+//! ```
+//!
+//! The records of a batch are kept until its rows are through the chain, so that each row is traced to its record. A letter is a
+//! copy: while a commit is under way it waits in front of the writer, as every row does.
+
+use std::sync::Arc;
+
+use arrow::array::TimestampMicrosecondArray;
+use laminar_core::dead_letter::{LetterBuilder, Reason, Stage};
+use laminar_core::format::DecodeError;
+use laminar_core::source::{RawRecord, RawRecords};
+use laminar_core::{Changes, Code, Epoch, Error, PipelineId, Result};
+use tokio::sync::mpsc;
+
+use super::TaskEvent;
+use super::sink::SinkEnd;
+use crate::graph::{BadDataPolicy, LateRows};
+use crate::job::BadRow;
+use crate::metrics::{JobMetrics, OperatorMetrics, add};
+
+/// Bytes of letters that wait for the end of their batch; more are handed to the writer at once.
+const MAX_BYTES: usize = 4 << 20;
+
+pub(crate) struct BadRows {
+    table: String,
+    bad_data: BadDataPolicy,
+    late: LateRows,
+    /// Of the rows that are decoded and not yet through the chain, in their order.
+    records: Vec<Records>,
+    /// Bad ones since the last batch.
+    in_batch: usize,
+    letters: LetterBuilder,
+    /// Absent if the table keeps no dead letters.
+    writer: Option<SinkEnd>,
+    events: mpsc::Sender<TaskEvent>,
+    metrics: Arc<OperatorMetrics>,
+    job: Arc<JobMetrics>,
+}
+
+/// Records of one fetch, and how many rows each has become.
+struct Records {
+    records: Box<dyn RawRecords>,
+    rows: usize,
+    /// Those that are not one row: their index, and how many rows they are.
+    uneven: Vec<(usize, usize)>,
+}
+
+impl Records {
+    /// The index of the record that row `row` of these comes from.
+    fn of_row(&self, row: usize) -> usize {
+        let (mut next, mut rows_before) = (0, 0);
+        for (index, rows) in &self.uneven {
+            let first = rows_before + (index - next);
+            if row < first {
+                break;
+            }
+            if row < first + rows {
+                return *index;
+            }
+            (next, rows_before) = (index + 1, first + rows);
+        }
+        next + (row - rows_before)
+    }
+}
+
+impl BadRows {
+    pub(crate) fn new(
+        pipeline: &PipelineId,
+        table: &str,
+        (bad_data, late): (BadDataPolicy, LateRows),
+        writer: Option<SinkEnd>,
+        events: mpsc::Sender<TaskEvent>,
+        (metrics, job): (Arc<OperatorMetrics>, Arc<JobMetrics>),
+    ) -> Self {
+        Self {
+            table: table.to_string(),
+            bad_data,
+            late,
+            records: Vec::new(),
+            in_batch: 0,
+            letters: LetterBuilder::new(pipeline.as_str(), table),
+            writer,
+            events,
+            metrics,
+            job,
+        }
+    }
+
+    /// The record has no row. Errors: `bad_data`, if that ends the job.
+    pub(crate) fn record(&mut self, record: &RawRecord<'_>, fault: &DecodeError) -> Result<()> {
+        // Every format says so of a column that has no value, and of nothing else.
+        let stage = if fault.message.contains("NOT NULL") { Stage::Constraint } else { Stage::Decode };
+        let what = format!("a record of table {} at {} cannot be decoded", self.table, place(record));
+        self.reject(Some(record), stage, Error::new(Code::BadData, what).with_detail(fault.to_string()))
+    }
+
+    /// Keeps the records that have just been decoded into `rows` rows.
+    pub(crate) fn keep(&mut self, records: Box<dyn RawRecords>, rows: usize, uneven: Vec<(usize, usize)>) {
+        if rows > 0 {
+            self.records.push(Records { records, rows, uneven });
+        }
+    }
+
+    /// The batch's rows, traceable to their records if it has some.
+    pub(crate) fn traced(&self, changes: Changes) -> Changes {
+        if self.records.is_empty() { changes } else { changes.numbered() }
+    }
+
+    /// These rows of the batch are left out: each is behind the watermark that stands beside its place.
+    pub(crate) fn late(&mut self, rows: &[(usize, Option<i64>)], times: &TimestampMicrosecondArray) {
+        add(&self.metrics.late_rows, rows.len());
+        if self.late != LateRows::DeadLetter {
+            return;
+        }
+        let records = std::mem::take(&mut self.records);
+        for (row, watermark) in rows {
+            let behind = watermark.zip(times.values().get(*row)).map_or(0, |(w, time)| w.saturating_sub(*time));
+            let message = format!("the row is {behind} µs behind the watermark of its partition");
+            if let Some(record) = record_of(&records, *row) {
+                self.write_letter(&record, Reason { stage: Stage::Late, code: Code::LateRow, message: &message });
+            }
+        }
+        self.records = records;
+    }
+
+    /// `rows` is the one row for which something cannot be computed. Errors: if that ends the job.
+    pub(crate) fn row(&mut self, rows: &Changes, error: Error) -> Result<()> {
+        let records = std::mem::take(&mut self.records);
+        let origin = rows.origins().and_then(|origins| origins.values().first().copied());
+        let record = origin.and_then(|origin| record_of(&records, origin as usize));
+        let outcome = self.reject(record.as_ref(), Stage::Expression, self.told(error, record.as_ref()));
+        self.records = records;
+        outcome
+    }
+
+    fn told(&self, error: Error, record: Option<&RawRecord<'_>>) -> Error {
+        let at = record.map(|record| format!(" at {}", place(record))).unwrap_or_default();
+        let told = Error::new(error.code(), format!("a row of table {}{at}: {}", self.table, error.message()));
+        let told = error.detail().map_or(told.clone(), |detail| told.with_detail(detail));
+        error.hint().map_or(told.clone(), |hint| told.with_hint(hint))
+    }
+
+    fn reject(&mut self, record: Option<&RawRecord<'_>>, stage: Stage, error: Error) -> Result<()> {
+        add(&self.metrics.bad_records, 1);
+        add(&self.job.bad_records, 1);
+        self.in_batch += 1;
+        let max = match self.bad_data {
+            BadDataPolicy::Fail => {
+                let hint =
+                    "bad_data = 'skip' leaves such records out and counts them, 'dlq' keeps them as dead letters";
+                return Err(match error.hint() {
+                    Some(own) => {
+                        let both = format!("{own}; {hint}");
+                        error.with_hint(both)
+                    }
+                    None => error.with_hint(hint),
+                });
+            }
+            BadDataPolicy::Skip { max_errors_per_batch } | BadDataPolicy::DeadLetter { max_errors_per_batch } => {
+                max_errors_per_batch
+            }
+        };
+        if let Some(max) = max.filter(|max| self.in_batch > *max) {
+            let code = Error::new(Code::BadData, error.message().to_string());
+            let code = error.detail().map_or(code.clone(), |detail| code.with_detail(detail));
+            return Err(code.with_hint(format!("more than max_errors_per_batch = {max} records of one batch are bad")));
+        }
+        let message = match error.detail() {
+            Some(detail) if stage != Stage::Expression => detail.to_string(),
+            _ => error.to_string(),
+        };
+        let bad = BadRow {
+            table: self.table.clone(),
+            topic: record.map(|r| r.topic.to_string()),
+            partition: record.map(|r| r.partition),
+            position: record.map(|r| r.position),
+            stage,
+            code: error.code(),
+            message: message.clone(),
+        };
+        // The report is a sample: when the coordinator is busy the count still tells all.
+        let _ = self.events.try_send(TaskEvent::BadRow(bad));
+        if let (BadDataPolicy::DeadLetter { .. }, Some(record)) = (self.bad_data, record) {
+            self.write_letter(record, Reason { stage, code: error.code(), message: &message });
+        }
+        Ok(())
+    }
+
+    fn write_letter(&mut self, record: &RawRecord<'_>, reason: Reason<'_>) {
+        add(&self.metrics.dead_letters, 1);
+        self.letters.push(record, reason);
+    }
+
+    /// Hands the letters to the writer if they are many.
+    pub(crate) async fn relieve(&mut self) -> Result<()> {
+        if self.letters.num_bytes() >= MAX_BYTES { self.write().await } else { Ok(()) }
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        let Some(letters) = self.letters.finish()? else { return Ok(()) };
+        match &mut self.writer {
+            Some(writer) => writer.write(letters).await,
+            None => Err(Error::internal("there are dead letters and nobody to write them")),
+        }
+    }
+
+    /// The batch is through: its letters are written, its records forgotten.
+    pub(crate) async fn end_batch(&mut self) -> Result<()> {
+        self.in_batch = 0;
+        self.records.clear();
+        self.write().await
+    }
+
+    /// Ends the epoch: its letters are acknowledged when this returns.
+    pub(crate) async fn flush(&mut self, epoch: Epoch) -> Result<()> {
+        self.write().await?;
+        match &mut self.writer {
+            Some(writer) => writer.flush(epoch).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn holds_letters(&self) -> bool {
+        self.writer.as_ref().is_some_and(SinkEnd::holds_rows)
+    }
+
+    /// Waits for the commit under way, then writes what was held.
+    pub(crate) async fn settle(&mut self) -> Result<()> {
+        match &mut self.writer {
+            Some(writer) => writer.settle().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// `topic/partition position n`.
+fn place(record: &RawRecord<'_>) -> String {
+    format!("{}/{} position {}", record.topic, record.partition, record.position)
+}
+
+/// The record that row `row` of the batch comes from.
+fn record_of(records: &[Records], mut row: usize) -> Option<RawRecord<'_>> {
+    for part in records {
+        if row < part.rows {
+            return Some(part.records.get(part.of_row(row)));
+        }
+        row -= part.rows;
+    }
+    None
+}
+
+/// Parts of a batch for which something may not be computable, the earlier ones first: one that fails is halved, until a single
+/// row is left, which is bad.
+pub(crate) struct Parts(Vec<Changes>);
+
+impl Parts {
+    pub(crate) fn of(changes: Changes) -> Self {
+        Self(vec![changes])
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Changes> {
+        self.0.pop()
+    }
+
+    /// Errors: `error`, if it is not about the values of a row that may be left out; what [`BadRows::row`] says.
+    pub(crate) fn failed(&mut self, part: &Changes, error: Error, bad: &mut BadRows) -> Result<()> {
+        // A change that is left out would leave its other half for ever.
+        if error.code() != Code::InvalidValue || part.kinds().is_some() {
+            return Err(error);
+        }
+        match part.num_rows() {
+            0 => Err(error),
+            1 => bad.row(part, error),
+            rows => {
+                let half = rows / 2;
+                self.0.push(part.slice(half, rows - half));
+                self.0.push(part.slice(0, half));
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use laminar_core::source::OwnedRecords;
+
+    use super::*;
+
+    #[test]
+    fn a_row_is_traced_to_its_record_past_those_that_are_none_or_two() {
+        // Records 0 … 6: one row each, but 1 and 2 are none and 4 is two.
+        let uneven = vec![(1, 0), (2, 0), (4, 2)];
+        let records = Records { records: Box::new(OwnedRecords::default()), rows: 6, uneven };
+        let of_rows: Vec<_> = (0..6).map(|row| records.of_row(row)).collect();
+        assert_eq!(of_rows, [0, 3, 4, 4, 5, 6]);
+    }
+}

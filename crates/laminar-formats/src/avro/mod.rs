@@ -1,0 +1,42 @@
+//! Avro: one datum a record, plain or framed with the id of its registered schema.
+//!
+//! ```text
+//!  decode   schema's text ─► schema ─┐
+//!           table's columns ─────────┴─► compile ─► program: one operation a field, into columns or skipped
+//!           record ─► program ─► columns (Arrow's buffers)         wire: the encoding of one value
+//!  encode   table's columns (and a given schema) ─► encode ─► one datum a row
+//! ```
+//!
+//! A program is compiled once for each schema that records were written with. What it does not read it steps over, so unlike
+//! with JSON damage inside a field that no query reads may pass; damage that shifts what follows never does.
+
+mod columns;
+mod compile;
+mod decode;
+mod default;
+mod encode;
+mod program;
+mod schema;
+mod skip;
+mod types;
+mod wire;
+mod wire_out;
+mod write;
+
+use laminar_core::Result;
+use laminar_core::table::Column;
+
+pub(crate) use decode::AvroDecoder;
+pub(crate) use encode::AvroEncoder;
+
+/// The columns of a table that reads all of the records of an Avro schema.
+///
+/// Errors: `invalid_schema`, and `not_supported` for a field whose type is none of a column's, such as a union of several.
+pub fn avro_columns(schema: &str) -> Result<Vec<Column>> {
+    types::columns_of(&schema::Parsed::text(schema, "the schema")?)
+}
+
+/// Refuses a column that has no Avro form: `not_supported`.
+pub(crate) fn check_column(column: &Column) -> Result<()> {
+    columns::Columns::new([&column.field()]).map(drop)
+}

@@ -1,0 +1,45 @@
+//! Where the dead letters of a pipeline's sources go.
+
+use std::collections::BTreeSet;
+
+use laminar_core::Result;
+use laminar_core::connector::{Role, SinkContext};
+use laminar_core::sink::Delivery;
+use laminar_engine::graph::{Graph, LateRows, NodeKind};
+
+use super::explain;
+use crate::catalog::CatalogSnapshot;
+use crate::check;
+use crate::planner::{PipelineContext, Planner};
+use crate::settings::LateData;
+
+/// Opens them, after the sinks: what is written to the same place shares their transaction. Returns notices.
+pub(super) fn open(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    graph: &mut Graph,
+    (ctx, sink_context): (&PipelineContext<'_>, &SinkContext),
+) -> Result<Vec<String>> {
+    let mut repeating = BTreeSet::new();
+    for node in &mut graph.nodes {
+        let NodeKind::Source(source) = &mut node.kind else { continue };
+        let Some(table) = catalog.tables.get(&source.table) else { continue };
+        let bound = check::bind(planner, catalog, table, ctx.resolver)?;
+        if !bound.settings.keeps_dead_letters() {
+            continue;
+        }
+        if source.late == LateRows::Drop && bound.settings.late_data == LateData::Dlq {
+            source.late = LateRows::DeadLetter;
+        }
+        let spec = check::spec(table, &bound.settings, Role::Source);
+        let sink = bound.connector.dead_letters(&bound.dead_letters_of(&spec), sink_context)?;
+        if ctx.options.delivery.is_none() && sink.delivery() == Delivery::AtLeastOnce {
+            repeating.insert(source.table.clone());
+        }
+        node.name.push_str(&format!(", dead letters {}", explain::guarantee(sink.delivery())));
+        source.dead_letters = Some(sink);
+    }
+    let notice =
+        |table| format!("dead letters of table {table} are written at least once: they may repeat after a failure");
+    Ok(repeating.into_iter().map(notice).collect())
+}

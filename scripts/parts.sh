@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The real parts that tests and the demo run against, on free loopback ports, without Docker and without root's leave:
-# Apache Kafka (one node, KRaft) and PostgreSQL (a throw-away cluster).
+# Apache Kafka (one node, KRaft), PostgreSQL (a throw-away cluster) and a schema registry (see registry.sh).
 #
-#   scripts/parts.sh start [kafka] [postgres]   starts both (or the named ones), prints NAME=value lines for the tests
-#   scripts/parts.sh env                        prints those lines again
-#   scripts/parts.sh stop [kafka] [postgres]    stops them; with no name: both, and removes their folder
-#   scripts/parts.sh run COMMAND…               starts both, runs COMMAND with the variables set, stops both, whatever happens
+#   scripts/parts.sh start [PART…]   starts the parts kafka, postgres and registry (all, or the named ones), prints NAME=value
+#                                    lines for the tests
+#   scripts/parts.sh env             prints those lines again
+#   scripts/parts.sh stop [PART…]    stops them; with no name: all, and removes their folder
+#   scripts/parts.sh run COMMAND…    starts all, runs COMMAND with the variables set, stops all, whatever happens
 #
 # Use:   set -a; eval "$(scripts/parts.sh start)"; set +a
 #
@@ -14,6 +15,7 @@
 # with the same data on the same port: that is how a test takes the metadata database away and gives it back.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/registry.sh"
 
 # No TMPDIR below a home folder: the user `postgres` has to be able to enter it.
 runs=/tmp
@@ -152,6 +154,7 @@ print_env() {
   if [ -f "$parts/postgres/port" ]; then
     echo "LAMINAR_TEST_POSTGRES=postgres://postgres@127.0.0.1:$(<"$parts/postgres/port")/postgres"
   fi
+  print_registry_env
 }
 
 start() {
@@ -165,12 +168,13 @@ start() {
   fi
   mkdir -p "$parts"
   chmod 755 "$parts"
-  for part in "${@:-both}"; do
+  for part in "${@:-all}"; do
     case $part in
       kafka) start_kafka ;;
       postgres) start_postgres ;;
-      both) start_kafka; start_postgres ;;
-      *) die "no such part: $part (kafka, postgres)" ;;
+      registry) start_registry ;;
+      all) start_kafka; start_postgres; start_registry ;;
+      *) die "no such part: $part (kafka, postgres, registry)" ;;
     esac
   done
   trap - EXIT INT TERM HUP
@@ -185,8 +189,9 @@ stop() {
     case $part in
       kafka) stop_kafka ;;
       postgres) stop_postgres ;;
-      all) stop_kafka; stop_postgres; rm -rf "$parts" ;;
-      *) die "no such part: $part (kafka, postgres)" ;;
+      registry) stop_registry ;;
+      all) stop_kafka; stop_postgres; stop_registry; rm -rf "$parts" ;;
+      *) die "no such part: $part (kafka, postgres, registry)" ;;
     esac
   done
 }

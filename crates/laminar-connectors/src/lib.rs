@@ -7,7 +7,7 @@
 
 pub mod batch;
 mod declared;
-mod schema_registry;
+pub mod schema_registry;
 mod staged;
 
 pub mod blackhole;

@@ -23,8 +23,8 @@ pub(super) fn from_registry(error: &SRCError, what: &str, name: &str) -> Error {
                 .with_hint("check schema_registry.api_key and schema_registry.api_secret")
                 .with_field("schema_registry.api_key")
         }
-        // Without a code of its own it is a page that is not there.
-        (404, 0) => of(Code::ConnectorError, format!("there is no schema registry at {name}"))
+        // A code of five digits says what there is not; without it the page itself is not there.
+        (404, ..=9999) => of(Code::ConnectorError, format!("there is no schema registry at {name}"))
             .with_hint("the address may need a path, such as /apis/ccompat/v7")
             .with_field("schema_registry.endpoint"),
         (404, _) => of(Code::UnknownSchema, format!("the schema registry does not have {what}")),
@@ -36,9 +36,9 @@ pub(super) fn from_registry(error: &SRCError, what: &str, name: &str) -> Error {
     }
 }
 
-/// Trying again may bring an answer.
+/// Trying again at once may bring an answer. One that was waited for in vain was tried for long enough.
 pub(super) fn is_no_answer(error: &Error) -> bool {
-    matches!(error.code(), Code::Unreachable | Code::Timeout)
+    error.code() == Code::Unreachable
 }
 
 fn no_answer(error: &SRCError, name: &str) -> Error {

@@ -199,7 +199,7 @@ impl Scalars {
                 let (Target::Json(column) | Target::Text(column)) = &mut self.target else {
                     return Err(self.misfit(at));
                 };
-                write_json(inner, &self.source, &mut column.bytes, 0)?;
+                write_json(&[inner], &self.source, &mut column.bytes, 0)?;
                 column.end_entry(start)
             }
             Source::Number(_) | Source::Enum(_) | Source::Text => Err(self.misfit(at)),

@@ -10,7 +10,7 @@
 # Use:   set -a; eval "$(scripts/parts.sh start)"; set +a
 #
 # Kafka listens four times: in clear without a login (LAMINAR_TEST_KAFKA), with a login (…_SASL), with one inside TLS
-# (…_SASL_SSL), and with TLS that asks for a certificate (…_SSL). User `test`, password `test-secret`; any unsecured token is
+# (…_SASL_SSL, all but SCRAM-SHA-256), and with TLS that asks for a certificate (…_SSL). User `test`, password `test-secret`; any unsecured token is
 # welcome. The brokers' certificate is for 127.0.0.1 and not for `localhost`. LAMINAR_TEST_KAFKA_CERTS has ca.pem, other-ca.pem,
 # client.pem, client.key and the same key under the password `key-secret`, client-encrypted.key.
 #
@@ -98,7 +98,7 @@ ssl.keystore.password=store-secret
 ssl.truststore.type=PEM
 ssl.truststore.location=$certs/ca.pem
 $(sasl_config sasl_plaintext PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER)
-$(sasl_config sasl_ssl PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER)
+$(sasl_config sasl_ssl PLAIN,SCRAM-SHA-512,OAUTHBEARER)
 log.dirs=$parts/kafka/data
 num.partitions=1
 auto.create.topics.enable=true
@@ -140,6 +140,8 @@ $prefix.plain.sasl.jaas.config=$jaas.plain.PlainLoginModule required user_test="
 $prefix.scram-sha-256.sasl.jaas.config=$jaas.scram.ScramLoginModule required;
 $prefix.scram-sha-512.sasl.jaas.config=$jaas.scram.ScramLoginModule required;
 $prefix.oauthbearer.sasl.jaas.config=$jaas.oauthbearer.OAuthBearerLoginModule required;
+# A session ends with its token.
+$prefix.oauthbearer.connections.max.reauth.ms=3600000
 P
 }
 

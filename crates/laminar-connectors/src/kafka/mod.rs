@@ -14,14 +14,15 @@
 //! - A broker that is away is waited for; refused logins, missing topics and lost records are errors.
 //! - Options are checked without I/O when a statement is read, and against the cluster at CREATE TABLE.
 //!
-//! Reading order: `options` and `properties` (what a user may write), `client` (what all clients share), `source` and
-//! `reader`, `sink`, `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin`, `test_connection`,
+//! Reading order: `options`, `login` and `properties` (what a user may write), `client` (what all clients share), `token`,
+//! `diagnosis` and `probe` (why a broker does not let us in), `source` and `reader`, `sink`, `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin` and `cluster_admin`, `test_connection`,
 //! `dev_broker`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use laminar_core::cluster::SharedClusterAdmin;
 use laminar_core::connector::{Connector, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
 use laminar_core::options::{ALIASES, names};
 use laminar_core::sink::{Delivery, Sink};
@@ -33,6 +34,8 @@ use schemars::schema_for;
 use serde_json::{Value, json};
 
 use crate::batch::BatchOptions;
+use cluster_admin::KafkaClusterAdmin;
+use login::TokenOptions;
 use options::{ClientOptions, SinkOptions, SourceOptions, Written};
 use sink::KafkaSink;
 use source::KafkaSource;
@@ -40,12 +43,16 @@ use transaction::Transactions;
 
 mod admin;
 mod client;
+mod cluster_admin;
 mod dev_broker;
+mod diagnosis;
 mod error;
 mod key;
+mod login;
 mod marker;
 mod native;
 mod options;
+mod probe;
 mod producer;
 mod properties;
 mod property_names;
@@ -53,6 +60,7 @@ mod reader;
 mod sink;
 mod source;
 mod test_connection;
+mod token;
 mod transaction;
 
 pub use dev_broker::DevBroker;
@@ -60,7 +68,7 @@ pub use properties::{Allowed, ClientProperty};
 
 /// The properties of librdkafka that may be given besides the connector's own options, and those that may not.
 pub fn client_properties() -> Vec<ClientProperty> {
-    properties::client_properties(&names::<ClientOptions>())
+    properties::client_properties(&[names::<ClientOptions>(), names::<TokenOptions>()].concat())
 }
 
 /// The topic of markers in every cluster that an exactly-once sink writes to.
@@ -168,6 +176,7 @@ impl Connector for KafkaConnector {
     fn source_schema(&self) -> Option<Value> {
         let groups = [
             schema_for!(ClientOptions).to_value(),
+            schema_for!(TokenOptions).to_value(),
             schema_for!(SourceOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
             schema_for!(BatchOptions).to_value(),
@@ -178,6 +187,7 @@ impl Connector for KafkaConnector {
     fn sink_schema(&self) -> Option<Value> {
         let groups = [
             schema_for!(ClientOptions).to_value(),
+            schema_for!(TokenOptions).to_value(),
             schema_for!(SinkOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
         ];
@@ -247,6 +257,10 @@ impl Connector for KafkaConnector {
 
     async fn test(&self, options: &Options) -> Vec<TestStage> {
         test_connection::test(self.read(options, None)).await
+    }
+
+    fn cluster(&self, options: &Options) -> Result<Option<SharedClusterAdmin>> {
+        Ok(Some(Arc::new(KafkaClusterAdmin::new(self.read(options, None)?.cluster()?))))
     }
 
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>> {

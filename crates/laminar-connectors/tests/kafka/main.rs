@@ -6,6 +6,7 @@
 
 mod admin;
 mod dev_broker;
+mod security;
 mod sink;
 mod source;
 mod support;

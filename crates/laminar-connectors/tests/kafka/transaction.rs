@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 
 use super::support::*;
 
-fn marker(epoch: u64) -> Marker {
+pub fn marker(epoch: u64) -> Marker {
     let splits = BTreeMap::from([(SplitId::from("in/0"), Position(epoch * 10))]);
     Marker {
         version: 1,

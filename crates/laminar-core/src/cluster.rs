@@ -23,8 +23,6 @@ pub trait ClusterAdmin: Send + Sync {
     async fn partitions(&self) -> Result<Vec<PartitionInfo>>;
     /// By name.
     async fn groups(&self) -> Result<Vec<GroupInfo>>;
-    /// What each of the groups has committed, by topic and partition.
-    async fn group_offsets(&self, group: &str) -> Result<Vec<GroupOffset>>;
     /// Moves the group in `topic`, or in every topic in which it has committed; returns where it stands then. Nothing is
     /// changed when one partition's offset cannot be found.
     ///
@@ -81,6 +79,8 @@ pub struct GroupInfo {
     /// How members share partitions.
     pub protocol: String,
     pub members: Vec<GroupMember>,
+    /// What it has committed, by topic and partition.
+    pub offsets: Vec<GroupOffset>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! The rule that must stay true: a group is moved only while it has no members, and all of its partitions or none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use laminar_core::cluster::{
@@ -123,12 +123,24 @@ impl ClusterAdmin for KafkaClusterAdmin {
     }
 
     async fn groups(&self) -> Result<Vec<GroupInfo>> {
-        self.with(|asker, _| asker.groups(None)).await
-    }
-
-    async fn group_offsets(&self, group: &str) -> Result<Vec<GroupOffset>> {
-        let group = group.to_string();
-        self.with(move |asker, _| asker.group_offsets(&group)).await
+        self.with(|asker, _| {
+            let mut groups = asker.groups(None)?;
+            for group in &mut groups {
+                let committed = asker.committed(&group.id)?.into_iter();
+                let offset = |(topic, partition, committed)| GroupOffset { topic, partition, committed, end: None };
+                group.offsets = committed.map(offset).collect();
+            }
+            // Many groups stand in the same partitions: their ends are asked for once.
+            let stands = groups.iter().flat_map(|group| &group.offsets).map(|o| (o.topic.clone(), o.partition));
+            let partitions: Vec<_> = stands.collect::<BTreeSet<_>>().into_iter().collect();
+            let ends = asker.offsets(&partitions, Offset::End)?;
+            let ends: BTreeMap<_, _> = partitions.into_iter().zip(ends).collect();
+            for offset in groups.iter_mut().flat_map(|group| &mut group.offsets) {
+                offset.end = ends.get(&(offset.topic.clone(), offset.partition)).copied().flatten();
+            }
+            Ok(groups)
+        })
+        .await
     }
 
     async fn reset_offsets(&self, group: &str, topic: Option<&str>, to: ResetTo) -> Result<Vec<GroupOffset>> {
@@ -242,6 +254,7 @@ impl Asker {
             state: g.state().to_string(),
             protocol: g.protocol().to_string(),
             members: g.members().iter().map(member).collect(),
+            offsets: Vec::new(),
         };
         let mut groups: Vec<_> = list.groups().iter().map(group).collect();
         groups.sort_by(|a, b| a.id.cmp(&b.id));
@@ -258,14 +271,6 @@ impl Asker {
         })?;
         committed.sort();
         Ok(committed)
-    }
-
-    fn group_offsets(&self, group: &str) -> Result<Vec<GroupOffset>> {
-        let committed = self.committed(group)?;
-        let names: Vec<_> = committed.iter().map(|(topic, partition, _)| (topic.clone(), *partition)).collect();
-        let ends = self.offsets(&names, Offset::End)?;
-        let offset = |((topic, partition, committed), end)| GroupOffset { topic, partition, committed, end };
-        Ok(committed.into_iter().zip(ends).map(offset).collect())
     }
 
     fn reset(&self, metadata: &Metadata, group: &str, topic: Option<&str>, to: ResetTo) -> Result<Vec<GroupOffset>> {

@@ -39,7 +39,8 @@ fn login(name: &str, reason: &str) -> Error {
     }
     let error =
         Error::new(Code::AuthenticationFailed, format!("kafka at {name} refuses the login")).with_detail(reason);
-    match reason.contains("OAUTHBEARER") {
+    // RFC 7628 section 3.2.2: what a broker says of a token is a JSON object with a status.
+    match reason.contains("OAUTHBEARER") || reason.contains("\"status\"") {
         true => error.with_hint("check the token: its issuer, audience, scope and clock").with_field("auth.mechanism"),
         false => error.with_hint("check auth.username, auth.password and auth.mechanism").with_field("auth.password"),
     }

@@ -5,7 +5,7 @@
 //! the database is back.
 //!
 //! Reading order: `model` (what is stored), the traits below, `key` (sealing), `database` (two drivers, one SQL),
-//! `objects`, `pipelines`, `jobs`, `checkpoints` (the statements). Tables are in `/migrations`.
+//! `objects`, `pipelines`, `jobs`, `checkpoints` (the statements), `rotation` (a new key). Tables are in `/migrations`.
 
 mod model;
 
@@ -19,6 +19,8 @@ mod jobs;
 mod objects;
 mod pipelines;
 
+mod rotation;
+
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -28,6 +30,7 @@ use laminar_core::{Epoch, JobId, PipelineId, Result};
 use uuid::{ContextV7, Timestamp, Uuid};
 
 pub use key::SecretKey;
+pub use rotation::rotate;
 pub use model::{
     CatalogObject, CheckpointRow, DesiredState, Job, JobChange, JobErrorRow, NewJob, NewJobError, NewObject,
     NewPipeline, ObjectKind, Page, Pipeline, PipelineChange,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::SharedClusterAdmin;
 use crate::options::Options;
 use crate::sink::{Delivery, Sink};
 use crate::source::Source;
@@ -49,6 +50,10 @@ pub trait Connector: Send + Sync {
     }
     /// Reaches out step by step; the last stage may have failed, and then no later one is listed.
     async fn test(&self, options: &Options) -> Vec<TestStage>;
+    /// The cluster that the options name, to ask about itself; `None` if the outside system is no message broker.
+    fn cluster(&self, _options: &Options) -> Result<Option<SharedClusterAdmin>> {
+        Ok(None)
+    }
 
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>>;
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>>;
@@ -172,7 +177,7 @@ pub struct MetadataColumn {
 /// One step of a connection test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestStage {
-    /// `options`, `dns`, `tcp`, `tls`, `sasl`, `metadata`, `topic`, `read`, `write`, `transactions`.
+    /// `options`, `dns`, `tcp`, `tls`, `sasl`, `metadata`, `topic`, `read`, `write`, `transactions`, `sample`.
     pub stage: String,
     pub ok: bool,
     pub message: String,

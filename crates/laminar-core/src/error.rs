@@ -103,6 +103,8 @@ codes! {
     WrongState = "wrong_state", "55000", User;
     /// The outside system cannot be reached.
     Unreachable = "unreachable", "08001", External;
+    /// TLS with the outside system fails: only one side speaks it, or one does not trust the other's certificate.
+    TlsFailed = "tls_failed", "08001", External;
     /// The outside system refused our credentials.
     AuthenticationFailed = "authentication_failed", "28000", External;
     /// The topic does not exist.

@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame;
 use laminar_connectors::Registry;
+use laminar_core::cluster::SharedClusterAdmin;
 use laminar_core::connector::{Role, SourceContext, TestStage};
 use laminar_core::time::SharedClock;
 use laminar_core::{PipelineId, Result};
@@ -121,6 +122,11 @@ impl Planner {
     /// Tests a connection step by step.
     pub async fn test_connection(&self, connection: &ConnectionDef, resolver: &dyn Resolver) -> Result<Vec<TestStage>> {
         check::test_connection(self, connection, resolver).await
+    }
+
+    /// The cluster behind a connection; `None` if it leads to no message broker. No I/O.
+    pub fn cluster(&self, connection: &ConnectionDef, resolver: &dyn Resolver) -> Result<Option<SharedClusterAdmin>> {
+        check::cluster(self, connection, resolver)
     }
 
     /// Checks a CREATE VIEW: its query plans, and it does not depend on itself.

@@ -28,7 +28,7 @@ ANSWERS = {
     "No Authentication": ["CREATE CONNECTION"],
     "SASL/PLAIN": ["CREATE CONNECTION"],
     "SASL/SCRAM": ["CREATE CONNECTION"],
-    "AWS MSK IAM": ["not_supported 7:5 use 'auth.type' = 'sasl' with SCRAM"],
+    "AWS MSK IAM": ["CREATE CONNECTION"],
     "SSL/TLS": ["CREATE CONNECTION"],
     "JSON Format": ["CREATE CONNECTION", "CREATE TABLE"],
     "Avro Format": ["not_supported 6:5 formats that work without one: json, raw"],
@@ -49,9 +49,9 @@ ANSWERS = {
     "Consumer Lag Metrics": ["_kafka_partition, latest_offset, messages_processed, latest_message_time"],
     "Connection Health": [
         "id, name, connector, options, used_by, created_at, updated_at",
-        "unknown_table 3:15 system tables: …",
+        "connection, group_id, state, protocol, members, member_ids, topic, partition, committed_offset, end_offset, lag, error",
     ],
-    "Connection Issues": ["stage, ok, message", "unknown_table 3:15 system tables: …"],
+    "Connection Issues": ["stage, ok, message", "connection, broker_id, host, port, error"],
     "Performance Issues": ["minute, messages, lag_seconds"],
 }
 

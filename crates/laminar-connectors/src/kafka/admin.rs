@@ -13,7 +13,7 @@ use super::marker;
 /// How long a new topic may take to become usable.
 const CREATION: Duration = Duration::from_secs(10);
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REACH)).operation_timeout(Some(REACH))
 }
 

@@ -16,14 +16,16 @@
 //! - A broker that is away is waited for; refused logins, missing topics and lost records are errors.
 //! - Options are checked without I/O when a statement is read, and against the cluster at CREATE TABLE.
 //!
-//! Reading order: `options` and `properties` (what a user may write), `client` (what all clients share), `source` and
-//! `reader`, `topics` and `inspector` (what there is to read), `sink`, `dead_letters`, `producer`, `transaction` and `marker`,
-//! `native` (the only unsafe code), `admin`, `test_connection`, `dev_broker`.
+//! Reading order: `options`, `login` and `properties` (what a user may write), `client` (what all clients share), `token`,
+//! `diagnosis` and `probe` (why a broker does not let us in), `source` and `reader`, `topics` and `inspector` (what there is to read),
+//! `sink`, `dead_letters`, `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin` and `cluster_admin`,
+//! `test_connection`, `dev_broker`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use laminar_core::cluster::SharedClusterAdmin;
 use laminar_core::connector::{Connector, DeadLettersOf, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
 use laminar_core::options::{ALIASES, names};
 use laminar_core::sink::{Delivery, Sink};
@@ -36,7 +38,9 @@ use schemars::schema_for;
 use serde_json::{Value, json};
 
 use crate::batch::BatchOptions;
+use cluster_admin::KafkaClusterAdmin;
 use dead_letters::DeadLetterSink;
+use login::TokenOptions;
 use options::{ClientOptions, SinkOptions, SourceOptions, Written};
 use sink::KafkaSink;
 use source::KafkaSource;
@@ -44,14 +48,18 @@ use transaction::Transactions;
 
 mod admin;
 mod client;
+mod cluster_admin;
 mod dead_letters;
 mod dev_broker;
+mod diagnosis;
 mod error;
 mod inspector;
 mod key;
+mod login;
 mod marker;
 mod native;
 mod options;
+mod probe;
 mod producer;
 mod properties;
 mod property_names;
@@ -59,6 +67,7 @@ mod reader;
 mod sink;
 mod source;
 mod test_connection;
+mod token;
 mod topics;
 mod transaction;
 
@@ -68,6 +77,7 @@ pub use properties::{Allowed, ClientProperty};
 /// The properties of librdkafka that may be given besides the connector's own options, and those that may not.
 pub fn client_properties() -> Vec<ClientProperty> {
     let mut ours = names::<ClientOptions>();
+    ours.extend(names::<TokenOptions>());
     ours.extend(names::<SourceOptions>());
     properties::client_properties(&ours)
 }
@@ -182,6 +192,7 @@ impl Connector for KafkaConnector {
     fn source_schema(&self) -> Option<Value> {
         let groups = [
             schema_for!(ClientOptions).to_value(),
+            schema_for!(TokenOptions).to_value(),
             schema_for!(SourceOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
             schema_for!(RegistryOptions).to_value(),
@@ -193,6 +204,7 @@ impl Connector for KafkaConnector {
     fn sink_schema(&self) -> Option<Value> {
         let groups = [
             schema_for!(ClientOptions).to_value(),
+            schema_for!(TokenOptions).to_value(),
             schema_for!(SinkOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
             schema_for!(RegistryOptions).to_value(),
@@ -271,6 +283,10 @@ impl Connector for KafkaConnector {
 
     async fn test(&self, options: &Options) -> Vec<TestStage> {
         test_connection::test(self.read(options, None)).await
+    }
+
+    fn cluster(&self, options: &Options) -> Result<Option<SharedClusterAdmin>> {
+        Ok(Some(Arc::new(KafkaClusterAdmin::new(self.read(options, None)?.cluster()?))))
     }
 
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>> {

@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::Cluster;
+use super::login::{self, Login, TokenOptions};
 use super::marker;
 use super::properties;
 use super::topics::Topics;
@@ -35,10 +36,10 @@ pub struct ClientOptions {
     /// Brokers to start from: `host:port`, several separated by commas. The others of the cluster are found from there.
     #[schemars(required)]
     pub bootstrap_servers: Option<String>,
-    /// How Laminar logs in. Default: `sasl` if a user name, a mechanism or a protocol with a login is given, else `none`.
+    /// How Laminar logs in. Default: `sasl` if a user name, a token, a mechanism or a protocol with a login is given, else `none`.
     #[serde(rename = "auth.type")]
     pub auth_type: Option<AuthType>,
-    /// How the password is proved. The names may be written in lower case. Default: `PLAIN`.
+    /// How the login is proved. The names may be written in lower case. Default: `OAUTHBEARER` with a token, else `PLAIN`.
     #[serde(rename = "auth.mechanism")]
     pub auth_mechanism: Option<Mechanism>,
     /// The same as `security.protocol`, under the name that goes with the login's other options.
@@ -66,6 +67,9 @@ pub struct ClientOptions {
     /// Password of the key file, if it has one.
     #[serde(rename = "ssl.key.password")]
     pub ssl_key_password: Option<Secret>,
+    /// Is there TLS at all? Another way to write `security.protocol`, which then need not be given.
+    #[serde(rename = "ssl.enable")]
+    pub ssl_enable: Option<bool>,
 }
 
 /// How we log in.
@@ -74,10 +78,9 @@ pub struct ClientOptions {
 pub enum AuthType {
     /// Not at all.
     None,
-    /// With a name and password.
+    /// With a name and password, or a token.
     Sasl,
-    /// Known, and refused: a later issue.
-    #[schemars(skip)]
+    /// With a token that the server's AWS credentials sign, as Amazon MSK wants it.
     AwsMskIam,
 }
 
@@ -93,6 +96,12 @@ pub enum Mechanism {
     /// RFC 5802 with SHA-512.
     #[serde(rename = "SCRAM-SHA-512", alias = "scram-sha-512")]
     ScramSha512,
+    /// RFC 7628: a token of OAuth 2.0.
+    #[serde(rename = "OAUTHBEARER", alias = "oauthbearer")]
+    OauthBearer,
+    /// Kerberos; only in a build with the feature `gssapi`.
+    #[serde(rename = "GSSAPI", alias = "gssapi")]
+    Gssapi,
 }
 
 impl Mechanism {
@@ -101,6 +110,8 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
+            Self::Gssapi => "GSSAPI",
         }
     }
 }
@@ -293,6 +304,7 @@ pub(super) struct Written {
     /// After translation of Kafka's names; for places in messages.
     all: Options,
     pub client: ClientOptions,
+    pub token: TokenOptions,
     pub source: SourceOptions,
     pub sink: SinkOptions,
     pub format: FormatOptions,
@@ -306,6 +318,7 @@ impl Written {
         BatchOptions::of(options)?;
         let all = properties::translate(options)?;
         let (client, rest) = all.split_known::<ClientOptions>();
+        let (token, rest) = rest.split_known::<TokenOptions>();
         let (source, _) = all.split_known::<SourceOptions>();
         let (_, rest) = rest.split_known::<SourceOptions>();
         let (sink, _) = all.split_known::<SinkOptions>();
@@ -317,16 +330,18 @@ impl Written {
         let format = format.parse::<FormatOptions>(SUBJECT)?;
         refuse_other_role(&all, role)?;
         let mut known = names::<ClientOptions>();
+        known.extend(names::<TokenOptions>());
         known.extend(names::<SourceOptions>());
         known.extend(names::<SinkOptions>().into_iter().filter(|name| name != "topic"));
         known.extend(names::<FormatOptions>());
         known.extend(names::<RegistryOptions>());
         known.extend(names::<BatchOptions>());
-        let (files, _) = client.split_known::<FileOptions>();
+        let (files, _) = all.split_known::<FileOptions>();
         let properties = properties::check(&rest, role, &known, files_dir)?;
         properties::check(&files, role, &known, files_dir)?;
         let written = Self {
             client: client.parse(SUBJECT)?,
+            token: token.parse(SUBJECT)?,
             source: source.parse(SUBJECT)?,
             sink: sink.parse(SUBJECT)?,
             format,
@@ -340,11 +355,6 @@ impl Written {
 
     /// Checks that need no other option.
     fn check_each(&self) -> Result<()> {
-        if self.client.auth_type == Some(AuthType::AwsMskIam) {
-            return Err(self
-                .error("auth.type", Code::NotSupported, "auth.type aws_msk_iam of connector kafka is not supported yet")
-                .with_hint("use 'auth.type' = 'sasl' with SCRAM"));
-        }
         let topics = self.source.topic.iter().map(|t| ("topic", t));
         let listed = self.source.topics.iter().flatten().map(|t| ("topics", t));
         topics.chain(listed).try_for_each(|(key, topic)| self.check_topic(key, topic))?;
@@ -365,51 +375,12 @@ impl Written {
             return Err(self.invalid("linger_ms", "expected 0 to 900000"));
         }
         self.placed(self.registry.check_each())?;
-        self.protocol()?;
-        Ok(())
+        login::check_each(self)?;
+        login::protocol(self).map(drop)
     }
 
     fn check_topic(&self, key: &str, topic: &str) -> Result<()> {
         check_topic_name(topic).map_err(|what| self.invalid(key, what))
-    }
-
-    /// Security protocol and login that the options together ask for.
-    fn protocol(&self) -> Result<Protocol> {
-        let client = &self.client;
-        let wants_login = match client.auth_type {
-            Some(kind) => kind == AuthType::Sasl,
-            None => client.auth_username.is_some() || client.auth_mechanism.is_some(),
-        };
-        if let (Some(a), Some(b)) = (client.auth_protocol, client.security_protocol)
-            && a != b
-        {
-            return Err(self.error(
-                "security.protocol",
-                Code::ConflictingOptions,
-                "auth.protocol and security.protocol differ",
-            ));
-        }
-        if client.auth_type == Some(AuthType::None) && client.auth_username.is_some() {
-            return Err(self.error(
-                "auth.username",
-                Code::ConflictingOptions,
-                "auth.username is given and auth.type is none",
-            ));
-        }
-        let protocol = client.auth_protocol.or(client.security_protocol);
-        match (protocol, wants_login) {
-            (Some(protocol), true) if !protocol.has_login() => Err(self.error(
-                "auth.type",
-                Code::ConflictingOptions,
-                "a login needs SASL_SSL or SASL_PLAINTEXT as protocol",
-            )),
-            (Some(protocol), _) => Ok(protocol),
-            (None, true) => Ok(Protocol::SaslSsl),
-            (None, false) if client.ssl_ca_location.is_some() || client.ssl_certificate_location.is_some() => {
-                Ok(Protocol::Ssl)
-            }
-            (None, false) => Ok(Protocol::Plaintext),
-        }
     }
 
     /// The cluster that the options name.
@@ -417,17 +388,11 @@ impl Written {
         let client = &self.client;
         let Some(servers) = &client.bootstrap_servers else { return Err(missing("bootstrap_servers", SUBJECT)) };
         let servers = Cluster::servers(servers).map_err(|what| self.invalid("bootstrap_servers", &what))?;
-        let protocol = self.protocol()?;
+        let Login { protocol, properties, tokens } = login::login(self)?;
         let mut config: Vec<(String, String)> = self.properties.clone();
         let mut set = |key: &str, value: &str| config.push((key.to_string(), value.to_string()));
         set("security.protocol", protocol.as_str());
-        if protocol.has_login() {
-            let Some(username) = &client.auth_username else { return Err(missing("auth.username", SUBJECT)) };
-            let Some(password) = &client.auth_password else { return Err(missing("auth.password", SUBJECT)) };
-            set("sasl.mechanism", client.auth_mechanism.unwrap_or(Mechanism::Plain).as_str());
-            set("sasl.username", username);
-            set("sasl.password", password.expose());
-        }
+        properties.iter().for_each(|(key, value)| set(key, value));
         let files = [
             ("ssl.ca.location", client.ssl_ca_location.as_deref()),
             ("ssl.certificate.location", client.ssl_certificate_location.as_deref()),
@@ -439,7 +404,7 @@ impl Written {
                 set(key, value);
             }
         }
-        Ok(Cluster::new(servers, protocol, config))
+        Ok(Cluster::new(servers, protocol, config).with_tokens(tokens))
     }
 
     /// What a source is made from.
@@ -557,7 +522,25 @@ impl Written {
         })
     }
 
-    fn invalid(&self, key: &str, what: &str) -> Error {
+    /// What a connection says it is for; `None`: for both.
+    pub fn role(&self) -> Option<Role> {
+        let given = |names: &[&str]| names.iter().any(|name| self.all.entry(name).is_some());
+        match (given(&["group_id", "offset", "topics", "timestamp"]), given(&["key_field", "delivery"])) {
+            (true, false) => Some(Role::Source),
+            (false, true) => Some(Role::Sink),
+            _ => None,
+        }
+    }
+
+    /// Is the property of librdkafka given?
+    pub fn has_property(&self, key: &str) -> bool {
+        self.property(key).is_some()
+    }
+    pub fn property(&self, key: &str) -> Option<&str> {
+        self.properties.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    pub fn invalid(&self, key: &str, what: &str) -> Error {
         let absent = OptionEntry { key: key.to_string(), value: String::new(), location: None };
         properties::invalid(self.all.entry(key).unwrap_or(&absent), what)
     }
@@ -573,6 +556,8 @@ struct FileOptions {
     certificate: Option<String>,
     #[serde(rename = "ssl.key.location")]
     key: Option<String>,
+    #[serde(rename = "https.ca.location")]
+    provider: Option<String>,
 }
 
 /// A source's settings, complete.

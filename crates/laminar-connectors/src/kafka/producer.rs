@@ -69,6 +69,7 @@ impl Producer {
         let (served, counted) = (Arc::clone(&client), Arc::clone(&shared));
         let serve = move || {
             while !counted.stop.load(Ordering::Relaxed) {
+                served.context().refresh_token(served.client());
                 let came = native::serve(&served, 100, |reports| counted.count(&served, &reports));
                 if came {
                     counted.reported.notify_waiters();

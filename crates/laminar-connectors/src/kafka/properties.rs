@@ -18,6 +18,7 @@ use laminar_core::options::{OptionEntry, nearest};
 use laminar_core::{Code, Error, Options, Result};
 use rdkafka::ClientConfig;
 
+use super::login::{self, Foreign};
 use super::property_names::{ELSEWHERE, JAVA_ONLY, PROPERTIES, RENAMED, Scope, Verdict};
 
 /// Kafka's names for options that are ours.
@@ -49,10 +50,8 @@ const SET: &[(&str, &[&str], &str)] = &[
 const ALL: &[&str] = &["all", "-1"];
 
 /// Options of the specification that are a later issue's: name, what they are about, and what to do instead.
-const LATER: &[(&str, &str, &str)] = &[
-    ("auth.region", "auth.type aws_msk_iam is", "use 'auth.type' = 'sasl' with SCRAM"),
-    ("key_subject", "keys of a registered schema are", "key_field writes a column as the key"),
-];
+const LATER: &[(&str, &str, &str)] =
+    &[("key_subject", "keys of a registered schema are", "key_field writes a column as the key")];
 
 /// The options with Kafka's names for ours, and Java's names for librdkafka's, replaced.
 ///
@@ -60,7 +59,7 @@ const LATER: &[(&str, &str, &str)] = &[
 pub(super) fn translate(options: &Options) -> Result<Options> {
     let mut translated = Options::default();
     for entry in options.iter() {
-        let entry = rename(entry)?;
+        let Some(entry) = rename(entry)? else { continue };
         match translated.entry(&entry.key) {
             Some(other) if other.value.trim() != entry.value.trim() => return Err(differ(options, &entry)),
             Some(_) => {}
@@ -70,23 +69,34 @@ pub(super) fn translate(options: &Options) -> Result<Options> {
     Ok(translated)
 }
 
-fn rename(entry: &OptionEntry) -> Result<OptionEntry> {
+/// `None`: the option asks for what we do anyway.
+fn rename(entry: &OptionEntry) -> Result<Option<OptionEntry>> {
+    match login::foreign(entry) {
+        None => {}
+        Some(Foreign::Is(key, value)) => {
+            return Ok(Some(OptionEntry { key: key.into(), value, location: entry.location }));
+        }
+        Some(Foreign::Already) => return Ok(None),
+        Some(Foreign::Not(why, hint)) => return Err(login::not_here(entry, why, hint)),
+        Some(Foreign::Wrong(expected)) => return Err(invalid(entry, expected)),
+    }
     let key = entry.key.as_str();
     let find = |table: &[(&str, &'static str)]| table.iter().find(|(from, _)| *from == key).map(|(_, to)| *to);
     if key == "buffer.memory" {
         let bytes: u64 = entry.value.trim().parse().map_err(|_| invalid(entry, "expected a number of bytes"))?;
         let value = bytes.div_ceil(1024).max(1).to_string();
-        return Ok(OptionEntry { key: "queue.buffering.max.kbytes".into(), value, location: entry.location });
+        let key = "queue.buffering.max.kbytes".into();
+        return Ok(Some(OptionEntry { key, value, location: entry.location }));
     }
     match find(OURS).or_else(|| find(RENAMED)) {
-        Some(to) => Ok(OptionEntry { key: to.into(), ..entry.clone() }),
-        None => Ok(entry.clone()),
+        Some(to) => Ok(Some(OptionEntry { key: to.into(), ..entry.clone() })),
+        None => Ok(Some(entry.clone())),
     }
 }
 
 /// Two written options mean the same thing and say different things.
 fn differ(options: &Options, entry: &OptionEntry) -> Error {
-    let is_this = |e: &&OptionEntry| rename(e).is_ok_and(|renamed| renamed.key == entry.key);
+    let is_this = |e: &&OptionEntry| rename(e).is_ok_and(|renamed| renamed.is_some_and(|r| r.key == entry.key));
     let names: Vec<&str> = options.iter().filter(is_this).map(|e| e.key.as_str()).collect();
     Error::new(Code::ConflictingOptions, format!("options {} differ", names.join(" and ")))
         .with_detail("they are names of one setting")
@@ -244,7 +254,7 @@ fn check_file(entry: &OptionEntry, files_dir: Option<&Path>) -> Result<()> {
 }
 
 fn is_secret(key: &str) -> bool {
-    ["password", "secret", "pem", "passphrase"].iter().any(|word| key.contains(word))
+    ["password", "secret", "pem", "passphrase", "token"].iter().any(|word| key.contains(word))
 }
 
 fn forbidden(entry: &OptionEntry, why: &str) -> Error {

@@ -31,7 +31,7 @@ use super::reader::Reader;
 const RESOLVE: Duration = Duration::from_secs(15);
 
 /// The group whose rights a preview uses when none is named; nothing is committed to it.
-const PREVIEW_GROUP: &str = "laminar-preview";
+pub(super) const PREVIEW_GROUP: &str = "laminar-preview";
 
 /// Bounds of what one reader fetches ahead. Small records cost librdkafka about 450 bytes besides their own, so both the
 /// number and the bytes are bounded: about 30 MB a reader. A full queue is looked at again after 5 ms, not a second.

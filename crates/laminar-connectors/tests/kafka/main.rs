@@ -5,9 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod admin;
+mod cluster;
 mod dead_letters;
 mod dev_broker;
 mod growth;
+mod security;
 mod sink;
 mod source;
 mod support;

@@ -74,12 +74,21 @@ pub fn decoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Dec
 /// Unless [`FormatOptions::changes`] says otherwise only inserts can be written: a row that updates or deletes another is
 /// refused with `not_supported`.
 pub fn encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Encoder>> {
+    encoder_with(options, table, raw::Nulls::Refused)
+}
+
+/// As [`encoder()`], for an outside system that has tombstones: a whole value that is null is one.
+pub fn tombstone_encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Encoder>> {
+    encoder_with(options, table, raw::Nulls::Tombstones)
+}
+
+fn encoder_with(options: &FormatOptions, table: &TableSpec, nulls: raw::Nulls) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
     let schema = table.schema();
     match options.known()? {
-        Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema, nulls)?)),
         Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
-        Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema, nulls)?)),
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
 }

@@ -15,7 +15,7 @@
 //! - Options are checked without I/O when a statement is read, and against the cluster at CREATE TABLE.
 //!
 //! Reading order: `options` and `properties` (what a user may write), `client` (what all clients share), `source` and
-//! `reader`, `sink`, `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin`, `test_connection`,
+//! `reader`, `sink` (with `fields`, `key`, `headers`, `template`, `topics`, `outlet`, `spool`), `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin`, `test_connection`,
 //! `dev_broker`.
 
 use std::path::PathBuf;
@@ -33,26 +33,38 @@ use schemars::schema_for;
 use serde_json::{Value, json};
 
 use crate::batch::BatchOptions;
+use fields::Fields;
 use options::{ClientOptions, SinkOptions, SourceOptions, Written};
 use sink::KafkaSink;
+use sink_options::{Acks, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, TopicOptions};
 use source::KafkaSource;
 use transaction::Transactions;
 
 mod admin;
 mod client;
 mod dev_broker;
+mod encoding;
 mod error;
+mod fields;
+mod headers;
 mod key;
 mod marker;
+mod memory_gauge;
 mod native;
 mod options;
+mod outlet;
 mod producer;
 mod properties;
 mod property_names;
 mod reader;
+mod record;
 mod sink;
+mod sink_options;
 mod source;
+mod spool;
+mod template;
 mod test_connection;
+mod topics;
 mod transaction;
 
 pub use dev_broker::DevBroker;
@@ -60,7 +72,9 @@ pub use properties::{Allowed, ClientProperty};
 
 /// The properties of librdkafka that may be given besides the connector's own options, and those that may not.
 pub fn client_properties() -> Vec<ClientProperty> {
-    properties::client_properties(&names::<ClientOptions>())
+    let mut ours = names::<ClientOptions>();
+    ours.extend(names::<ProducerOptions>());
+    properties::client_properties(&ours)
 }
 
 /// The topic of markers in every cluster that an exactly-once sink writes to.
@@ -71,6 +85,8 @@ pub const PROGRESS_TOPIC: &str = marker::TOPIC;
 #[derive(Default)]
 pub struct KafkaConnector {
     files_dir: Option<PathBuf>,
+    /// Where rows of sinks wait that do so on disk.
+    spool_dir: Option<PathBuf>,
     /// Name of the cluster that is a [`DevBroker`].
     dev_cluster: Option<String>,
     transactions: Arc<Transactions>,
@@ -86,6 +102,13 @@ impl KafkaConnector {
     #[must_use]
     pub fn with_files_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.files_dir = Some(dir.into());
+        self
+    }
+
+    /// Says where rows of sinks wait that do so on disk; else it is the system's folder for temporary files.
+    #[must_use]
+    pub fn with_spool_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.spool_dir = Some(dir.into());
         self
     }
 
@@ -106,6 +129,14 @@ impl KafkaConnector {
     /// What a sink into the cluster guarantees: what the pipeline asks for, else the table, else the best there is.
     fn delivery(&self, settings: &options::SinkSettings, asked: Option<Delivery>) -> Result<Delivery> {
         let is_dev = self.dev_cluster.as_deref() == Some(settings.cluster.name());
+        let delivery = self.decide(settings, asked, is_dev)?;
+        match (delivery, settings.producer.acks) {
+            (Delivery::AtLeastOnce, _) | (_, Acks::All) => Ok(delivery),
+            (Delivery::ExactlyOnce, acks) => Err(options::acks_conflict(acks)),
+        }
+    }
+
+    fn decide(&self, settings: &options::SinkSettings, asked: Option<Delivery>, is_dev: bool) -> Result<Delivery> {
         match (asked.or(settings.delivery), is_dev) {
             (Some(Delivery::ExactlyOnce), true) => {
                 Err(Error::new(Code::NotSupported, "the built-in broker cannot deliver exactly once")
@@ -169,6 +200,7 @@ impl Connector for KafkaConnector {
         let groups = [
             schema_for!(ClientOptions).to_value(),
             schema_for!(SourceOptions).to_value(),
+            schema_for!(EncodingOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
             schema_for!(BatchOptions).to_value(),
         ];
@@ -179,6 +211,11 @@ impl Connector for KafkaConnector {
         let groups = [
             schema_for!(ClientOptions).to_value(),
             schema_for!(SinkOptions).to_value(),
+            schema_for!(FieldOptions).to_value(),
+            schema_for!(EncodingOptions).to_value(),
+            schema_for!(ProducerOptions).to_value(),
+            schema_for!(TopicOptions).to_value(),
+            schema_for!(BufferOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
         ];
         Some(merge("Options of a Kafka sink.", groups))
@@ -214,20 +251,20 @@ impl Connector for KafkaConnector {
     fn check_table(&self, role: Role, options: &Options, table: &TableSpec) -> Result<()> {
         let written = self.read(options, Some(role))?;
         written.format.check_role(role)?;
-        written.format.check(table)?;
         match role {
-            Role::Source => written.source().map(drop),
+            Role::Source => {
+                written.format.check(table)?;
+                let settings = written.source()?;
+                let of_key = |column: &&Column| column.metadata.as_deref() == Some("key");
+                let key = table.columns.iter().filter(of_key).map(|column| &column.data_type);
+                settings.encoding.check(&settings.format, table, key)
+            }
             Role::Sink => {
-                let metadata = table.columns.iter().find(|column| column.metadata.is_some());
-                if let Some(column) = metadata {
-                    let what =
-                        format!("column {} of sink table {} is metadata of what is read", column.name, table.name);
-                    return Err(
-                        Error::new(Code::NotSupported, what).with_hint("remove it; key_field sets the record's key")
-                    );
-                }
                 let settings = written.sink()?;
-                key::KeyColumns::of(settings.key_field.as_deref(), table)?;
+                // One that takes the columns of its query is checked when that is known.
+                if !table.columns.is_empty() {
+                    Fields::new(&settings, table)?;
+                }
                 self.delivery(&settings, None).map(drop)
             }
         }
@@ -257,7 +294,8 @@ impl Connector for KafkaConnector {
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
         let settings = self.read(options, Some(Role::Sink))?.sink()?;
         let delivery = self.delivery(&settings, ctx.delivery)?;
-        Ok(Arc::new(KafkaSink::new(settings, table, delivery, ctx, &self.transactions)?))
+        let spool_dir = self.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
+        Ok(Arc::new(KafkaSink::new(settings, table, delivery, ctx, &self.transactions, spool_dir)?))
     }
 }
 

@@ -35,6 +35,22 @@ const OURS: &[(&str, &str)] = &[
     ("sasl.mechanisms", "auth.mechanism"),
     ("sasl.username", "auth.username"),
     ("sasl.password", "auth.password"),
+    ("request.required.acks", "acks"),
+    ("batch.size", "batch.max_bytes"),
+    // Of the project's older pages.
+    ("sink.key_field", "key_field"),
+    ("sink.timestamp_field", "timestamp_field"),
+    ("sink.commit_mode", "delivery"),
+    // Of EMQX's bridge.
+    ("message.key", "sink.key"),
+    ("sink.key_template", "sink.key"),
+    ("message.value", "sink.value"),
+    ("sink.value_template", "sink.value"),
+    ("required_acks", "acks"),
+    ("partition_strategy", "partitioner"),
+    ("max_batch_bytes", "batch.max_bytes"),
+    ("key_encoding_mode", "key.encoding"),
+    ("value_encoding_mode", "value.encoding"),
 ];
 
 /// Properties that we set: name, the values that mean ours and are harmless, why another is refused.
@@ -42,10 +58,7 @@ const SET: &[(&str, &[&str], &str)] = &[
     ("enable.auto.commit", &["false"], "offsets are committed to the group together with each checkpoint"),
     ("isolation.level", &["read_committed"], "rows of aborted transactions must never be read"),
     ("enable.idempotence", &["true"], "rows must keep their order and not repeat when a request is retried"),
-    ("acks", ALL, "an acknowledged row must not be lost"),
-    ("request.required.acks", ALL, "an acknowledged row must not be lost"),
 ];
-const ALL: &[&str] = &["all", "-1"];
 
 /// Options of the specification that are a later issue's: name, what they are about, and what to do instead.
 const LATER: &[(&str, &str, &str)] = &[
@@ -89,6 +102,15 @@ fn rename(entry: &OptionEntry) -> Result<OptionEntry> {
         let bytes: u64 = entry.value.trim().parse().map_err(|_| invalid(entry, "expected a number of bytes"))?;
         let value = bytes.div_ceil(1024).max(1).to_string();
         return Ok(OptionEntry { key: "queue.buffering.max.kbytes".into(), value, location: entry.location });
+    }
+    if key == "message.timestamp" {
+        let column = entry.value.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        let value = column.map(|name| name.strip_prefix('.').unwrap_or(name)).filter(|name| !name.is_empty());
+        let value = value.ok_or_else(|| invalid(entry, "expected a column, as ${.column}"))?;
+        return Ok(OptionEntry { key: "timestamp_field".into(), value: value.into(), location: entry.location });
+    }
+    if key == "compression" && entry.value.trim() == "no_compression" {
+        return Ok(OptionEntry { value: "none".into(), ..entry.clone() });
     }
     match find(OURS).or_else(|| find(RENAMED)) {
         Some(to) => Ok(OptionEntry { key: to.into(), ..entry.clone() }),

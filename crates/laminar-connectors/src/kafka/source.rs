@@ -19,6 +19,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, ClientKind, Cluster, Events, REACH, blocking};
+use super::encoding::Base64Decoder;
 use super::error::from_kafka;
 use super::native::{FetchQueue, position};
 use super::options::{SourceSettings, Start};
@@ -117,7 +118,8 @@ impl Source for KafkaSource {
     }
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
-        laminar_formats::decoder(&self.settings.format, &self.table).map(Some)
+        let decoder = laminar_formats::decoder(&self.settings.format, &self.table)?;
+        Ok(Some(Base64Decoder::around(decoder, self.settings.encoding)))
     }
 
     fn can_pause(&self) -> bool {

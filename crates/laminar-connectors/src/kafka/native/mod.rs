@@ -18,7 +18,7 @@ use std::ffi::{CStr, c_char};
 use laminar_core::Position;
 
 pub(super) use fetch::{FetchQueue, News};
-pub(super) use produce::{Reports, Topic, TransactionError, commit_transaction, flush, send_offsets, serve};
+pub(super) use produce::{Refused, Reports, Topic, TransactionError, commit_transaction, flush, send_offsets, serve};
 
 /// An offset as a position; the offsets of records are never negative.
 pub(super) fn position(offset: i64) -> Position {

@@ -186,6 +186,34 @@ const METADATA: &[MetadataColumn] = &[
     },
 ];
 
+const SINK_METADATA: &[MetadataColumn] = &[
+    MetadataColumn { key: "key", column: "_kafka_key", sql_type: "BYTEA", description: "The record's key." },
+    MetadataColumn {
+        key: "partition",
+        column: "_kafka_partition",
+        sql_type: "INT",
+        description: "The partition to write to; null: the partitioner chooses.",
+    },
+    MetadataColumn {
+        key: "timestamp",
+        column: "_kafka_timestamp",
+        sql_type: "TIMESTAMP",
+        description: "The record's timestamp; null: now.",
+    },
+    MetadataColumn {
+        key: "topic",
+        column: "_kafka_topic",
+        sql_type: "TEXT",
+        description: "The topic to write to; null: that of the option topic.",
+    },
+    MetadataColumn {
+        key: "headers",
+        column: "_kafka_headers",
+        sql_type: "JSON",
+        description: "The record's headers, an object or a map of name and value.",
+    },
+];
+
 #[async_trait]
 impl Connector for KafkaConnector {
     fn name(&self) -> &'static str {
@@ -226,6 +254,10 @@ impl Connector for KafkaConnector {
 
     fn metadata_columns(&self) -> &'static [MetadataColumn] {
         METADATA
+    }
+
+    fn sink_metadata_columns(&self) -> &'static [MetadataColumn] {
+        SINK_METADATA
     }
 
     fn check_connection(&self, options: &Options) -> Result<()> {

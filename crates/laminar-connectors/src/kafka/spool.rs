@@ -64,9 +64,6 @@ impl Spool {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
 
     /// Appends a frame that [`encode`] made. Blocks.
     ///
@@ -302,7 +299,7 @@ mod tests {
             }
             while take(&mut spool, &mut seen) {}
             prop_assert_eq!(seen, expected);
-            prop_assert!(spool.is_empty() && spool.segments.is_empty());
+            prop_assert!(spool.bytes() == 0 && spool.segments.is_empty());
             prop_assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
     }

@@ -5,8 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod admin;
+mod buffer;
 mod dev_broker;
+mod fields;
 mod sink;
 mod source;
 mod support;
 mod transaction;
+mod two_clusters;

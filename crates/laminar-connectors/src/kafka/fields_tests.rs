@@ -119,7 +119,7 @@ fn what_cannot_be_is_refused() {
         rows,
         &[],
         &[TOPIC, ("timestamp_field", "temperature")],
-        "type_mismatch: column temperature cannot be the record's timestamp: a timestamp is a TIMESTAMP, or an integer of milliseconds, and the column is DOUBLE PRECISION",
+        "type_mismatch: column temperature cannot be the record's timestamp: a timestamp is a TIMESTAMP, or an integer of milliseconds, and the column is DOUBLE",
     );
     check(
         rows,

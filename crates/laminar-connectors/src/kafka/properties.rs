@@ -368,7 +368,6 @@ mod tests {
         check_one("enable.auto.commit", "true", Role::Source, "forbidden_option: option enable.auto.commit");
         check_one("isolation.level", "read_uncommitted", Role::Source, "forbidden_option: option isolation.level");
         check_one("enable.idempotence", "false", Role::Sink, "forbidden_option: option enable.idempotence");
-        check_one("acks", "1", Role::Sink, "forbidden_option: option acks");
         check_one("topic_pattern", "a.*", Role::Source, "not_supported: option topic_pattern");
         check_one(
             "schema_registry.endpoint",

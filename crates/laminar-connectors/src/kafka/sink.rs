@@ -341,7 +341,13 @@ impl Writer {
         for start in (0..chosen.len()).step_by(SLICE) {
             let end = chosen.len().min(start + SLICE);
             let records = (start..end).map(record);
-            let bytes = records.clone().map(|record| record.len() + record.headers.size()).sum();
+            let bytes = match (chosen, carries) {
+                (Chosen::All(_), Carries::Plain) => {
+                    let of_keys = records.clone().filter_map(|record| record.key).map(<[u8]>::len);
+                    end_of(values, end) - end_of(values, start) + of_keys.sum::<usize>()
+                }
+                _ => records.clone().map(|record| record.len() + record.headers.size()).sum(),
+            };
             self.outlet.send(topic, records, carries, end - start, bytes).await?;
         }
         Ok(())
@@ -386,6 +392,11 @@ impl Writer {
             (outcome, _) => outcome,
         }
     }
+}
+
+/// Bytes of the first `count` values.
+fn end_of(values: &EncodedValues, count: usize) -> usize {
+    count.checked_sub(1).and_then(|last| values.ends.get(last)).copied().unwrap_or(0)
 }
 
 fn no_topic() -> Error {

@@ -60,7 +60,7 @@ fn placeholders_are_filled_from_each_row() {
     check("${.place.city}", ["Köln", ""]);
     check("${.place}", [r#"{"city":"Köln"}"#, ""]);
     check("${.place.street}", ["", ""]);
-    check("${.more.h1} ${.more.n.1.x} ${.more.z}${.more.none}", ["v1 2 ", " "]);
+    check("${.more.h1} ${.more.n.1.x} ${.more.z}${.more.none}", ["v1 2 ", "  "]);
     check("${.more.n}", [r#"[1,{"x":2}]"#, ""]);
     check("cost: ${$}${.id}", ["cost: $7", "cost: $"]);
     let row = r#"{"id":7,"name":"a \"b\"","temperature":21.5,"at":"2024-01-01T00:00:00Z","place":{"city":"Köln"},"more":{"h1":"v1","n":[1,{"x":2}],"z":null}}"#;

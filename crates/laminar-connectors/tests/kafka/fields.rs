@@ -332,12 +332,11 @@ async fn sinks_of_one_transaction_may_choose_partitions_and_compression_differen
 async fn fewer_acknowledgements_are_for_rows_that_may_be_lost() {
     for acks in ["0", "1", "all"] {
         let topic = topic("acks", 1).await;
-        write(&[("v", texts(&[Some("x")]))], &[("topic", &topic), ("acks", acks), ("max_inflight", "10")])
-            .await
-            .unwrap();
+        let pairs = [("topic", topic.as_str()), ("acks", acks), ("max_inflight", "10"), ("delivery", "at_least_once")];
+        write(&[("v", texts(&[Some("x")]))], &pairs).await.unwrap();
         // With acks = 0 nothing says when the broker has it.
         while records(&topic).await.0.is_empty() {}
-        let sink = Installation::new().sink(&[("topic", &topic), ("acks", acks)]);
+        let sink = Installation::new().sink(&pairs[..2]);
         match acks {
             "all" => assert!(sink.is_ok()),
             _ => assert_eq!(sink.err().unwrap().code(), Code::ConflictingOptions),

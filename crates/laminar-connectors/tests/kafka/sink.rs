@@ -170,7 +170,7 @@ async fn a_row_that_the_broker_refuses_fails_the_writer() {
     let error = writer.write(&changes([(1, "x".repeat(2_000_000))])).await.err().unwrap();
     assert_eq!((error.code(), error.retry()), (Code::RowTooLarge, Retry::Never), "{error:?}");
     assert!(error.hint().unwrap().contains("message.max.bytes"), "{error:?}");
-    assert!(error.detail().unwrap().contains("of 2000020 bytes, and message.max.bytes is 1000000"), "{error:?}");
+    assert!(error.detail().unwrap().contains("of 2000018 bytes, and message.max.bytes is 1000000"), "{error:?}");
     assert_eq!(writer.flush(Epoch(1)).await.err().unwrap().code(), Code::RowTooLarge);
 }
 

@@ -39,6 +39,10 @@ pub trait Connector: Send + Sync {
     fn can_select_partitions(&self) -> bool {
         false
     }
+    /// What a column of a sink table can be of a record besides its value: by the column's name, or by `METADATA FROM`.
+    fn sink_metadata_columns(&self) -> &'static [MetadataColumn] {
+        &[]
+    }
     /// Checks the options of a `CREATE CONNECTION`, which may be incomplete for a table: every one that is given is known
     /// and well-formed. No I/O.
     fn check_connection(&self, options: &Options) -> Result<()>;

@@ -112,12 +112,30 @@ pub fn encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Enc
 
 /// The same, with what the connector has for formats. No I/O: a registry is asked when the first rows are encoded.
 pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatContext) -> Result<Box<dyn Encoder>> {
+    make_encoder(options, table, ctx, raw::Nulls::Refused)
+}
+
+/// As [`encoder_with()`], for an outside system that has tombstones: a whole value that is null is one.
+pub fn tombstone_encoder_with(
+    options: &FormatOptions,
+    table: &TableSpec,
+    ctx: &FormatContext,
+) -> Result<Box<dyn Encoder>> {
+    make_encoder(options, table, ctx, raw::Nulls::Tombstones)
+}
+
+fn make_encoder(
+    options: &FormatOptions,
+    table: &TableSpec,
+    ctx: &FormatContext,
+    nulls: raw::Nulls,
+) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
     let schema = table.schema();
     match options.known()? {
-        Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema, nulls)?)),
         Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
-        Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema, nulls)?)),
         Known::Avro => {
             let registry = options.framing(ctx)?;
             Ok(Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?))

@@ -236,6 +236,11 @@ impl FormatOptions {
         matches!(self.known(), Ok(Known::Json | Known::Avro)) && !self.unstructured() && !table.primary_key.is_empty()
     }
 
+    /// The value is one column's bytes as they are.
+    pub fn is_raw(&self) -> bool {
+        matches!(self.known(), Ok(Known::Raw))
+    }
+
     /// A record is JSON text, so that an empty line is none.
     pub fn is_json_text(&self) -> bool {
         matches!(self.known(), Ok(Known::Json | Known::Debezium))

@@ -21,6 +21,9 @@ use super::client::Cluster;
 use super::login::{self, Login, TokenOptions};
 use super::marker;
 use super::properties;
+use super::sink_options::{
+    Acks, BufferMode, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, TopicOptions,
+};
 use super::topics::Topics;
 use crate::batch::BatchOptions;
 use crate::schema_registry::format_context;
@@ -256,13 +259,14 @@ pub enum OnDataLoss {
 /// What to write.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct SinkOptions {
-    /// The topic to write to. It is created if it is missing and the broker creates topics by itself.
-    #[schemars(required)]
+    /// The topic to write to; needed, unless a column says it: see `topic_field`. What becomes of a missing one says
+    /// `topic.auto_create`.
     pub topic: Option<String>,
-    /// Column whose value is the record's key: text, integer or bytes. Rows of one key stay in order. Without it the table's
+    /// Column whose value is the record's key: text, integer or bytes; or several columns, separated by commas, whose JSON object
+    /// it is. Rows of one key stay in order. A column named `_kafka_key` is the key without this option. Without either the table's
     /// primary key is the record's: the value of its column, or, of several columns or another type, a JSON object of them. With the
     /// primary key as key, `json` takes updates and deletes: the last row of each key, and a tombstone for one that is gone. Default:
-    /// the primary key, else records have no key.
+    /// the primary key, else records have no key but that of `sink.key`.
     pub key_field: Option<String>,
     /// What is guaranteed for each row across crashes. What the pipeline says wins. Default: `exactly_once`;
     /// `at_least_once` into the broker of `laminar dev`.
@@ -307,6 +311,11 @@ pub(super) struct Written {
     pub token: TokenOptions,
     pub source: SourceOptions,
     pub sink: SinkOptions,
+    pub fields: FieldOptions,
+    pub encoding: EncodingOptions,
+    pub producer: ProducerOptions,
+    pub creation: TopicOptions,
+    pub buffer: BufferOptions,
     pub format: FormatOptions,
     pub registry: RegistryOptions,
     properties: Vec<(String, String)>,
@@ -323,6 +332,11 @@ impl Written {
         let (_, rest) = rest.split_known::<SourceOptions>();
         let (sink, _) = all.split_known::<SinkOptions>();
         let (_, rest) = rest.split_known::<SinkOptions>();
+        let (fields, rest) = rest.split_known::<FieldOptions>();
+        let (encoding, rest) = rest.split_known::<EncodingOptions>();
+        let (producer, rest) = rest.split_known::<ProducerOptions>();
+        let (creation, rest) = rest.split_known::<TopicOptions>();
+        let (buffer, rest) = rest.split_known::<BufferOptions>();
         let (format, rest) = rest.split_known::<FormatOptions>();
         let (registry, rest) = rest.split_known::<RegistryOptions>();
         let (_, mut rest) = rest.split_known::<BatchOptions>();
@@ -332,7 +346,8 @@ impl Written {
         let mut known = names::<ClientOptions>();
         known.extend(names::<TokenOptions>());
         known.extend(names::<SourceOptions>());
-        known.extend(names::<SinkOptions>().into_iter().filter(|name| name != "topic"));
+        known.extend(sink_only());
+        known.extend(names::<EncodingOptions>());
         known.extend(names::<FormatOptions>());
         known.extend(names::<RegistryOptions>());
         known.extend(names::<BatchOptions>());
@@ -344,6 +359,11 @@ impl Written {
             token: token.parse(SUBJECT)?,
             source: source.parse(SUBJECT)?,
             sink: sink.parse(SUBJECT)?,
+            fields: fields.parse(SUBJECT)?,
+            encoding: encoding.parse(SUBJECT)?,
+            producer: producer.parse(SUBJECT)?,
+            creation: creation.parse(SUBJECT)?,
+            buffer: buffer.parse(SUBJECT)?,
             format,
             registry: registry.parse(SUBJECT)?,
             properties,
@@ -374,9 +394,55 @@ impl Written {
         if self.sink.linger_ms.is_some_and(|ms| !(0.0..=900_000.0).contains(&ms)) {
             return Err(self.invalid("linger_ms", "expected 0 to 900000"));
         }
+        self.check_sink()?;
         self.placed(self.registry.check_each())?;
         login::check_each(self)?;
         login::protocol(self).map(drop)
+    }
+
+    fn check_sink(&self) -> Result<()> {
+        let (producer, creation, buffer) = (&self.producer, &self.creation, &self.buffer);
+        let sizes = [
+            ("batch.max_bytes", producer.batch_max_bytes, i32::MAX.unsigned_abs().into()),
+            ("buffer.per_partition_limit", buffer.per_partition_limit, u64::MAX),
+            ("buffer.segment_bytes", buffer.segment_bytes, u64::MAX),
+        ];
+        for (key, size, most) in sizes {
+            if size.is_some_and(|size| size.0 == 0 || size.0 > most) {
+                return Err(self.invalid(key, &format!("expected 1 byte to {most}")));
+            }
+        }
+        let counts = [
+            ("max_inflight", producer.max_inflight, 1_000_000),
+            ("topic.partitions", creation.partitions, 100_000),
+            ("topic.replication_factor", creation.replication_factor, 1_000),
+        ];
+        for (key, count, most) in counts {
+            if count.is_some_and(|count| !(1..=most).contains(&count)) {
+                return Err(self.invalid(key, &format!("expected 1 to {most}")));
+            }
+        }
+        let interval = producer.partition_count_refresh_interval;
+        if interval.is_some_and(|interval| !(10..=3_600_000).contains(&interval.0.as_millis())) {
+            return Err(self.invalid("partition_count_refresh_interval", "expected 10ms to 1h"));
+        }
+        if producer.acks != Acks::All && self.sink.delivery == Some(Delivery::ExactlyOnce) {
+            return Err(acks_conflict(producer.acks));
+        }
+        let on_disk = ["buffer.segment_bytes"].iter().find_map(|key| self.all.entry(key));
+        if let (BufferMode::Memory, Some(entry)) = (buffer.mode, on_disk) {
+            let what = format!("option {} needs buffer.mode = 'disk' or 'hybrid'", entry.key);
+            return Err(self.error(&entry.key, Code::ConflictingOptions, what));
+        }
+        let made = ["topic.partitions", "topic.replication_factor", "topic.retention", "topic.cleanup_policy"];
+        match made.iter().find_map(|key| self.all.entry(key)) {
+            Some(entry) if creation.auto_create != Some(true) => {
+                let what = format!("option {} is about a topic that is created", entry.key);
+                let error = self.error(&entry.key, Code::ConflictingOptions, what);
+                Err(error.with_hint("add 'topic.auto_create' = 'true'"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_topic(&self, key: &str, topic: &str) -> Result<()> {
@@ -422,6 +488,7 @@ impl Written {
             read_mode: self.source.read_mode,
             on_data_loss: self.source.on_data_loss,
             commit_interval: Duration::from_millis(self.source.commit_interval_ms.unwrap_or(0)),
+            encoding: self.encoding,
             format: self.format,
             registry: self.registry,
         })
@@ -489,20 +556,25 @@ impl Written {
     /// What a sink is made from.
     pub fn sink(self) -> Result<SinkSettings> {
         let mut cluster = self.cluster()?;
-        let Some(topic) = self.sink.topic.clone() else { return Err(missing("topic", SUBJECT)) };
-        if topic == marker::TOPIC {
-            let what = format!("topic {topic} holds the progress of pipelines: no table can write to it");
+        if let Some(topic) = self.sink.topic.as_ref().filter(|topic| is_reserved(topic)) {
+            let what = format!("topic {topic} holds what Kafka or Laminar need to work: no table can write to it");
             return Err(self.error("topic", Code::ForbiddenOption, what).with_hint("name another topic"));
         }
-        cluster.set_default("compression.type", self.sink.compression.as_str());
+        self.producer.apply(&mut cluster);
         if let Some(linger_ms) = self.sink.linger_ms {
             cluster.set_default("linger.ms", &linger_ms.to_string());
         }
         Ok(SinkSettings {
             cluster,
-            topic,
+            topic: self.sink.topic,
             key_field: self.sink.key_field,
             delivery: self.sink.delivery,
+            compression: self.sink.compression,
+            fields: self.fields,
+            encoding: self.encoding,
+            producer: self.producer,
+            creation: self.creation,
+            buffer: self.buffer,
             format: self.format,
             registry: self.registry,
         })
@@ -572,6 +644,7 @@ pub(super) struct SourceSettings {
     pub read_mode: ReadMode,
     pub on_data_loss: OnDataLoss,
     pub commit_interval: Duration,
+    pub encoding: EncodingOptions,
     pub format: FormatOptions,
     pub registry: RegistryOptions,
 }
@@ -580,9 +653,16 @@ pub(super) struct SourceSettings {
 #[derive(Clone, Debug)]
 pub(super) struct SinkSettings {
     pub cluster: Cluster,
-    pub topic: String,
+    /// `None`: a column says it.
+    pub topic: Option<String>,
     pub key_field: Option<String>,
     pub delivery: Option<Delivery>,
+    pub compression: Compression,
+    pub fields: FieldOptions,
+    pub encoding: EncodingOptions,
+    pub producer: ProducerOptions,
+    pub creation: TopicOptions,
+    pub buffer: BufferOptions,
     pub format: FormatOptions,
     pub registry: RegistryOptions,
 }
@@ -597,8 +677,47 @@ impl SourceSettings {
 impl SinkSettings {
     /// What the format gets of the connector. No I/O.
     pub fn formats(&self) -> Result<FormatContext> {
-        format_context(&self.registry, &self.topic)
+        format_context(&self.registry, self.topic.as_deref().unwrap_or_default())
     }
+}
+
+impl SinkSettings {
+    /// What librdkafka is told of each topic.
+    pub fn topic_config(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("partitioner", self.producer.partitioner.as_str()), ("compression.codec", self.compression.as_str())]
+    }
+}
+
+/// The error for a sink that cannot keep what exactly-once promises.
+pub(super) fn acks_conflict(acks: Acks) -> Error {
+    let what = format!("acks = '{}' cannot be exactly-once", acks.as_str());
+    Error::new(Code::ConflictingOptions, what)
+        .with_detail("an acknowledged row could be lost")
+        .with_hint("leave acks out, or add delivery = 'at_least_once'")
+        .with_field("acks")
+}
+
+/// Is it the name of a topic?
+pub(super) fn is_topic_name(topic: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !topic.is_empty() && topic.len() <= 249 && topic != "." && topic != ".." && topic.chars().all(legal)
+}
+
+/// Topics that hold what Kafka or Laminar need to work: no table writes to them.
+pub(super) fn is_reserved(topic: &str) -> bool {
+    let kafkas = ["__consumer_offsets", "__transaction_state", "__cluster_metadata", "__share_group_state"];
+    topic == marker::TOPIC || topic.starts_with("__laminar") || kafkas.contains(&topic)
+}
+
+/// Names of the options that only a sink has.
+fn sink_only() -> Vec<String> {
+    let mut all = names::<SinkOptions>();
+    all.retain(|name| name != "topic");
+    all.extend(names::<FieldOptions>());
+    all.extend(names::<ProducerOptions>());
+    all.extend(names::<TopicOptions>());
+    all.extend(names::<BufferOptions>());
+    all
 }
 
 /// Where a split starts that has no position yet.
@@ -635,8 +754,8 @@ const SOURCE_ONLY: &[&str] = &[
 
 fn refuse_other_role(all: &Options, role: Option<Role>) -> Result<()> {
     let (foreign, other) = match role {
-        Some(Role::Source) => (["key_field", "delivery", "compression", "linger_ms"].as_slice(), "sink"),
-        Some(Role::Sink) => (SOURCE_ONLY, "source"),
+        Some(Role::Source) => (sink_only(), "sink"),
+        Some(Role::Sink) => (SOURCE_ONLY.iter().map(ToString::to_string).collect(), "source"),
         None => return Ok(()),
     };
     let entries = foreign.iter().filter_map(|key| all.entry(key));

@@ -38,16 +38,29 @@ const OURS: &[(&str, &str)] = &[
     ("sasl.password", "auth.password"),
     ("schema.registry.url", "schema_registry.endpoint"),
     ("schema.registry.subject", "value_subject"),
+    ("request.required.acks", "acks"),
+    ("batch.size", "batch.max_bytes"),
+    // Of the project's older pages.
+    ("sink.key_field", "key_field"),
+    ("sink.timestamp_field", "timestamp_field"),
+    ("sink.commit_mode", "delivery"),
+    // Of EMQX's bridge.
+    ("message.key", "sink.key"),
+    ("sink.key_template", "sink.key"),
+    ("message.value", "sink.value"),
+    ("sink.value_template", "sink.value"),
+    ("required_acks", "acks"),
+    ("partition_strategy", "partitioner"),
+    ("max_batch_bytes", "batch.max_bytes"),
+    ("key_encoding_mode", "key.encoding"),
+    ("value_encoding_mode", "value.encoding"),
 ];
 
 /// Properties that we set: name, the values that mean ours and are harmless, why another is refused.
 const SET: &[(&str, &[&str], &str)] = &[
     ("enable.auto.commit", &["false"], "offsets are committed to the group together with each checkpoint"),
     ("enable.idempotence", &["true"], "rows must keep their order and not repeat when a request is retried"),
-    ("acks", ALL, "an acknowledged row must not be lost"),
-    ("request.required.acks", ALL, "an acknowledged row must not be lost"),
 ];
-const ALL: &[&str] = &["all", "-1"];
 
 /// Options of the specification that are a later issue's: name, what they are about, and what to do instead.
 const LATER: &[(&str, &str, &str)] =
@@ -87,6 +100,15 @@ fn rename(entry: &OptionEntry) -> Result<Option<OptionEntry>> {
         let value = bytes.div_ceil(1024).max(1).to_string();
         let key = "queue.buffering.max.kbytes".into();
         return Ok(Some(OptionEntry { key, value, location: entry.location }));
+    }
+    if key == "message.timestamp" {
+        let column = entry.value.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        let value = column.map(|name| name.strip_prefix('.').unwrap_or(name)).filter(|name| !name.is_empty());
+        let value = value.ok_or_else(|| invalid(entry, "expected a column, as ${.column}"))?;
+        return Ok(Some(OptionEntry { key: "timestamp_field".into(), value: value.into(), location: entry.location }));
+    }
+    if key == "compression" && entry.value.trim() == "no_compression" {
+        return Ok(Some(OptionEntry { value: "none".into(), ..entry.clone() }));
     }
     match find(OURS).or_else(|| find(RENAMED)) {
         Some(to) => Ok(Some(OptionEntry { key: to.into(), ..entry.clone() })),
@@ -348,7 +370,6 @@ mod tests {
             "unknown_option: connector kafka has no option metrics_interval_s: tremor has it (hint: counters are always current",
         );
         check_one("enable.idempotence", "false", Role::Sink, "forbidden_option: option enable.idempotence");
-        check_one("acks", "1", Role::Sink, "forbidden_option: option acks");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, ClientKind, Cluster, Events, blocking};
+use super::encoding::Base64Decoder;
 use super::error::from_kafka;
 use super::inspector::Inspector;
 use super::native::{FetchQueue, position};
@@ -134,7 +135,8 @@ impl Source for KafkaSource {
     }
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
-        laminar_formats::decoder_with(&self.settings.format, &self.table, &self.formats).map(Some)
+        let decoder = laminar_formats::decoder_with(&self.settings.format, &self.table, &self.formats)?;
+        Ok(Some(Base64Decoder::around(decoder, self.settings.encoding)))
     }
 
     fn can_pause(&self) -> bool {

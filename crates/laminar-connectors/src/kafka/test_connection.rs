@@ -43,15 +43,15 @@ pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
 pub(super) async fn check_sink(settings: &SinkSettings, delivery: Delivery) -> Result<()> {
     check_registry(&settings.format, settings.formats()?).await?;
     let cluster = &settings.cluster;
-    if !topic_exists(cluster, &settings.topic).await?
-        && broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() == Some("false")
+    if let Some(topic) = &settings.topic
+        && settings.creation.auto_create != Some(true)
+        && !topic_exists(cluster, topic).await?
+        && (settings.creation.auto_create == Some(false)
+            || broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() == Some("false"))
     {
-        return Err(Error::new(
-            Code::UnknownTopic,
-            format!("kafka at {} has no topic {}", cluster.name(), settings.topic),
-        )
-        .with_hint(creation_hint())
-        .with_field("topic"));
+        return Err(Error::new(Code::UnknownTopic, format!("kafka at {} has no topic {topic}", cluster.name()))
+            .with_hint(creation_hint())
+            .with_field("topic"));
     }
     if delivery == Delivery::AtLeastOnce {
         return Ok(());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use laminar_core::source::{Source, SourceReader, SplitStart, StartAt};
+use laminar_core::source::{Source, SplitStart, StartAt};
 use laminar_core::{Code, Position, SplitId};
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
 

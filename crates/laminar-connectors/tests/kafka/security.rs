@@ -159,7 +159,11 @@ async fn source_error(pairs: &[(String, String)]) -> Error {
     // A sink's check and a running job's start say the same.
     let sink = KafkaConnector::new().check_outside(Role::Sink, &options(&borrowed(&pairs))).await.unwrap_err();
     assert_eq!(sink.code(), error.code(), "{sink:?}");
-    let ctx = SourceContext { pipeline: Some(PipelineId::from("p")), clock: std::sync::Arc::new(SystemClock) };
+    let ctx = SourceContext {
+        pipeline: Some(PipelineId::from("p")),
+        clock: std::sync::Arc::new(SystemClock),
+        partitions: None,
+    };
     let source = KafkaConnector::new().source(&options(&borrowed(&pairs)), &table(), &ctx).unwrap();
     let begun = Instant::now();
     assert_eq!(source.discover().await.unwrap_err().code(), error.code());

@@ -22,7 +22,7 @@ use laminar_core::Position;
 
 pub(super) use fetch::{FetchQueue, News};
 pub(super) use groups::{Committed, committed, rights};
-pub(super) use produce::{Reports, Topic, TransactionError, commit_transaction, flush, send_offsets, serve};
+pub(super) use produce::{Refused, Reports, Topic, TransactionError, commit_transaction, flush, send_offsets, serve};
 pub(super) use token::{AnyClient, set_token};
 pub(super) use topics::{TopicId, topic_ids};
 

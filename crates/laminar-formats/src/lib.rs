@@ -22,6 +22,7 @@ pub mod options;
 pub mod registry;
 
 mod avro;
+mod csv;
 mod debezium;
 mod fault;
 mod metadata;
@@ -29,13 +30,14 @@ mod net;
 mod protobuf;
 mod raw;
 mod record;
+mod text_column;
 mod times;
 mod upsert;
 
 use laminar_core::connector::Role;
 use laminar_core::format::{Decoder, Encoder};
 use laminar_core::table::TableSpec;
-use laminar_core::{Error, Result};
+use laminar_core::{Code, Error, Result};
 
 use options::Known;
 pub use options::{FormatName, FormatOptions, TimestampFormat};
@@ -67,11 +69,28 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
     let plan = record::Plan::new(table)?;
     match options.known()? {
         Known::Json if options.unstructured() => {
-            Ok(Box::new(record::RecordDecoder::new(json::Unstructured::new(!plan.wanted.is_empty()), plan)?))
+            let values = json::Unstructured::new(!plan.wanted.is_empty());
+            match options.framing(ctx)? {
+                Some(registry) => {
+                    Ok(Box::new(record::RecordDecoder::new(json::FramedDecoder::new(values, registry), plan)?))
+                }
+                None => Ok(Box::new(record::RecordDecoder::new(values, plan)?)),
+            }
         }
         Known::Json => {
             plan.value_columns.iter().try_for_each(json::check_column)?;
             let values = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
+            match options.framing(ctx)? {
+                Some(registry) => {
+                    Ok(Box::new(record::RecordDecoder::new(json::FramedDecoder::new(values, registry), plan)?))
+                }
+                None => Ok(Box::new(record::RecordDecoder::new(values, plan)?)),
+            }
+        }
+        Known::Csv => {
+            plan.value_columns.iter().try_for_each(json::check_column)?;
+            let format = options.timestamp_format();
+            let values = csv::CsvDecoder::new(options, &plan.value_columns, &plan.wanted, format)?;
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
         Known::Debezium => {
@@ -87,7 +106,7 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
         Known::Protobuf => {
-            if let Some(registry) = &ctx.registry {
+            if let Some(registry) = options.framing(ctx)? {
                 let values = protobuf::FramedDecoder::new(options, &plan.value_columns, &plan.wanted, registry)?;
                 return Ok(Box::new(record::RecordDecoder::new(values, plan)?));
             }
@@ -115,8 +134,17 @@ pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
     options.check_role(Role::Sink)?;
     let schema = table.schema();
     match options.known()? {
-        Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
-        Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
+        Known::Json if options.unstructured() => match options.framing(ctx)? {
+            None => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+            Some(_) => Err(Error::new(Code::ConflictingOptions, "json.unstructured in a sink cannot be framed")
+                .with_detail("a JSON Schema is made of the table's columns, and the whole value is one")
+                .with_field("json.unstructured")),
+        },
+        Known::Json => match options.framing(ctx)? {
+            Some(registry) => Ok(Box::new(json::FramedEncoder::new(options, table, registry)?)),
+            None => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
+        },
+        Known::Csv => Ok(Box::new(csv::CsvEncoder::new(options, table)?)),
         Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
         Known::Avro => {
             let registry = options.framing(ctx)?;
@@ -149,7 +177,11 @@ pub fn upsert_encoder_with(
             let registry = options.framing(ctx)?;
             Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?)
         }
-        _ => Box::new(json::JsonEncoder::new(&table.schema(), options)?),
+        Known::Protobuf => Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?),
+        _ => match options.framing(ctx)? {
+            Some(registry) => Box::new(json::FramedEncoder::new(options, table, registry)?),
+            None => Box::new(json::JsonEncoder::new(&table.schema(), options)?),
+        },
     };
     Ok(Box::new(upsert::UpsertEncoder::new(format, table)?))
 }

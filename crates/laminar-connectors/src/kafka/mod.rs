@@ -213,22 +213,7 @@ impl Connector for KafkaConnector {
 
     fn check_connection(&self, options: &Options) -> Result<()> {
         let written = self.read(options, None)?;
-        // Is it a format that works? One text column suits every one.
-        let value = Column {
-            name: "value".into(),
-            data_type: arrow::datatypes::DataType::Utf8,
-            nullable: true,
-            json: false,
-            metadata: None,
-        };
-        let any = TableSpec {
-            name: String::new(),
-            columns: vec![value],
-            projection: vec![0],
-            event_time: None,
-            primary_key: Vec::new(),
-        };
-        written.format.check(&any)
+        written.format.check_options()
     }
 
     fn check_table(&self, role: Role, options: &Options, table: &TableSpec) -> Result<()> {

@@ -22,6 +22,7 @@ use super::marker;
 use super::properties;
 use super::topics::Topics;
 use crate::batch::BatchOptions;
+use crate::files::{self, FilesAccess};
 use crate::schema_registry::format_context;
 
 pub(super) const SUBJECT: &str = "connector kafka";
@@ -304,7 +305,9 @@ impl Written {
     /// Reads and checks each option by itself. `role` is `None` for a connection, which may serve both.
     pub fn read(options: &Options, role: Option<Role>, files_dir: Option<&Path>) -> Result<Self> {
         BatchOptions::of(options)?;
-        let all = properties::translate(options)?;
+        let files = files_dir.map_or_else(FilesAccess::everywhere, |folder| FilesAccess::below(folder.into()));
+        let options = files::descriptor::inline(options, &files)?;
+        let all = properties::translate(&options)?;
         let (client, rest) = all.split_known::<ClientOptions>();
         let (source, _) = all.split_known::<SourceOptions>();
         let (_, rest) = rest.split_known::<SourceOptions>();

@@ -27,6 +27,7 @@ mod debezium;
 mod fault;
 mod metadata;
 mod net;
+mod outside;
 mod protobuf;
 mod raw;
 mod record;
@@ -41,6 +42,7 @@ use laminar_core::{Code, Error, Result};
 
 use options::Known;
 pub use options::{FormatName, FormatOptions, TimestampFormat};
+pub use outside::schema_columns;
 use registry::TableRegistry;
 
 /// What a format may need of its table's connector besides the options.
@@ -98,11 +100,12 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             let rows = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
             Ok(Box::new(record::RecordDecoder::new(debezium::DebeziumDecoder::new(rows), plan)?))
         }
-        Known::Avro => {
+        known @ (Known::Avro | Known::DebeziumAvro) => {
             let registry = options.framing(ctx)?;
+            let content = if known == Known::Avro { avro::Content::Row } else { avro::Content::Change };
             let digits = options.timestamp_format().digits();
             let schema = options.avro_schema.as_deref();
-            let values = avro::AvroDecoder::new(&plan.value_columns, &plan.wanted, digits, schema, registry)?;
+            let values = avro::AvroDecoder::new(&plan.value_columns, &plan.wanted, content, digits, schema, registry)?;
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
         Known::Protobuf => {
@@ -151,6 +154,10 @@ pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             Ok(Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?))
         }
         Known::Protobuf => Ok(Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?)),
+        Known::DebeziumAvro => {
+            let registry = options.framing(ctx)?;
+            Ok(Box::new(avro::ChangeEncoder::new(table, options.avro_schema.as_deref(), registry)?))
+        }
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
 }

@@ -22,9 +22,9 @@ pub struct FormatOptions {
     /// How a record's value is written. `json`: one JSON object a record, its fields the columns. `raw`: the bytes as they
     /// are, in the table's only column, which is TEXT or BYTEA. `debezium_json`: one change a record, `before`, `after` and `op`, as
     /// Debezium writes it; `debezium-json` means the same. `avro`: one Avro datum a record, framed with the id of its schema where
-    /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry. `protobuf`: one Protobuf message a
-    /// record, framed likewise. `csv`: one line of comma-separated fields a record, in the order of the columns. `confluent_json`: `json`
-    /// framed with the id of a JSON Schema.
+    /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry. `debezium_avro`: one
+    /// change a record, as `debezium_json`, in Avro. `protobuf`: one Protobuf message a record, framed likewise. `csv`: one line of
+    /// comma-separated fields a record, in the order of the columns. `confluent_json`: `json` framed with the id of a JSON Schema.
     #[serde(default)]
     pub format: FormatName,
     /// For `json`: `true` takes the whole value, any JSON, as the table's only column, which is JSON or TEXT. Default: `false`.
@@ -36,12 +36,12 @@ pub struct FormatOptions {
     /// For `json` and `debezium_json` in a sink: `false` leaves out a field that is null instead of writing `null`. Default: `true`.
     #[serde(default, rename = "json.include_nulls", skip_serializing_if = "Option::is_none")]
     pub json_include_nulls: Option<bool>,
-    /// For `avro`: the schema, in Avro's JSON. Of records that are not framed it is the schema that they are written with; of framed
-    /// ones the reader's, whose aliases and defaults count, instead of the newest that the registry has. For a sink the schema to
+    /// For `avro` and `debezium_avro`: the schema, in Avro's JSON. Of records that are not framed it is the schema that they are written with; of framed
+    /// ones the reader's, whose aliases and defaults count, instead of the newest that the registry has. For a sink of `avro` the schema to
     /// write. Default: for a sink what the table's columns say.
     #[serde(default, rename = "avro.schema", skip_serializing_if = "Option::is_none")]
     pub avro_schema: Option<String>,
-    /// For `avro`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`
+    /// For `avro` and `debezium_avro`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`
     /// needs a registry. Default: `true` where `schema_registry.endpoint` is given.
     #[serde(default, rename = "avro.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
     pub avro_framed: Option<bool>,
@@ -160,6 +160,7 @@ pub(crate) enum Known {
     Raw,
     Debezium,
     Avro,
+    DebeziumAvro,
     Protobuf,
     Csv,
 }
@@ -171,14 +172,15 @@ impl Known {
             Self::Raw => "raw",
             Self::Debezium => "debezium_json",
             Self::Avro => "avro",
+            Self::DebeziumAvro => "debezium_avro",
             Self::Protobuf => "protobuf",
             Self::Csv => "csv",
         }
     }
 }
 
-const WORKING: [&str; 8] =
-    ["json", "raw", "debezium_json", "avro", "confluent_avro", "protobuf", "csv", "confluent_json"];
+const WORKING: [&str; 9] =
+    ["json", "raw", "debezium_json", "avro", "confluent_avro", "debezium_avro", "protobuf", "csv", "confluent_json"];
 
 /// Formats that the dialect names and this version has not.
 const LATER: [&str; 1] = ["parquet"];
@@ -214,7 +216,7 @@ impl FormatOptions {
         let format = self.known()?;
         self.refuse_others_options(format)?;
         let columns: Vec<&Column> = table.columns.iter().filter(|c| c.metadata.is_none()).collect();
-        if format == Known::Avro {
+        if matches!(format, Known::Avro | Known::DebeziumAvro) {
             return columns.iter().try_for_each(|column| avro::check_column(column));
         }
         if format == Known::Protobuf {
@@ -269,7 +271,7 @@ impl FormatOptions {
 
     /// Records update and delete rows that earlier ones inserted.
     pub fn yields_changes(&self) -> bool {
-        matches!(self.known(), Ok(Known::Debezium))
+        matches!(self.known(), Ok(Known::Debezium | Known::DebeziumAvro))
     }
 
     /// Which changes an [`encoder`](crate::encoder()) can write.
@@ -292,14 +294,14 @@ impl FormatOptions {
 
     /// A record is bytes that may be any, a line break too.
     pub fn is_binary(&self) -> bool {
-        matches!(self.known(), Ok(Known::Avro | Known::Protobuf))
+        matches!(self.known(), Ok(Known::Avro | Known::DebeziumAvro | Known::Protobuf))
     }
 
     /// The registry whose ids frame the values; `None`: they are plain.
     pub(crate) fn framing<'a>(&self, ctx: &'a FormatContext) -> Result<Option<&'a TableRegistry>> {
         let name = self.format.as_str();
         let (key, given, by_default) = match self.known()? {
-            Known::Avro => ("avro.confluent_schema_registry", self.avro_framed, true),
+            Known::Avro | Known::DebeziumAvro => ("avro.confluent_schema_registry", self.avro_framed, true),
             Known::Protobuf => ("protobuf.confluent_schema_registry", self.protobuf_framed, true),
             _ => ("json.confluent_schema_registry", self.json_framed, false),
         };
@@ -325,7 +327,11 @@ impl FormatOptions {
         self.json_unstructured.unwrap_or(false)
     }
     pub(crate) fn timestamp_format(&self) -> TimestampFormat {
-        let default = if self.yields_changes() { TimestampFormat::UnixMicros } else { TimestampFormat::default() };
+        let default = if matches!(self.known(), Ok(Known::Debezium)) {
+            TimestampFormat::UnixMicros
+        } else {
+            TimestampFormat::default()
+        };
         self.timestamp_format.unwrap_or(default)
     }
 
@@ -367,6 +373,7 @@ impl FormatOptions {
             "raw" => Ok(Known::Raw),
             "debezium_json" | "debezium-json" => Ok(Known::Debezium),
             "avro" | "confluent_avro" => Ok(Known::Avro),
+            "debezium_avro" | "debezium-avro" => Ok(Known::DebeziumAvro),
             "protobuf" => Ok(Known::Protobuf),
             "csv" => Ok(Known::Csv),
             later if LATER.contains(&later) => {
@@ -388,8 +395,8 @@ impl FormatOptions {
 
     fn refuse_others_options(&self, format: Known) -> Result<()> {
         let (json, debezium) = (format == Known::Json, format == Known::Debezium);
-        let (avro, protobuf) = (format == Known::Avro, format == Known::Protobuf);
-        let csv = format == Known::Csv;
+        let avro = matches!(format, Known::Avro | Known::DebeziumAvro);
+        let (protobuf, csv) = (format == Known::Protobuf, format == Known::Csv);
         let given = [
             ("json.unstructured", self.json_unstructured.is_some(), json),
             ("json.pretty", self.json_pretty.is_some(), json),

@@ -254,6 +254,12 @@ impl Connector for KafkaConnector {
         }
     }
 
+    async fn outside_columns(&self, options: &Options) -> Result<Option<Vec<Column>>> {
+        let settings = self.read(options, Some(Role::Source))?.source()?;
+        let formats = settings.formats()?;
+        client::blocking(move || laminar_formats::schema_columns(&settings.format, &formats)).await
+    }
+
     async fn test(&self, options: &Options) -> Vec<TestStage> {
         test_connection::test(self.read(options, None)).await
     }

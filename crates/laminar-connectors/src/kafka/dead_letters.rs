@@ -17,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use laminar_core::connector::SinkContext;
 use laminar_core::dead_letter::{HEADER_PREFIX, Letter, Letters};
+use laminar_core::options::missing;
 use laminar_core::sink::{Committer, Delivery, Sink, SinkWriter};
 use laminar_core::{Changes, Code, Epoch, Error, Result, TaskId};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -27,6 +28,7 @@ use super::client::Cluster;
 use super::options::SourceSettings;
 use super::producer::{Producer, settle};
 use super::sink::ACKNOWLEDGED;
+use super::topics::Topics;
 use super::transaction::{Transaction, Transactions};
 
 /// Added to a topic's name where the table does not say where its dead letters go.
@@ -47,17 +49,24 @@ impl Destination {
         self.topic.clone().unwrap_or_else(|| format!("{topic}{SUFFIX}"))
     }
 
-    /// Errors: `invalid_option`, `conflicting_options`.
+    /// Errors: `invalid_option`, `conflicting_options`; `missing_option` with a pattern of topics, which may match what is beside them.
     fn check(&self, settings: &SourceSettings) -> Result<()> {
-        for topic in &settings.topics {
-            let of_topic = self.of(topic);
-            super::options::check_topic_name(&of_topic).map_err(|what| {
-                Error::new(Code::InvalidOption, format!("option dlq_topic cannot be '{of_topic}'"))
+        let topics = match (&settings.topics, &self.topic) {
+            (Topics::Named(names), _) => names.iter().map(|name| self.of(name)).collect(),
+            (Topics::Matching(..), Some(topic)) => vec![topic.clone()],
+            (Topics::Matching(..), None) => {
+                return Err(missing("dlq_topic", "a table of topic_pattern")
+                    .with_hint("name the topic of its dead letters, one that the pattern does not match"));
+            }
+        };
+        for topic in topics {
+            super::options::check_topic_name(&topic).map_err(|what| {
+                Error::new(Code::InvalidOption, format!("option dlq_topic cannot be '{topic}'"))
                     .with_detail(what)
                     .with_field("dlq_topic")
             })?;
-            if settings.topics.contains(&of_topic) {
-                let what = format!("topic {of_topic} is read, and its dead letters would go there again");
+            if settings.topics.contains(&topic) {
+                let what = format!("topic {topic} is read, and its dead letters would go there again");
                 return Err(Error::new(Code::ConflictingOptions, what)
                     .with_hint("name another topic in dlq_topic")
                     .with_field("dlq_topic"));
@@ -101,7 +110,7 @@ impl DeadLetterSink {
             Delivery::ExactlyOnce => Way::Transaction(transactions.join(&settings.cluster, ctx)?),
             Delivery::AtLeastOnce => Way::AtOnce(Mutex::new(Weak::new())),
         };
-        Ok(Self { cluster: settings.cluster, destination, topics: settings.topics, way })
+        Ok(Self { cluster: settings.cluster, destination, topics: settings.topics.names().to_vec(), way })
     }
 
     fn producer(&self) -> Result<Arc<Producer>> {

@@ -608,7 +608,7 @@ pub(super) struct SinkSettings {
 impl SourceSettings {
     /// What the format gets of the connector. No I/O.
     pub fn formats(&self) -> Result<FormatContext> {
-        format_context(&self.registry, self.topics.first().map_or("", String::as_str))
+        format_context(&self.registry, self.topics.names().first().map_or("", String::as_str))
     }
 }
 

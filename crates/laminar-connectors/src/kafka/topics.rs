@@ -32,6 +32,14 @@ impl Topics {
         Ok(Self::Matching(pattern.to_string(), anchored))
     }
 
+    /// Those that are named; none of a pattern.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Named(names) => names,
+            Self::Matching(..) => &[],
+        }
+    }
+
     pub fn contains(&self, topic: &str) -> bool {
         match self {
             Self::Named(names) => names.iter().any(|name| name == topic),

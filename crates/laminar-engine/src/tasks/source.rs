@@ -14,9 +14,7 @@ use std::time::Duration;
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
 use laminar_core::format::Decoder;
 use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart, StartAt};
-use laminar_core::{
-    Barrier, Changes, Code, Epoch, Error, OperatorId, Position, Result, Retry, SplitId, TaskId, Watermark,
-};
+use laminar_core::{Barrier, Changes, Epoch, Error, OperatorId, Position, Result, Retry, SplitId, TaskId, Watermark};
 use laminar_state::SourcePositions;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};

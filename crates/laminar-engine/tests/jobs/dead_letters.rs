@@ -251,7 +251,7 @@ async fn late_rows_are_written_where_they_would_be_left_out() {
         table.columns[0].data_type = laminar_core::table::timestamp_type();
         table.event_time = Some(EventTime { column: "k".into(), delay: Duration::ZERO });
         let options = Options::from_pairs([("format", "json"), ("timestamp_format", "unix_seconds")]);
-        let context = SourceContext { pipeline: Some(pipeline()), clock: world.clock.clone() };
+        let context = SourceContext { pipeline: Some(pipeline()), clock: world.clock.clone(), partitions: None };
         let mut graph = Graph::default();
         let source = world.connector.source(&options, &table, &context).unwrap();
         let source = world.read(&mut graph, "in", source, 7);

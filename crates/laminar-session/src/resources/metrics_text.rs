@@ -84,7 +84,7 @@ fn per_job(text: &mut String, jobs: &[JobRow]) {
 
 fn per_operator(text: &mut String, jobs: &[JobRow], now_micros: i64) {
     type Number = fn(&OperatorSnapshot, i64) -> Option<f64>;
-    let families: [(&str, &str, &str, Number); 16] = [
+    let families: [(&str, &str, &str, Number); 17] = [
         ("laminar_operator_rows_in_total", "counter", "rows that the operator took", |o, _| Some(o.rows_in as f64)),
         ("laminar_operator_rows_out_total", "counter", "rows that the operator emitted", |o, _| {
             Some(o.rows_out as f64)

@@ -61,7 +61,11 @@ fn check(pairs: &[(&str, &str)], good: &[u8]) {
             Err(error) => {
                 bad += 1;
                 assert!(!error.message.is_empty() && error.message.len() < 500, "{}: {error}", poison.name);
-                assert!(error.offset.is_none_or(|at| at <= value.unwrap_or_default().len()), "{}: {error:?}", poison.name);
+                assert!(
+                    error.offset.is_none_or(|at| at <= value.unwrap_or_default().len()),
+                    "{}: {error:?}",
+                    poison.name
+                );
             }
             // Damaged, and yet a record, as a prefix of a Protobuf message is.
             Ok(()) => push(clean.as_mut(), value).unwrap(),
@@ -77,7 +81,10 @@ fn check(pairs: &[(&str, &str)], good: &[u8]) {
 
 #[test]
 fn json() {
-    check(&[("format", "json")], br#"{"id":1234567890,"name":"an \"escaped\" \u00e9 name of some length","price":-12.5e-3}"#);
+    check(
+        &[("format", "json")],
+        br#"{"id":1234567890,"name":"an \"escaped\" \u00e9 name of some length","price":-12.5e-3}"#,
+    );
 }
 
 #[test]

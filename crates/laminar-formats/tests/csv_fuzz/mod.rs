@@ -43,7 +43,9 @@ fn record(entropy: &[u8]) -> Vec<u8> {
         match byte {
             0..64 => out.push(b",\",;\n\r\t'"[usize::from(byte % 8)]),
             64..110 => out.push(b'0' + byte % 10),
-            110..140 => out.extend_from_slice([&b"true"[..], b"-1.5", b"2024-01-31T00:00:00Z", b"\"\""][usize::from(byte % 4)]),
+            110..140 => {
+                out.extend_from_slice([&b"true"[..], b"-1.5", b"2024-01-31T00:00:00Z", b"\"\""][usize::from(byte % 4)])
+            }
             _ => out.push(*byte),
         }
     }

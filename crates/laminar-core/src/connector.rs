@@ -11,7 +11,7 @@ use crate::cluster::SharedClusterAdmin;
 use crate::options::Options;
 use crate::sink::{Delivery, Sink};
 use crate::source::Source;
-use crate::table::TableSpec;
+use crate::table::{Column, TableSpec};
 use crate::time::SharedClock;
 use crate::{Code, Error, PipelineId, Result};
 
@@ -51,6 +51,11 @@ pub trait Connector: Send + Sync {
     /// Can the outside system be reached, and does it have what the options name? Called at CREATE TABLE.
     async fn check_outside(&self, _role: Role, _options: &Options) -> Result<()> {
         Ok(())
+    }
+    /// The columns of a source table that declares none, from the schema that the outside system keeps of its records; `None`
+    /// if it keeps none. Called at CREATE TABLE, which stores what comes.
+    async fn outside_columns(&self, _options: &Options) -> Result<Option<Vec<Column>>> {
+        Ok(None)
     }
     /// Reaches out step by step; the last stage may have failed, and then no later one is listed.
     async fn test(&self, options: &Options) -> Vec<TestStage>;

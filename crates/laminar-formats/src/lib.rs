@@ -22,23 +22,27 @@ pub mod options;
 pub mod registry;
 
 mod avro;
+mod csv;
 mod debezium;
 mod fault;
 mod metadata;
 mod net;
+mod outside;
 mod protobuf;
 mod raw;
 mod record;
+mod text_column;
 mod times;
 mod upsert;
 
 use laminar_core::connector::Role;
 use laminar_core::format::{Decoder, Encoder};
 use laminar_core::table::TableSpec;
-use laminar_core::{Error, Result};
+use laminar_core::{Code, Error, Result};
 
 use options::Known;
 pub use options::{FormatName, FormatOptions, TimestampFormat};
+pub use outside::schema_columns;
 use registry::TableRegistry;
 
 /// What a format may need of its table's connector besides the options.
@@ -67,11 +71,28 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
     let plan = record::Plan::new(table)?;
     match options.known()? {
         Known::Json if options.unstructured() => {
-            Ok(Box::new(record::RecordDecoder::new(json::Unstructured::new(!plan.wanted.is_empty()), plan)?))
+            let values = json::Unstructured::new(!plan.wanted.is_empty());
+            match options.framing(ctx)? {
+                Some(registry) => {
+                    Ok(Box::new(record::RecordDecoder::new(json::FramedDecoder::new(values, registry), plan)?))
+                }
+                None => Ok(Box::new(record::RecordDecoder::new(values, plan)?)),
+            }
         }
         Known::Json => {
             plan.value_columns.iter().try_for_each(json::check_column)?;
             let values = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
+            match options.framing(ctx)? {
+                Some(registry) => {
+                    Ok(Box::new(record::RecordDecoder::new(json::FramedDecoder::new(values, registry), plan)?))
+                }
+                None => Ok(Box::new(record::RecordDecoder::new(values, plan)?)),
+            }
+        }
+        Known::Csv => {
+            plan.value_columns.iter().try_for_each(json::check_column)?;
+            let format = options.timestamp_format();
+            let values = csv::CsvDecoder::new(options, &plan.value_columns, &plan.wanted, format)?;
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
         Known::Debezium => {
@@ -79,15 +100,16 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             let rows = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
             Ok(Box::new(record::RecordDecoder::new(debezium::DebeziumDecoder::new(rows), plan)?))
         }
-        Known::Avro => {
+        known @ (Known::Avro | Known::DebeziumAvro) => {
             let registry = options.framing(ctx)?;
+            let content = if known == Known::Avro { avro::Content::Row } else { avro::Content::Change };
             let digits = options.timestamp_format().digits();
             let schema = options.avro_schema.as_deref();
-            let values = avro::AvroDecoder::new(&plan.value_columns, &plan.wanted, digits, schema, registry)?;
+            let values = avro::AvroDecoder::new(&plan.value_columns, &plan.wanted, content, digits, schema, registry)?;
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
         Known::Protobuf => {
-            if let Some(registry) = &ctx.registry {
+            if let Some(registry) = options.framing(ctx)? {
                 let values = protobuf::FramedDecoder::new(options, &plan.value_columns, &plan.wanted, registry)?;
                 return Ok(Box::new(record::RecordDecoder::new(values, plan)?));
             }
@@ -133,14 +155,27 @@ fn make_encoder(
     options.check_role(Role::Sink)?;
     let schema = table.schema();
     match options.known()? {
-        Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema, nulls)?)),
-        Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
+        Known::Json if options.unstructured() => match options.framing(ctx)? {
+            None => Ok(Box::new(raw::RawEncoder::new(&schema, nulls)?)),
+            Some(_) => Err(Error::new(Code::ConflictingOptions, "json.unstructured in a sink cannot be framed")
+                .with_detail("a JSON Schema is made of the table's columns, and the whole value is one")
+                .with_field("json.unstructured")),
+        },
+        Known::Json => match options.framing(ctx)? {
+            Some(registry) => Ok(Box::new(json::FramedEncoder::new(options, table, registry)?)),
+            None => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
+        },
+        Known::Csv => Ok(Box::new(csv::CsvEncoder::new(options, table)?)),
         Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema, nulls)?)),
         Known::Avro => {
             let registry = options.framing(ctx)?;
             Ok(Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?))
         }
         Known::Protobuf => Ok(Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?)),
+        Known::DebeziumAvro => {
+            let registry = options.framing(ctx)?;
+            Ok(Box::new(avro::ChangeEncoder::new(table, options.avro_schema.as_deref(), registry)?))
+        }
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
 }
@@ -167,7 +202,11 @@ pub fn upsert_encoder_with(
             let registry = options.framing(ctx)?;
             Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?)
         }
-        _ => Box::new(json::JsonEncoder::new(&table.schema(), options)?),
+        Known::Protobuf => Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?),
+        _ => match options.framing(ctx)? {
+            Some(registry) => Box::new(json::FramedEncoder::new(options, table, registry)?),
+            None => Box::new(json::JsonEncoder::new(&table.schema(), options)?),
+        },
     };
     Ok(Box::new(upsert::UpsertEncoder::new(format, table)?))
 }

@@ -14,7 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::TableRegistry;
-use crate::{FormatContext, avro, json, protobuf};
+use crate::{FormatContext, avro, csv, json, protobuf};
 
 /// Options of the format that a table's records are written in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,8 +22,9 @@ pub struct FormatOptions {
     /// How a record's value is written. `json`: one JSON object a record, its fields the columns. `raw`: the bytes as they
     /// are, in the table's only column, which is TEXT or BYTEA. `debezium_json`: one change a record, `before`, `after` and `op`, as
     /// Debezium writes it; `debezium-json` means the same. `avro`: one Avro datum a record, framed with the id of its schema where
-    /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry. `protobuf`: one Protobuf message a
-    /// record, framed likewise.
+    /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry. `debezium_avro`: one
+    /// change a record, as `debezium_json`, in Avro. `protobuf`: one Protobuf message a record, framed likewise. `csv`: one line of
+    /// comma-separated fields a record, in the order of the columns. `confluent_json`: `json` framed with the id of a JSON Schema.
     #[serde(default)]
     pub format: FormatName,
     /// For `json`: `true` takes the whole value, any JSON, as the table's only column, which is JSON or TEXT. Default: `false`.
@@ -35,12 +36,12 @@ pub struct FormatOptions {
     /// For `json` and `debezium_json` in a sink: `false` leaves out a field that is null instead of writing `null`. Default: `true`.
     #[serde(default, rename = "json.include_nulls", skip_serializing_if = "Option::is_none")]
     pub json_include_nulls: Option<bool>,
-    /// For `avro`: the schema, in Avro's JSON. Of records that are not framed it is the schema that they are written with; of framed
-    /// ones the reader's, whose aliases and defaults count, instead of the newest that the registry has. For a sink the schema to
+    /// For `avro` and `debezium_avro`: the schema, in Avro's JSON. Of records that are not framed it is the schema that they are written with; of framed
+    /// ones the reader's, whose aliases and defaults count, instead of the newest that the registry has. For a sink of `avro` the schema to
     /// write. Default: for a sink what the table's columns say.
     #[serde(default, rename = "avro.schema", skip_serializing_if = "Option::is_none")]
     pub avro_schema: Option<String>,
-    /// For `avro`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`
+    /// For `avro` and `debezium_avro`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`
     /// needs a registry. Default: `true` where `schema_registry.endpoint` is given.
     #[serde(default, rename = "avro.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
     pub avro_framed: Option<bool>,
@@ -53,6 +54,14 @@ pub struct FormatOptions {
     /// has only one.
     #[serde(default, rename = "protobuf.message", skip_serializing_if = "Option::is_none")]
     pub protobuf_message: Option<String>,
+    /// For `protobuf`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`
+    /// needs a registry. Default: `true` where `schema_registry.endpoint` is given.
+    #[serde(default, rename = "protobuf.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
+    pub protobuf_framed: Option<bool>,
+    /// For `json` in the same way: records are framed with the id of a JSON Schema. Default: `false`; `true` for
+    /// `format = 'confluent_json'`, which means `json` with it.
+    #[serde(default, rename = "json.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
+    pub json_framed: Option<bool>,
     /// The same as `protobuf.message`.
     #[serde(default, rename = "protobuf.message_type", skip_serializing_if = "Option::is_none")]
     pub protobuf_message_type: Option<String>,
@@ -64,6 +73,20 @@ pub struct FormatOptions {
     /// `protoc --include_imports -o` writes it. Of a server's files only those below its `files_dir`.
     #[serde(default, rename = "protobuf.descriptor", skip_serializing_if = "Option::is_none")]
     pub protobuf_descriptor: Option<String>,
+    /// For `csv`: the character between fields; `\t` is a tab. Default: `,`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv_delimiter: Option<String>,
+    /// For `csv`: the character around a field that has delimiters, quotes or line breaks in it; written twice it stands for itself.
+    /// Default: `"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv_quote: Option<String>,
+    /// For `csv`: a field of this text without quotes is NULL. Default: an empty field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv_null: Option<String>,
+    /// For `csv` in a source: `true` reads no row from a record whose fields are the names of the columns, as the first line of a file
+    /// is. Fields are always in the order of the columns. Default: `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv_header: Option<bool>,
 }
 
 /// How times are written: see [`FormatOptions::timestamp_format`].
@@ -137,7 +160,9 @@ pub(crate) enum Known {
     Raw,
     Debezium,
     Avro,
+    DebeziumAvro,
     Protobuf,
+    Csv,
 }
 
 impl Known {
@@ -147,15 +172,18 @@ impl Known {
             Self::Raw => "raw",
             Self::Debezium => "debezium_json",
             Self::Avro => "avro",
+            Self::DebeziumAvro => "debezium_avro",
             Self::Protobuf => "protobuf",
+            Self::Csv => "csv",
         }
     }
 }
 
-const WORKING: [&str; 6] = ["json", "raw", "debezium_json", "avro", "confluent_avro", "protobuf"];
+const WORKING: [&str; 9] =
+    ["json", "raw", "debezium_json", "avro", "confluent_avro", "debezium_avro", "protobuf", "csv", "confluent_json"];
 
 /// Formats that the dialect names and this version has not.
-const LATER: [&str; 4] = ["csv", "parquet", "json_schema", "confluent_json"];
+const LATER: [&str; 1] = ["parquet"];
 
 impl FormatOptions {
     /// Can this be a table of that role? What [`decoder`](crate::decoder()) and [`encoder`](crate::encoder()) would say, for
@@ -168,6 +196,18 @@ impl FormatOptions {
         }
     }
 
+    /// Is it a format that works, and is every option one of it? For a connection, which has no columns. No I/O.
+    ///
+    /// Errors: `not_supported`, `invalid_option`, `conflicting_options`, `invalid_schema`.
+    pub fn check_options(&self) -> Result<()> {
+        let format = self.known()?;
+        self.refuse_others_options(format)?;
+        match &self.protobuf_schema {
+            Some(schema) => protobuf::Schema::parse(schema).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Is every option understood, and can the format fill or write these columns, whichever the table is for? No I/O.
     ///
     /// Errors: `not_supported` (a format or column type that does not work yet), `invalid_option` (no such format),
@@ -176,7 +216,7 @@ impl FormatOptions {
         let format = self.known()?;
         self.refuse_others_options(format)?;
         let columns: Vec<&Column> = table.columns.iter().filter(|c| c.metadata.is_none()).collect();
-        if format == Known::Avro {
+        if matches!(format, Known::Avro | Known::DebeziumAvro) {
             return columns.iter().try_for_each(|column| avro::check_column(column));
         }
         if format == Known::Protobuf {
@@ -185,6 +225,10 @@ impl FormatOptions {
                 (None, None) => self.protobuf_message_name().map(drop),
                 _ => protobuf::check(&self.protobuf_descriptor()?, &columns),
             };
+        }
+        if format == Known::Csv {
+            csv::Dialect::of(self)?;
+            return columns.iter().try_for_each(|column| csv::check_column(column));
         }
         if format != Known::Raw && !self.unstructured() {
             return columns.iter().try_for_each(|column| match json::can_write(&column.data_type) {
@@ -211,6 +255,11 @@ impl FormatOptions {
 
     /// Refuses an option that only the other direction has.
     pub fn check_role(&self, role: Role) -> Result<()> {
+        if role == Role::Sink && self.csv_header.is_some() {
+            return Err(Error::new(Code::ConflictingOptions, "option csv_header is for sources only")
+                .with_hint("remove it: a sink writes rows only")
+                .with_field("csv_header"));
+        }
         let given = [("json.pretty", self.json_pretty), ("json.include_nulls", self.json_include_nulls)];
         match given.iter().find(|(_, value)| role == Role::Source && value.is_some()) {
             Some((name, _)) => Err(Error::new(Code::ConflictingOptions, format!("option {name} is for sinks only"))
@@ -222,7 +271,7 @@ impl FormatOptions {
 
     /// Records update and delete rows that earlier ones inserted.
     pub fn yields_changes(&self) -> bool {
-        matches!(self.known(), Ok(Known::Debezium))
+        matches!(self.known(), Ok(Known::Debezium | Known::DebeziumAvro))
     }
 
     /// Which changes an [`encoder`](crate::encoder()) can write.
@@ -233,7 +282,9 @@ impl FormatOptions {
     /// Can changes of the table be written as the rows under its primary key, by an
     /// [`upsert_encoder`](crate::upsert_encoder())?
     pub fn upserts(&self, table: &TableSpec) -> bool {
-        matches!(self.known(), Ok(Known::Json | Known::Avro)) && !self.unstructured() && !table.primary_key.is_empty()
+        matches!(self.known(), Ok(Known::Json | Known::Avro | Known::Protobuf))
+            && !self.unstructured()
+            && !table.primary_key.is_empty()
     }
 
     /// The value is one column's bytes as they are.
@@ -248,23 +299,31 @@ impl FormatOptions {
 
     /// A record is bytes that may be any, a line break too.
     pub fn is_binary(&self) -> bool {
-        matches!(self.known(), Ok(Known::Avro | Known::Protobuf))
+        matches!(self.known(), Ok(Known::Avro | Known::DebeziumAvro | Known::Protobuf))
     }
 
     /// The registry whose ids frame the values; `None`: they are plain.
     pub(crate) fn framing<'a>(&self, ctx: &'a FormatContext) -> Result<Option<&'a TableRegistry>> {
-        let needed = self.avro_framed == Some(true) || self.format.as_str().eq_ignore_ascii_case("confluent_avro");
-        if needed && self.avro_framed == Some(false) {
-            let message = "format confluent_avro is framed, and avro.confluent_schema_registry is false";
-            return Err(Error::new(Code::ConflictingOptions, message)
-                .with_hint("format avro reads and writes plain records")
-                .with_field("avro.confluent_schema_registry"));
+        let name = self.format.as_str();
+        let (key, given, by_default) = match self.known()? {
+            Known::Avro | Known::DebeziumAvro => ("avro.confluent_schema_registry", self.avro_framed, true),
+            Known::Protobuf => ("protobuf.confluent_schema_registry", self.protobuf_framed, true),
+            _ => ("json.confluent_schema_registry", self.json_framed, false),
+        };
+        let always = name.to_ascii_lowercase().starts_with("confluent_");
+        if always && given == Some(false) {
+            let plain = self.known()?.name();
+            return Err(Error::new(Code::ConflictingOptions, format!("format {name} is framed, and {key} is false"))
+                .with_hint(format!("format {plain} reads and writes plain records"))
+                .with_field(key));
         }
         match &ctx.registry {
-            None if needed => Err(missing("schema_registry.endpoint", &format!("format {}", self.format.as_str()))
-                .with_hint("add 'schema_registry.endpoint' = 'http://host:8081'")),
-            _ if self.avro_framed == Some(false) => Ok(None),
-            registry => Ok(registry.as_ref()),
+            None if always || given == Some(true) => {
+                Err(missing("schema_registry.endpoint", &format!("format {name}"))
+                    .with_hint("add 'schema_registry.endpoint' = 'http://host:8081'"))
+            }
+            registry if always || given.unwrap_or(by_default) => Ok(registry.as_ref()),
+            _ => Ok(None),
         }
     }
 
@@ -273,7 +332,11 @@ impl FormatOptions {
         self.json_unstructured.unwrap_or(false)
     }
     pub(crate) fn timestamp_format(&self) -> TimestampFormat {
-        let default = if self.yields_changes() { TimestampFormat::UnixMicros } else { TimestampFormat::default() };
+        let default = if matches!(self.known(), Ok(Known::Debezium)) {
+            TimestampFormat::UnixMicros
+        } else {
+            TimestampFormat::default()
+        };
         self.timestamp_format.unwrap_or(default)
     }
 
@@ -311,11 +374,13 @@ impl FormatOptions {
     pub(crate) fn known(&self) -> Result<Known> {
         let name = self.format.as_str();
         match name.to_ascii_lowercase().as_str() {
-            "json" => Ok(Known::Json),
+            "json" | "confluent_json" | "json_schema" => Ok(Known::Json),
             "raw" => Ok(Known::Raw),
             "debezium_json" | "debezium-json" => Ok(Known::Debezium),
             "avro" | "confluent_avro" => Ok(Known::Avro),
+            "debezium_avro" | "debezium-avro" => Ok(Known::DebeziumAvro),
             "protobuf" => Ok(Known::Protobuf),
+            "csv" => Ok(Known::Csv),
             later if LATER.contains(&later) => {
                 Err(Error::new(Code::NotSupported, format!("format {later} is not supported yet"))
                     .with_hint(format!("formats that work: {}", WORKING.join(", ")))
@@ -335,14 +400,21 @@ impl FormatOptions {
 
     fn refuse_others_options(&self, format: Known) -> Result<()> {
         let (json, debezium) = (format == Known::Json, format == Known::Debezium);
-        let (avro, protobuf) = (format == Known::Avro, format == Known::Protobuf);
+        let avro = matches!(format, Known::Avro | Known::DebeziumAvro);
+        let (protobuf, csv) = (format == Known::Protobuf, format == Known::Csv);
         let given = [
             ("json.unstructured", self.json_unstructured.is_some(), json),
             ("json.pretty", self.json_pretty.is_some(), json),
             ("json.include_nulls", self.json_include_nulls.is_some(), json || debezium),
-            ("timestamp_format", self.timestamp_format.is_some(), json || debezium || avro || protobuf),
+            ("timestamp_format", self.timestamp_format.is_some(), json || debezium || avro || protobuf || csv),
             ("avro.schema", self.avro_schema.is_some(), avro),
             ("avro.confluent_schema_registry", self.avro_framed.is_some(), avro),
+            ("protobuf.confluent_schema_registry", self.protobuf_framed.is_some(), protobuf),
+            ("json.confluent_schema_registry", self.json_framed.is_some(), json),
+            ("csv_delimiter", self.csv_delimiter.is_some(), csv),
+            ("csv_quote", self.csv_quote.is_some(), csv),
+            ("csv_null", self.csv_null.is_some(), csv),
+            ("csv_header", self.csv_header.is_some(), csv),
             ("protobuf.message", self.protobuf_message.is_some(), protobuf),
             ("protobuf.message_type", self.protobuf_message_type.is_some(), protobuf),
             ("protobuf.schema", self.protobuf_schema.is_some(), protobuf),

@@ -119,6 +119,18 @@ impl Planner {
         check::outside(self, catalog, table, resolver).await
     }
 
+    /// The statement with the columns that the outside system says the table has, if it lists none and is a source.
+    pub async fn with_outside_columns(
+        &self,
+        catalog: &CatalogSnapshot,
+        statement: &CreateTable,
+        resolver: &dyn Resolver,
+    ) -> Result<CreateTable> {
+        let columns = check::outside_columns(self, catalog, statement, resolver).await?;
+        let columns = if columns.is_empty() { statement.columns.clone() } else { columns };
+        Ok(CreateTable { columns, ..statement.clone() })
+    }
+
     /// Tests a connection step by step.
     pub async fn test_connection(&self, connection: &ConnectionDef, resolver: &dyn Resolver) -> Result<Vec<TestStage>> {
         check::test_connection(self, connection, resolver).await

@@ -61,6 +61,7 @@ impl System {
         }
         self.refuse_taken(&catalog, &create.name, &object, create.on_existing)?;
         let values = self.values(&catalog);
+        let create = &self.planner.with_outside_columns(&catalog.snapshot, create, &values).await?;
         let def = self.planner.check_table(&catalog.snapshot, create, &values)?;
         let checked = self.planner.check_outside(&catalog.snapshot, &def, &values).await;
         checked.map_err(|error| at_option_or_name(error, create))?;

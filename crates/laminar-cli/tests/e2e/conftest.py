@@ -41,6 +41,11 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
+def registry_url():
+    return _part("LAMINAR_TEST_REGISTRY")
+
+
+@pytest.fixture(scope="session")
 def binary():
     return _part("LAMINAR_BINARY")
 

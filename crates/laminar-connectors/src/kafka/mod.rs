@@ -289,22 +289,7 @@ impl Connector for KafkaConnector {
 
     fn check_connection(&self, options: &Options) -> Result<()> {
         let written = self.read(options, None)?;
-        // Is it a format that works? One text column suits every one.
-        let value = Column {
-            name: "value".into(),
-            data_type: arrow::datatypes::DataType::Utf8,
-            nullable: true,
-            json: false,
-            metadata: None,
-        };
-        let any = TableSpec {
-            name: String::new(),
-            columns: vec![value],
-            projection: vec![0],
-            event_time: None,
-            primary_key: Vec::new(),
-        };
-        written.format.check(&any)
+        written.format.check_options()
     }
 
     fn check_table(&self, role: Role, options: &Options, table: &TableSpec) -> Result<()> {
@@ -343,6 +328,12 @@ impl Connector for KafkaConnector {
                 test_connection::check_sink(&settings, delivery).await
             }
         }
+    }
+
+    async fn outside_columns(&self, options: &Options) -> Result<Option<Vec<Column>>> {
+        let settings = self.read(options, Some(Role::Source))?.source()?;
+        let formats = settings.formats()?;
+        client::blocking(move || laminar_formats::schema_columns(&settings.format, &formats)).await
     }
 
     async fn test(&self, options: &Options) -> Vec<TestStage> {

@@ -26,6 +26,7 @@ use super::sink_options::{
 };
 use super::topics::Topics;
 use crate::batch::BatchOptions;
+use crate::files::{self, FilesAccess};
 use crate::schema_registry::format_context;
 
 pub(super) const SUBJECT: &str = "connector kafka";
@@ -325,7 +326,9 @@ impl Written {
     /// Reads and checks each option by itself. `role` is `None` for a connection, which may serve both.
     pub fn read(options: &Options, role: Option<Role>, files_dir: Option<&Path>) -> Result<Self> {
         BatchOptions::of(options)?;
-        let all = properties::translate(options)?;
+        let files = files_dir.map_or_else(FilesAccess::everywhere, |folder| FilesAccess::below(folder.into()));
+        let options = files::descriptor::inline(options, &files)?;
+        let all = properties::translate(&options)?;
         let (client, rest) = all.split_known::<ClientOptions>();
         let (token, rest) = rest.split_known::<TokenOptions>();
         let (source, _) = all.split_known::<SourceOptions>();

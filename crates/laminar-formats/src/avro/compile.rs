@@ -36,13 +36,19 @@ pub(super) fn compile(writer: &Parsed, reader: Option<&Parsed>, target: &Target<
     let names = writer.names()?;
     let reader_names = reader.map(Parsed::names).transpose()?;
     let reader = reader.zip(reader_names.as_ref()).map(|(reader, names)| (&reader.root, names));
-    let mut compiler = Compiler {
-        names: &names,
-        target,
-        reader_names: reader.map(|(_, names)| names),
-        skips: SkipCompiler::new(&names),
-    };
-    let root = compiler.rows(&writer.root, reader.map(|(root, _)| root))?;
+    compile_type(&writer.root, &names, reader, target)
+}
+
+/// The same for rows that are a type of the writer's, of the reader's too.
+pub(super) fn compile_type<'a>(
+    writer: &'a Schema,
+    names: &'a Names<'a>,
+    reader: Option<(&'a Schema, &'a Names<'a>)>,
+    target: &'a Target<'a>,
+) -> Result<Program> {
+    let mut compiler =
+        Compiler { names, target, reader_names: reader.map(|(_, names)| names), skips: SkipCompiler::new(names) };
+    let root = compiler.rows(writer, reader.map(|(root, _)| root))?;
     Ok(Program { root, skipper: compiler.skips.finish() })
 }
 

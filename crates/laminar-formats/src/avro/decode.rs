@@ -2,10 +2,11 @@
 
 use arrow::array::ArrayRef;
 use laminar_core::table::Column;
-use laminar_core::{Code, Error, Result};
+use laminar_core::{ChangeKind, Code, Error, Result};
 
 use super::columns::Columns;
 use super::compile::{Target, compile, lacks_columns};
+use super::envelope::Envelope;
 use super::program::Program;
 use super::schema::Parsed;
 use crate::fault::{Fault, fault_of_record, outage};
@@ -17,15 +18,49 @@ pub(crate) struct AvroDecoder {
     columns: Columns,
     all: Vec<String>,
     digits: u32,
+    content: Content,
     schemas: Schemas,
+    pushed: &'static [ChangeKind],
+}
+
+/// What a record's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A row.
+    Row,
+    /// A change, in an envelope.
+    Change,
+}
+
+/// What is compiled for one schema.
+enum Compiled {
+    Rows(Program),
+    Changes(Box<Envelope>),
+}
+
+impl Compiled {
+    fn new(content: Content, writer: &Parsed, reader: Option<&Parsed>, target: &Target<'_>) -> Result<Self> {
+        match content {
+            Content::Row => compile(writer, reader, target).map(Self::Rows),
+            Content::Change => Envelope::compile(writer, reader, target).map(|all| Self::Changes(Box::new(all))),
+        }
+    }
+
+    #[inline]
+    fn rows(&self, bytes: &[u8], at: usize, columns: &mut Columns) -> Result<&'static [ChangeKind], Fault> {
+        match self {
+            Self::Rows(program) => program.row(bytes, at, columns).map(|()| [ChangeKind::Insert].as_slice()),
+            Self::Changes(envelope) => envelope.rows(bytes, at, columns),
+        }
+    }
 }
 
 /// Where a record's schema comes from.
 enum Schemas {
     /// All records have this one.
-    Given(Program),
+    Given(Compiled),
     /// Each record says its own.
-    Registered { programs: Programs<Program>, reader: Reader, table: TableRegistry },
+    Registered { programs: Programs<Compiled>, reader: Reader, table: TableRegistry },
 }
 
 /// The schema whose aliases and defaults count for columns that a record's own lacks.
@@ -43,6 +78,7 @@ impl AvroDecoder {
     pub fn new(
         columns: &[Column],
         wanted: &[usize],
+        content: Content,
         digits: u32,
         schema: Option<&str>,
         registry: Option<&TableRegistry>,
@@ -59,26 +95,26 @@ impl AvroDecoder {
                 reader: given.map_or(Reader::Newest(None), |given| Reader::Given(Box::new(given))),
                 table: table.clone(),
             },
-            (None, Some(given)) => Schemas::Given(compile(&given, Some(&given), &target)?),
+            (None, Some(given)) => Schemas::Given(Compiled::new(content, &given, Some(&given), &target)?),
             (None, None) => {
                 return Err(Error::new(Code::MissingOption, "format avro needs the schema of its records")
                     .with_hint("add 'avro.schema' = '…', or 'schema_registry.endpoint' = 'http://…' if they are framed")
                     .with_field("avro.schema"));
             }
         };
-        Ok(Self { columns, all, digits, schemas })
+        Ok(Self { columns, all, digits, content, schemas, pushed: &[] })
     }
 
-    fn read(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        let Self { columns, all, digits, schemas } = self;
+    fn read(&mut self, bytes: &[u8]) -> Result<&'static [ChangeKind], Fault> {
+        let Self { columns, all, digits, content, schemas, .. } = self;
         let (programs, reader, table) = match schemas {
-            Schemas::Given(program) => return program.row(bytes, 0, columns),
+            Schemas::Given(program) => return program.rows(bytes, 0, columns),
             Schemas::Registered { programs, reader, table } => (programs, reader, table),
         };
         let mut down = None;
         let target = Target { all, columns, digits: *digits };
         let found = programs.of_record(bytes, |schema| {
-            compile_registered(schema, reader, table, &target).inspect_err(|error| {
+            compile_registered(*content, schema, reader, table, &target).inspect_err(|error| {
                 if is_outage(error) {
                     down = Some(error.clone());
                 }
@@ -89,29 +125,30 @@ impl AvroDecoder {
                 programs.end_batch();
                 Err(outage(error))
             }
-            (Ok((program, body)), None) => program.row(bytes, body, columns),
+            (Ok((program, body)), None) => program.rows(bytes, body, columns),
             (Err(fault), None) => Err(fault),
         }
     }
 }
 
 fn compile_registered(
+    content: Content,
     schema: &RegisteredSchema,
     reader: &mut Reader,
     table: &TableRegistry,
     target: &Target<'_>,
-) -> Result<Program> {
+) -> Result<Compiled> {
     let writer = Parsed::registered(schema)?;
     match reader {
-        Reader::Given(reader) => compile(&writer, Some(reader), target),
-        Reader::Newest(newest) if lacks_columns(&writer, target) => {
+        Reader::Given(reader) => Compiled::new(content, &writer, Some(reader), target),
+        Reader::Newest(newest) if content == Content::Change || lacks_columns(&writer, target) => {
             let newest = match newest {
                 Some(newest) => newest,
                 None => newest.insert(newest_schema(table, &writer)?),
             };
-            compile(&writer, newest.as_deref(), target)
+            Compiled::new(content, &writer, newest.as_deref(), target)
         }
-        Reader::Newest(_) => compile(&writer, None, target),
+        Reader::Newest(_) => Compiled::new(content, &writer, None, target),
     }
 }
 
@@ -137,11 +174,28 @@ fn is_outage(error: &Error) -> bool {
 impl ValueDecoder for AvroDecoder {
     #[inline]
     fn push(&mut self, value: Option<&[u8]>) -> Result<(), Fault> {
+        self.pushed = &[];
         let Some(bytes) = value else {
+            // Debezium writes a tombstone after a delete, for Kafka's compaction.
+            if self.content == Content::Change {
+                return Ok(());
+            }
             return Err(fault_of_record("the record has no value (a tombstone), so it is not Avro"));
         };
         let rows = self.columns.rows();
-        self.read(bytes).inspect_err(|_| self.columns.truncate(rows))
+        match self.read(bytes) {
+            Ok(pushed) => {
+                self.pushed = pushed;
+                Ok(())
+            }
+            Err(fault) => {
+                self.columns.truncate(rows);
+                Err(fault)
+            }
+        }
+    }
+    fn pushed(&self) -> &'static [ChangeKind] {
+        self.pushed
     }
     fn truncate(&mut self, rows: usize) {
         self.columns.truncate(rows);

@@ -1,7 +1,5 @@
 //! Rows to records: one Avro datum a row, framed with the id of its schema where there is a registry.
 
-use std::sync::Arc;
-
 use apache_avro::Schema;
 use arrow::array::RecordBatch;
 use laminar_core::format::{EncodedValues, Encoder};
@@ -9,12 +7,14 @@ use laminar_core::table::TableSpec;
 use laminar_core::{Changes, Code, Error, Result};
 
 use super::schema::Parsed;
-use super::types::schema_of;
+use super::types::{envelope_of, schema_of};
+use super::wire_out::{write_bytes, write_long};
 use super::write::{Put, plan_record};
 use crate::internal;
 use crate::json::refuse_changes;
+use crate::net::{Net, net_by_key, net_of_pairs};
 use crate::registry::{SchemaKind, SchemaText, TableRegistry, write_frame};
-use crate::upsert::RowEncoder;
+use crate::upsert::{KeyEncoder, RowEncoder};
 
 /// Writes one datum a row.
 pub(crate) struct AvroEncoder {
@@ -67,8 +67,7 @@ impl AvroEncoder {
             return Err(internal("the rows have other columns than the sink"));
         }
         let id = self.id()?;
-        let columns: Vec<_> = rows.columns().iter().map(Arc::clone).collect();
-        let fields = self.fields.iter().map(|field| field.bind(&columns)).collect::<Result<Vec<_>>>()?;
+        let fields = self.fields.iter().map(|field| field.bind(rows.columns())).collect::<Result<Vec<_>>>()?;
         for row in 0..rows.num_rows() {
             if let Some(id) = id {
                 write_frame(id, &mut out.bytes);
@@ -92,5 +91,72 @@ impl Encoder for AvroEncoder {
     fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
         refuse_changes(changes, "avro")?;
         self.write_rows(changes.rows(), out)
+    }
+}
+
+/// Writes one envelope of Debezium a change. With a primary key, changes of one key in one call become one.
+pub(crate) struct ChangeEncoder {
+    /// Writes the rows, without a frame.
+    format: AvroEncoder,
+    keys: Option<KeyEncoder>,
+    name: String,
+    text: String,
+    registry: Option<TableRegistry>,
+    id: Option<u32>,
+    /// The rows as they are written, reused from call to call.
+    rows: EncodedValues,
+}
+
+impl ChangeEncoder {
+    /// No I/O. Errors: `not_supported`, `invalid_name`, `conflicting_options`.
+    pub fn new(table: &TableSpec, schema: Option<&str>, registry: Option<&TableRegistry>) -> Result<Self> {
+        if schema.is_some() {
+            let message = "option avro.schema is for sources only, where the format is debezium_avro";
+            return Err(Error::new(Code::ConflictingOptions, message)
+                .with_hint("remove it: the envelope is made from the table's columns")
+                .with_field("avro.schema"));
+        }
+        let keys = (!table.primary_key.is_empty()).then(|| KeyEncoder::new(table)).transpose()?;
+        let text = envelope_of(&table.name, table.schema().fields().iter().map(AsRef::as_ref))?.to_string();
+        let name = Parsed::text(&text, "the schema of the table")?.full_name();
+        let format = AvroEncoder::new(table, None, None)?;
+        Ok(Self { format, keys, name, text, registry: registry.cloned(), id: None, rows: EncodedValues::default() })
+    }
+}
+
+impl Encoder for ChangeEncoder {
+    fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
+        if let (Some(registry), None) = (&self.registry, self.id) {
+            let schema = SchemaText { kind: SchemaKind::Avro, text: self.text.clone() };
+            self.id = Some(registry.id_for_writing(&self.name, &schema)?);
+        }
+        self.rows.clear();
+        self.format.write_rows(changes.rows(), &mut self.rows)?;
+        let net = match (changes.kinds(), &mut self.keys) {
+            (None, _) => {
+                let count = u32::try_from(changes.num_rows()).map_err(internal)?;
+                (0..count).map(|row| Net { before: None, after: Some(row) }).collect()
+            }
+            (Some(kinds), None) => net_of_pairs(kinds, &self.rows),
+            (Some(kinds), Some(keys)) => net_by_key(kinds, keys.of(changes.rows())?, &self.rows),
+        };
+        for net in net {
+            if let Some(id) = self.id {
+                write_frame(id, &mut out.bytes);
+            }
+            for row in [net.before, net.after] {
+                write_long(i64::from(row.is_some()), &mut out.bytes);
+                out.bytes.extend_from_slice(row.map_or(&[], |row| self.rows.get(row as usize)));
+            }
+            let op = match (net.before, net.after) {
+                (_, None) => b"d",
+                (None, _) => b"c",
+                _ => b"u",
+            };
+            write_bytes(op, &mut out.bytes);
+            out.end_value();
+            out.rows.extend(net.after.or(net.before));
+        }
+        Ok(())
     }
 }

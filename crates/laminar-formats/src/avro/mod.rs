@@ -15,6 +15,7 @@ mod compile;
 mod decode;
 mod default;
 mod encode;
+mod envelope;
 mod program;
 mod schema;
 mod skip;
@@ -26,14 +27,26 @@ mod write;
 use laminar_core::Result;
 use laminar_core::table::Column;
 
-pub(crate) use decode::AvroDecoder;
-pub(crate) use encode::AvroEncoder;
+use crate::registry::RegisteredSchema;
+
+pub(crate) use decode::{AvroDecoder, Content};
+pub(crate) use encode::{AvroEncoder, ChangeEncoder};
 
 /// The columns of a table that reads all of the records of an Avro schema.
 ///
 /// Errors: `invalid_schema`, and `not_supported` for a field whose type is none of a column's, such as a union of several.
 pub fn avro_columns(schema: &str) -> Result<Vec<Column>> {
-    types::columns_of(&schema::Parsed::text(schema, "the schema")?)
+    types::columns_of(&schema::Parsed::text(schema, "the schema")?, Content::Row)
+}
+
+/// The same of records with this content.
+pub(crate) fn columns_of_text(schema: &str, content: Content) -> Result<Vec<Column>> {
+    types::columns_of(&schema::Parsed::text(schema, "option avro.schema")?, content)
+}
+
+/// The same of a schema in a registry.
+pub(crate) fn registered_columns(schema: &RegisteredSchema, content: Content) -> Result<Vec<Column>> {
+    types::columns_of(&schema::Parsed::registered(schema)?, content)
 }
 
 /// Refuses a column that has no Avro form: `not_supported`.

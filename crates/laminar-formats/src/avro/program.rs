@@ -171,14 +171,11 @@ pub(super) struct Run<'a> {
 }
 
 impl Program {
-    /// Fills a row from the record whose body starts at `at`. After an error the columns may differ in length.
+    /// Fills a row from the record whose body starts at `at` and ends the value. After an error the columns may differ in length.
     #[inline]
     pub fn row(&self, bytes: &[u8], at: usize, columns: &mut Columns) -> Result<(), Fault> {
         let end = self.value(bytes, at, columns)?;
-        if end != bytes.len() {
-            let more = bytes.len() - end;
-            return Err(fault(end, format!("{more} bytes follow the record: it was not written with this schema")));
-        }
+        expect_end_of_record(bytes, end)?;
         columns.end_row();
         Ok(())
     }
@@ -595,6 +592,13 @@ fn duration(bytes: &[u8], at: usize) -> Result<(u32, u32, u32, usize), Fault> {
     match (part(0), part(1), part(2)) {
         (Some(months), Some(days), Some(millis)) => Ok((months, days, millis, end)),
         _ => Err(wire::ends(bytes)),
+    }
+}
+
+pub(super) fn expect_end_of_record(bytes: &[u8], end: usize) -> Result<(), Fault> {
+    match bytes.len().saturating_sub(end) {
+        0 => Ok(()),
+        more => Err(fault(end, format!("{more} bytes follow the record: it was not written with this schema"))),
     }
 }
 

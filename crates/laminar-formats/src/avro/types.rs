@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use super::columns::map_value;
+use super::decode::Content;
+use super::envelope::row_schema;
 use super::schema::{Names, Parsed, type_name};
 
 /// The schema of rows with these fields, a record named after their table. Each field that may be null is a union with null
@@ -18,6 +20,17 @@ use super::schema::{Names, Parsed, type_name};
 /// Errors: `not_supported` for a type without Avro form, `invalid_name` for a column that no Avro field can be named like.
 pub(super) fn schema_of<'a>(table: &str, fields: impl IntoIterator<Item = &'a Field>) -> Result<Value> {
     record(&avro_name(table), fields)
+}
+
+/// The schema of Debezium's envelopes around such rows.
+pub(super) fn envelope_of<'a>(table: &str, fields: impl IntoIterator<Item = &'a Field>) -> Result<Value> {
+    let name = avro_name(table);
+    let row = record("Value", fields)?;
+    Ok(json!({"type": "record", "name": "Envelope", "namespace": name, "fields": [
+        {"name": "before", "type": ["null", row], "default": null},
+        {"name": "after", "type": ["null", "Value"], "default": null},
+        {"name": "op", "type": "string"},
+    ]}))
 }
 
 fn record<'a>(name: &str, fields: impl IntoIterator<Item = &'a Field>) -> Result<Value> {
@@ -90,9 +103,13 @@ fn avro_name(name: &str) -> String {
 ///
 /// Errors: `invalid_schema` if it is no record, `not_supported` for a type that has no column type of its own, a recursive one
 /// for instance, with the field.
-pub(crate) fn columns_of(schema: &Parsed) -> Result<Vec<Column>> {
+pub(crate) fn columns_of(schema: &Parsed, content: Content) -> Result<Vec<Column>> {
     let names = schema.names()?;
-    let Some(record) = names.record(&schema.root) else {
+    let row = match content {
+        Content::Row => Some(&schema.root),
+        Content::Change => row_schema(&schema.root, &names),
+    };
+    let Some(record) = row.and_then(|row| names.record(row)) else {
         return Err(Error::new(Code::InvalidSchema, format!("an Avro {} has no columns", type_name(&schema.root)))
             .with_hint("declare the table's column"));
     };
@@ -150,8 +167,8 @@ fn data_type<'a>(schema: &'a Schema, names: &Names<'a>, path: &mut Vec<&'a Name>
         Schema::Array(array) => DataType::List(nullable(data_type(&array.items, names, path)?, "item")),
         Schema::Map(map) => {
             let value = data_type(&map.types, names, path)?;
-            let key = Arc::new(Field::new("keys", DataType::Utf8, false));
-            let entries = DataType::Struct([key, nullable(value, "values")].into_iter().collect());
+            let key = Arc::new(Field::new("key", DataType::Utf8, false));
+            let entries = DataType::Struct([key, nullable(value, "value")].into_iter().collect());
             DataType::Map(Arc::new(Field::new("entries", entries, false)), false)
         }
         Schema::Record(record) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use laminar_core::cluster::SharedClusterAdmin;
 use laminar_core::connector::{Connector, Role, TestStage};
 use laminar_core::options::OptionEntry;
+use laminar_core::table::Column;
 use laminar_core::{Code, Error, Options, Result};
 
 pub(crate) use self::table::{bind, fits, spec, table};
@@ -15,8 +16,9 @@ use crate::catalog::{CatalogSnapshot, ConnectionDef, TableDef, ViewDef};
 use crate::planner::Planner;
 use crate::resolver::{Resolver, substitute};
 use crate::settings::TableSettings;
-use crate::statement::{CreateConnection, CreateView};
+use crate::statement::{ColumnSyntax, CreateConnection, CreateTable, CreateView, Name};
 use crate::tables::{CatalogTables, Reads};
+use crate::types::SqlType;
 
 pub(crate) fn connection(
     planner: &Planner,
@@ -74,6 +76,48 @@ pub(crate) async fn outside(
     let bound = bind(planner, catalog, table, resolver)?;
     let role = table.role.unwrap_or(Role::Source);
     bound.connector.check_outside(role, &bound.options).await
+}
+
+/// The columns that the outside system says a table has that lists none; none where it says nothing, or the table is no source.
+pub(crate) async fn outside_columns(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    statement: &CreateTable,
+    resolver: &dyn Resolver,
+) -> Result<Vec<ColumnSyntax>> {
+    if !statement.columns.is_empty() || statement.query.is_some() {
+        return Ok(Vec::new());
+    }
+    let bound = table::bind_new(planner, catalog, statement, resolver)?;
+    let is_sink = bound.settings.table_type.map(Role::from) == Some(Role::Sink);
+    if is_sink || !Planner::roles(bound.connector.as_ref()).contains(&Role::Source) {
+        return Ok(Vec::new());
+    }
+    let columns = bound.connector.outside_columns(&bound.options).await;
+    let columns = columns.map_err(|error| error.at(statement.name.location))?.unwrap_or_default();
+    // As for names in SQL that are not quoted; what a record calls them may differ in case.
+    let lower = |name: &str| match columns.iter().filter(|c| c.name.eq_ignore_ascii_case(name)).count() {
+        1 => name.to_ascii_lowercase(),
+        _ => name.to_string(),
+    };
+    let syntax = |column: &Column| {
+        let written = SqlType::from_arrow(&column.field());
+        let sql_type = SqlType::parse(written.as_str()).map_err(|error| {
+            Error::new(Code::NotSupported, format!("column {} of the schema has no SQL type", column.name))
+                .with_detail(error.to_string())
+                .with_hint("list the columns in brackets after the table's name")
+                .at(statement.name.location)
+        })?;
+        Ok(ColumnSyntax {
+            name: Name { value: lower(&column.name), location: statement.name.location },
+            sql_type,
+            nullable: column.nullable,
+            default: None,
+            generated: None,
+            metadata: None,
+        })
+    };
+    columns.iter().map(syntax).collect()
 }
 
 pub(crate) async fn test_connection(

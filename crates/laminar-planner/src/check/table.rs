@@ -85,6 +85,19 @@ fn bound(
     Ok(Bound { connector, settings, options: substitute(&theirs, resolver)? })
 }
 
+/// The connector and options of a table that is being created.
+pub(crate) fn bind_new(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    statement: &CreateTable,
+    resolver: &dyn Resolver,
+) -> Result<Bound> {
+    let name = &statement.name.value;
+    let (own, _) = TableSettings::split(&statement.options, &format!("table {name}"))?;
+    let (connector, connection) = connector_of(planner, catalog, statement, &own)?;
+    bound(connector, connection, &statement.options, name, resolver)
+}
+
 /// The whole check of a CREATE TABLE.
 pub(crate) fn table(
     planner: &Planner,

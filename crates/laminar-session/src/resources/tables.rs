@@ -41,7 +41,9 @@ impl System {
         let _guard = self.changing.lock().await;
         let catalog = self.catalog();
         let create = statement(&catalog, &name, new)?;
-        let def = self.planner.check_table(&catalog.snapshot, &create, &self.values(&catalog))?;
+        let values = self.values(&catalog);
+        let create = self.planner.with_outside_columns(&catalog.snapshot, &create, &values).await?;
+        let def = self.planner.check_table(&catalog.snapshot, &create, &values)?;
         self.create_table_def(&create, &render::table(&def, Secrets::Shown)).await?;
         self.table(&name).await
     }
@@ -53,6 +55,7 @@ impl System {
         let create = statement(&catalog, &name, new)?;
         let begun = Instant::now();
         let values = self.values(&catalog);
+        let create = self.planner.with_outside_columns(&catalog.snapshot, &create, &values).await?;
         let def = self.planner.check_table(&catalog.snapshot, &create, &values)?;
         let stage = |ok: bool, message: String| TestStage { stage: "table".to_string(), ok, message };
         match self.planner.check_outside(&catalog.snapshot, &def, &values).await {

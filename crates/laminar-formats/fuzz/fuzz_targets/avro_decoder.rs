@@ -1,0 +1,12 @@
+//! Any bytes as records, framed and plain: nothing panics, nothing is left behind, what is read whole is read in part. See
+//! `tests/avro/damage.rs`.
+#![no_main]
+
+#[path = "../../tests/avro/support.rs"]
+#[allow(dead_code)]
+mod support;
+
+#[path = "../../tests/avro/damage.rs"]
+mod damage;
+
+libfuzzer_sys::fuzz_target!(|record: &[u8]| damage::check(record));

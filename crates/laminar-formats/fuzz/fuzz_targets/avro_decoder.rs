@@ -9,4 +9,10 @@ mod support;
 #[path = "../../tests/avro/damage.rs"]
 mod damage;
 
-libfuzzer_sys::fuzz_target!(|record: &[u8]| damage::check(record));
+thread_local! {
+    static JUDGE: std::cell::RefCell<damage::Judge> = damage::Judge::new().into();
+}
+
+libfuzzer_sys::fuzz_target!(|record: &[u8]| {
+    JUDGE.with_borrow_mut(|judge| judge.check(record));
+});

@@ -38,23 +38,32 @@ pub fn good() -> Vec<u8> {
     bytes
 }
 
-/// Decodes the record as a table of all columns and as one of two; was it good for the first, and for the second?
-pub fn check(bytes: &[u8]) -> (bool, bool) {
-    let outcomes = [None, Some(vec![0, 5])].map(|projection| {
-        let mut decoder = decoder(projection);
-        push(decoder.as_mut(), Some(&good())).unwrap();
-        let ok = push(decoder.as_mut(), Some(bytes)).is_ok();
-        push(decoder.as_mut(), Some(&good())).unwrap();
-        let rows = rows(decoder.as_mut());
-        assert_eq!(rows.num_rows(), 2 + usize::from(ok));
-        for row in [0, rows.num_rows() - 1] {
-            assert_eq!(cell(&rows, 0, row), "7");
-            assert_eq!(cell(&rows, rows.num_columns() - 1, row), "hi");
-        }
-        ok
-    });
-    let [whole, part] = outcomes;
-    // Damage in a field that is stepped over may pass.
-    assert!(part || !whole);
-    (whole, part)
+/// A table of all columns and one of two, used for record after record.
+pub struct Judge {
+    decoders: [Box<dyn Decoder>; 2],
+}
+
+impl Judge {
+    pub fn new() -> Self {
+        Self { decoders: [decoder(None), decoder(Some(vec![0, 5]))] }
+    }
+
+    /// Was the record good for the first table, and for the second?
+    pub fn check(&mut self, bytes: &[u8]) -> (bool, bool) {
+        let [whole, part] = self.decoders.each_mut().map(|decoder| {
+            push(decoder.as_mut(), Some(&good())).unwrap();
+            let ok = push(decoder.as_mut(), Some(bytes)).is_ok();
+            push(decoder.as_mut(), Some(&good())).unwrap();
+            let rows = rows(decoder.as_mut());
+            assert_eq!(rows.num_rows(), 2 + usize::from(ok));
+            for row in [0, rows.num_rows() - 1] {
+                assert_eq!(cell(&rows, 0, row), "7");
+                assert_eq!(cell(&rows, rows.num_columns() - 1, row), "hi");
+            }
+            ok
+        });
+        // Damage in a field that is stepped over may pass.
+        assert!(part || !whole);
+        (whole, part)
+    }
 }

@@ -4,7 +4,7 @@ use laminar_formats::registry::avro_columns;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 
-use crate::damage::{self, decoder, good};
+use crate::damage::{Judge, decoder, good};
 use crate::support::*;
 
 /// Random damage to a good record, by the seed.
@@ -35,9 +35,10 @@ fn the_record_is_good() {
 fn damage_hurts_nobody_else() {
     let seeds = std::env::var("LAMINAR_FUZZ_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(5_000);
     let (mut refused, mut lenient) = (0, 0);
+    let mut judge = Judge::new();
     for seed in 0..seeds {
         let bytes = damaged(seed);
-        let outcome = std::panic::catch_unwind(|| damage::check(&bytes));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| judge.check(&bytes)));
         let (whole, part) = outcome.unwrap_or_else(|_| panic!("seed {seed}"));
         refused += usize::from(!whole);
         lenient += usize::from(part && !whole);

@@ -124,7 +124,7 @@ fn bytes(random: &mut impl FnMut() -> u64) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn what_apache_avro_writes_comes_back_byte_for_byte(

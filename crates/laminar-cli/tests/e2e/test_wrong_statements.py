@@ -88,7 +88,8 @@ WRONG = [
     ("unknown_secret", "CREATE SECRET pasword AS", """
         CREATE CONNECTION c TO kafka (bootstrap_servers = 'localhost:9092', 'auth.type' = 'sasl', 'auth.username' = 'me',
                                       ^'auth.password' = '${secret:pasword}')"""),
-    ("not_supported", "list them in topics", CONNECTION + "^topic_pattern = 'a.*')"),
+    ("invalid_option", "unclosed group", CONNECTION + "^topic_pattern = 'a(')"),
+    ("unknown_option", "bad_data", CONNECTION + "^retry_failed_events = true)"),
     ("not_supported", "bad_data = 'skip'", CONNECTION + "^bad_data = 'dlq')"),
     # columns and types
     ("type_mismatch", "did you mean BIGINT?", "CREATE TABLE t (\n    id ^BIGIN\n) " + SOURCE),

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::admin::{broker_setting, creation_hint, topic_exists};
 use super::client::{Cluster, REACH, blocking, metadata};
-use super::options::{SinkSettings, SourceSettings, Written};
+use super::options::{OnDataLoss, SinkSettings, SourceSettings, Written};
 use super::topics::Topics;
 use super::transaction::{MIN_TIMEOUT, timeout_too_long};
 
@@ -22,7 +22,7 @@ pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
     let (cluster, topics) = (settings.cluster.clone(), settings.topics.clone());
     blocking(move || {
         let client = cluster.inspector("read_committed")?;
-        topics.find(&cluster, &client).map(drop)
+        topics.find(&cluster, &client, OnDataLoss::Fail).map(drop)
     })
     .await
 }
@@ -90,7 +90,7 @@ pub(super) async fn test(written: Result<Written>) -> Vec<TestStage> {
         let (cluster, asked) = (cluster.clone(), topics.clone());
         let found = blocking(move || {
             let client = cluster.inspector("read_committed")?;
-            asked.find(&cluster, &client)
+            asked.find(&cluster, &client, OnDataLoss::Fail)
         });
         let say = |found: &Vec<(String, Vec<i32>)>| match found.as_slice() {
             [(topic, partitions)] => format!("{topic} has {} partitions", partitions.len()),

@@ -373,13 +373,13 @@ impl Builder<'_> {
     ) -> Result<(Vec<Vec<SplitStart>>, BTreeMap<SplitId, String>)> {
         let known = self.recovered.manifest.as_ref().map(|(m, _)| m.sources.get(id).cloned().unwrap_or_default());
         let mut discovered = source.source.discover().await?;
-        let generations = source.source.generations(&discovered).await?;
-        let is_another = |split: &SplitId, known: &SourcePositions| {
-            known.generations.get(split).zip(generations.get(split)).is_some_and(|(before, now)| before != now)
-        };
         let forgotten = known.iter().flat_map(|k| k.splits.keys()).filter(|s| !discovered.contains(s)).cloned();
         let forgotten: Vec<_> = forgotten.collect();
         discovered.extend(forgotten);
+        let mut generations = source.source.generations(&discovered).await?;
+        let is_another = |split: &SplitId, known: &SourcePositions| {
+            known.generations.get(split).zip(generations.get(split)).is_some_and(|(before, now)| before != now)
+        };
         let mut starts: Vec<Vec<SplitStart>> = vec![Vec::new(); parallelism];
         for (i, split) in discovered.into_iter().enumerate() {
             let at = match &known {
@@ -393,6 +393,10 @@ impl Builder<'_> {
             if let Some(of_task) = starts.get_mut(i % parallelism) {
                 of_task.push(SplitStart { split, at });
             }
+        }
+        // One that is not there now may come back as another.
+        for (split, generation) in known.into_iter().flat_map(|k| k.generations) {
+            generations.entry(split).or_insert(generation);
         }
         Ok((starts, generations))
     }

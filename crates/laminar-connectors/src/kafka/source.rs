@@ -105,7 +105,8 @@ impl KafkaSource {
 #[async_trait]
 impl Source for KafkaSource {
     async fn discover(&self) -> Result<Vec<SplitId>> {
-        self.inspector.splits(self.settings.topics.clone(), self.partitions.clone()).await
+        let (topics, loss) = (self.settings.topics.clone(), self.settings.on_data_loss);
+        self.inspector.splits(topics, self.partitions.clone(), loss).await
     }
 
     async fn generations(&self, splits: &[SplitId]) -> Result<BTreeMap<SplitId, String>> {
@@ -345,7 +346,9 @@ fn group_offsets(
         return Ok(Vec::new());
     }
     let mut list = TopicPartitionList::with_capacity(partitions.len());
-    partitions.iter().for_each(|(topic, partition)| drop(list.add_partition(topic, *partition)));
+    for (topic, partition) in partitions {
+        list.add_partition(topic, *partition);
+    }
     let what = || format!("cannot ask kafka at {} for the group's offsets", cluster.name());
     let committed = consumer.committed_offsets(list, RESOLVE).map_err(|error| {
         client::drain_events(consumer);

@@ -19,7 +19,7 @@ use super::admin::{broker_setting, creation_hint, topic_exists};
 use super::client::{ClientKind, Cluster, Events, REACH, blocking, metadata, partitions};
 use super::error::{from_kafka, passes};
 use super::native;
-use super::options::{SinkSettings, SourceSettings, Written};
+use super::options::{OnDataLoss, SinkSettings, SourceSettings, Written};
 use super::source::PREVIEW_GROUP;
 use super::topics::Topics;
 use super::transaction::{MIN_TIMEOUT, timeout_too_long};
@@ -34,7 +34,7 @@ pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
     let (cluster, topics) = (settings.cluster.clone(), settings.topics.clone());
     blocking(move || {
         let client = cluster.inspector("read_committed")?;
-        topics.find(&cluster, &client).map(drop)
+        topics.find(&cluster, &client, OnDataLoss::Fail).map(drop)
     })
     .await
 }
@@ -179,7 +179,7 @@ async fn found(cluster: &Cluster, topics: &Topics) -> Result<Vec<String>> {
         Topics::Matching(..) => {
             blocking(move || {
                 let client = cluster.inspector("read_committed")?;
-                Ok(topics.find(&cluster, &client)?.into_iter().map(|(name, _)| name).collect())
+                Ok(topics.find(&cluster, &client, OnDataLoss::Fail)?.into_iter().map(|(name, _)| name).collect())
             })
             .await
         }

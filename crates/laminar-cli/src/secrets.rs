@@ -70,7 +70,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     };
     let count = count.map_or("everything was".to_string(), |count| format!("{count} objects are"));
     if given.is_some() {
-        println!("{count} sealed with the key in {}: give it to the servers as {}", next.display(), settings::SECRET_KEY);
+        println!(
+            "{count} sealed with the key in {}: give it to the servers as {}",
+            next.display(),
+            settings::SECRET_KEY
+        );
     } else {
         replace(&next, &key_file)?;
         println!("{count} sealed with a new key, which is in {}", key_file.display());

@@ -30,11 +30,11 @@ use laminar_core::{Epoch, JobId, PipelineId, Result};
 use uuid::{ContextV7, Timestamp, Uuid};
 
 pub use key::SecretKey;
-pub use rotation::rotate;
 pub use model::{
     CatalogObject, CheckpointRow, DesiredState, Job, JobChange, JobErrorRow, NewJob, NewJobError, NewObject,
     NewPipeline, ObjectKind, Page, Pipeline, PipelineChange,
 };
+pub use rotation::rotate;
 
 /// The metadata database.
 ///

@@ -62,7 +62,7 @@ POISONS = {
     "NaN": ("decode", lambda seq: good(seq).replace(b'"divisor":', b'"divisor":NaN,"x":')),
     "overflow": ("decode", lambda seq: good(seq).replace(b'"divisor":', b'"divisor":1e400,"x":')),
     "another type": ("decode", lambda seq: good(seq).replace(b'"divisor":', b'"divisor":{"a":[1]},"x":')),
-    "a bad escape": ("decode", lambda seq: good(seq).replace(b'"number":"', b'"number":"\\u12')),
+    "a bad escape": ("decode", lambda seq: good(seq).replace(b'"number":"', b'"number":"\\x12')),
     "a control character": ("decode", lambda seq: good(seq).replace(b'"number":"', b'"number":"\n')),
     "depth": ("decode", lambda seq: good(seq)[:-1] + b',"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}"),
     "binary": ("decode", lambda seq: bytes((seq * 7 + i) % 256 for i in range(200))),
@@ -108,6 +108,7 @@ class Scene:
         self.binary, self.broker, self.folder, self.database, self.orders = binary, broker, folder, database, orders
         self.source, self.sink, self.letters = (broker.create_topic(name) for name in ("poisoned", "good", "letters"))
         self.feed = Feed(broker, self.source, orders)
+        self.feed.CHUNK = 100
         self.feed.start()
         self.rows = broker.reader(self.sink, lambda m: json.loads(m.value()))
         self.dead = broker.reader(self.letters, record)

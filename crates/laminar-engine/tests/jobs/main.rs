@@ -5,6 +5,7 @@ mod changes;
 mod dead_letters;
 mod drift;
 mod envelopes;
+mod ledger;
 mod slow_checkpoints;
 mod topics;
 

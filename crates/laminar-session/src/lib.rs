@@ -14,6 +14,7 @@
 
 mod catalog;
 mod catalog_info;
+mod dead_letters;
 mod define;
 mod explain;
 mod info;

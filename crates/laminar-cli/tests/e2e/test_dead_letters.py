@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from doubler import new_database
-from laminar import Server
+from laminar import Server, ask
 from orders import BASE_MS, Feed, millis, wait_until
 from test_exactly_once_crash import crash_points, feed_for
 
@@ -285,3 +285,48 @@ def test_every_late_row_once(request, broker, postgres, binary, tmp_path, seed, 
     assert Counter(counted) == Counter(windows.items()), "a window came twice, or rows were lost or counted twice"
     say(f"{letters} late rows of {orders.count}, {len(windows)} windows, seed {seed}")
     assert server.stop() == 0
+
+
+def rows_of(server, sql):
+    answer = server.sql(sql)
+    return [dict(zip([column["name"] for column in answer["columns"]], row, strict=True)) for row in answer["rows"]]
+
+
+def test_letters_are_shown_and_put_back(broker, postgres, binary, tmp_path):
+    scene = Scene(binary, broker, tmp_path, new_database("sqlite", postgres, tmp_path), Poisoned(0, 0, 0))
+    server = scene.server().wait_until_ready()
+    scene.create(server, SQL, PIPELINE.format(parallelism=1))
+    producer = broker.producer()
+    values = [good(0), b"\xff", good(2), b'{"seq":3', good(4).replace(b'"number":"', b'"number":"x')]
+    for number, value in enumerate(values):
+        producer.produce(scene.source, value, f"k{number}", partition=0, headers=[("n", str(number))])
+    producer.flush(30)
+    assert scene.rows.wait_for(2, 60) and scene.dead.wait_for(3, 60), server.tail()
+
+    letters = rows_of(server, "SELECT * FROM system.dead_letters WHERE pipeline_name = 'poisoned' ORDER BY \"offset\"")
+    shown = [(row["table_name"], row["topic"], row["offset"], row["stage"], row["code"], row["key"], row["value"]) for row in letters]
+    assert shown == [
+        ("orders", scene.source, 1, "decode", "bad_data", "k1", "\\xff"),
+        ("orders", scene.source, 3, "decode", "bad_data", "k3", '{"seq":3'),
+        ("orders", scene.source, 4, "expression", "invalid_value", "k4", values[4].decode()),
+    ]
+    assert [json.loads(row["headers"]) for row in letters] == [{"n": "1"}, {"n": "3"}, {"n": "4"}]
+
+    ledger = wait_until(lambda: rows_of(server, LEDGER), 30, "a checkpoint's ledger", server.tail)
+    source, project, sink = ledger[-3:]
+    assert (source["records_read"], source["bad_records"], source["dead_letters"], source["records_out"]) == (5, 2, 3, 3)
+    assert (project["records_in"], project["rejected"], project["filtered"], project["records_out"]) == (3, 1, 0, 2)
+    assert (sink["table_name"], sink["records_in"], sink["records_out"]) == ("good", 2, 2)
+    assert all(row["difference"] == 0 for row in ledger)
+
+    job = rows_of(server, "SELECT id FROM system.jobs")[0]["id"]
+    errors = ask(server.port, f"/api/v1/jobs/{job}/errors")["data"]
+    assert {(e["record"]["stage"], e["record"]["topic"], e["record"]["position"]) for e in errors} == {
+        ("decode", scene.source, 1), ("decode", scene.source, 3), ("expression", scene.source, 4)
+    }, errors
+    assert server.stop() == 0
+
+
+LEDGER = """
+SELECT * FROM system.ledger WHERE epoch = (SELECT max(epoch) FROM system.ledger WHERE records_read = 5) ORDER BY operator_id = 'sink-2', operator_id DESC
+"""

@@ -5,8 +5,10 @@
 mod checkpoints;
 mod connections;
 mod connectors;
+mod dead_letters;
 mod functions;
 mod jobs;
+mod ledger;
 mod metrics;
 mod pipelines;
 mod rows;
@@ -62,6 +64,8 @@ pub(crate) const TABLES: &[&SystemTable] = &[
     &checkpoints::TABLE,
     &metrics::TABLE,
     &tasks::TABLE,
+    &ledger::TABLE,
+    &dead_letters::TABLE,
     &connections::TABLE,
     &tables::TABLE,
     &views::TABLE,

@@ -79,6 +79,12 @@ pub trait Connector: Send + Sync {
         self.check_dead_letters(of)?;
         Err(Error::internal(format!("connector {} has no sink of dead letters", self.name())))
     }
+
+    /// A source of the letters themselves, to look at them: records with the headers that [`crate::dead_letter`] names. It has no
+    /// decoder for them. `None`: they cannot be looked at.
+    fn dead_letter_source(&self, _of: &DeadLettersOf<'_>, _ctx: &SourceContext) -> Result<Option<Arc<dyn Source>>> {
+        Ok(None)
+    }
 }
 
 /// A source table whose bad records are kept.

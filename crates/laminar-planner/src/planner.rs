@@ -9,6 +9,7 @@ use datafusion::dataframe::DataFrame;
 use laminar_connectors::Registry;
 use laminar_core::cluster::SharedClusterAdmin;
 use laminar_core::connector::{Role, SourceContext, TestStage};
+use laminar_core::source::Source;
 use laminar_core::time::SharedClock;
 use laminar_core::{PipelineId, Result};
 use laminar_engine::operator::OperatorFactory;
@@ -186,6 +187,17 @@ impl Planner {
         resolver: &dyn Resolver,
     ) -> Result<OpenedTable> {
         grown(|| plan::open_source(self, catalog, table, columns, ctx, resolver))
+    }
+
+    /// A source of the dead letters of a table, which `SELECT` shows; `None` if it keeps none, or they cannot be looked at.
+    pub fn dead_letter_source(
+        &self,
+        catalog: &CatalogSnapshot,
+        table: &TableDef,
+        ctx: &SourceContext,
+        resolver: &dyn Resolver,
+    ) -> Result<Option<Arc<dyn Source>>> {
+        plan::dead_letter_source(self, catalog, table, (ctx, resolver))
     }
 
     /// Columns of a table, view or pipeline result, as DESCRIBE shows them.

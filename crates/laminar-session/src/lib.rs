@@ -16,6 +16,7 @@ mod catalog;
 mod catalog_info;
 mod cluster_info;
 mod connected;
+mod dead_letters;
 mod define;
 mod explain;
 mod info;

@@ -25,7 +25,7 @@ use rdkafka::producer::BaseRecord;
 
 use super::admin;
 use super::client::Cluster;
-use super::options::SourceSettings;
+use super::options::{SourceSettings, Start};
 use super::producer::{Producer, settle};
 use super::sink::ACKNOWLEDGED;
 use super::topics::Topics;
@@ -79,6 +79,16 @@ impl Destination {
 /// Can the letters of a table with these settings go there? No I/O.
 pub(super) fn check(settings: &SourceSettings, topic: Option<&str>) -> Result<()> {
     Destination { topic: topic.map(str::to_string) }.check(settings)
+}
+
+/// What reads the letters of the table that reads with `settings`.
+pub(super) fn as_source(mut settings: SourceSettings, topic: Option<&str>) -> SourceSettings {
+    let destination = Destination { topic: topic.map(str::to_string) };
+    settings.topics = settings.topics.iter().map(|topic| destination.of(topic)).collect();
+    settings.topics.sort();
+    settings.topics.dedup();
+    settings.start = Start::Earliest;
+    settings
 }
 
 pub(super) struct DeadLetterSink {

@@ -366,6 +366,12 @@ impl Connector for KafkaConnector {
         let delivery = self.delivery_into(&settings.cluster, ctx.delivery)?;
         Ok(Arc::new(DeadLetterSink::new(settings, of.destination, delivery, ctx, &self.transactions)?))
     }
+
+    fn dead_letter_source(&self, of: &DeadLettersOf<'_>, ctx: &SourceContext) -> Result<Option<Arc<dyn Source>>> {
+        let settings = self.read(of.options, Some(Role::Source))?.source()?;
+        let settings = dead_letters::as_source(settings, of.destination);
+        Ok(Some(Arc::new(KafkaSource::new(settings, of.table, ctx))))
+    }
 }
 
 /// One schema with the properties of all, with Kafka's names for them; further properties are librdkafka's.

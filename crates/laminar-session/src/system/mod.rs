@@ -5,12 +5,14 @@
 mod checkpoints;
 mod connections;
 mod connectors;
+mod dead_letters;
 mod functions;
 mod jobs;
 mod kafka_brokers;
 mod kafka_consumer_groups;
 mod kafka_partitions;
 mod kafka_topics;
+mod ledger;
 mod metrics;
 mod pipelines;
 mod rows;
@@ -68,6 +70,8 @@ pub(crate) const TABLES: &[&SystemTable] = &[
     &checkpoints::TABLE,
     &metrics::TABLE,
     &tasks::TABLE,
+    &ledger::TABLE,
+    &dead_letters::TABLE,
     &connections::TABLE,
     &kafka_brokers::TABLE,
     &kafka_topics::TABLE,

@@ -256,6 +256,6 @@ fn json_is_framed_with_the_id_of_a_json_schema() {
     // Without being told to, JSON is plain though there is a registry.
     let mut plain = decoder_with(&options(&[]), &spec, &context(&registry)).unwrap();
     push(plain.as_mut(), br#"{"id":1}"#).unwrap();
-    let error = decoder(&framed_json, &spec).err().unwrap();
+    let error = laminar_formats::decoder(&framed_json, &spec).err().unwrap();
     assert_eq!(error.code(), Code::MissingOption);
 }

@@ -73,7 +73,7 @@ impl System {
     pub(crate) async fn dead_letters(&self) -> Result<Vec<StoredLetter>> {
         let catalog = self.catalog();
         let (values, snapshot) = (self.values(&catalog), &catalog.snapshot);
-        let ctx = SourceContext { pipeline: None, clock: self.config.clock.clone() };
+        let ctx = SourceContext { pipeline: None, clock: self.config.clock.clone(), partitions: None };
         let mut letters = Vec::new();
         for table in snapshot.tables.values() {
             let Some(source) = self.planner.dead_letter_source(snapshot, table, &ctx, &values)? else { continue };

@@ -370,7 +370,7 @@ impl Connector for KafkaConnector {
     fn dead_letter_source(&self, of: &DeadLettersOf<'_>, ctx: &SourceContext) -> Result<Option<Arc<dyn Source>>> {
         let settings = self.read(of.options, Some(Role::Source))?.source()?;
         let settings = dead_letters::as_source(settings, of.destination);
-        Ok(Some(Arc::new(KafkaSource::new(settings, of.table, ctx))))
+        Ok(Some(Arc::new(KafkaSource::new(settings, of.table, ctx)?)))
     }
 }
 

@@ -46,7 +46,6 @@ struct ListArgs {
 }
 
 #[derive(clap::Args, Debug)]
-#[group(id = "place", required = true, multiple = false, args = ["to_earliest", "to_latest", "to_timestamp", "to_offset"])]
 struct ResetArgs {
     /// The connection
     #[arg(long, value_name = "NAME")]
@@ -57,6 +56,14 @@ struct ResetArgs {
     /// Only in this topic; else in every one in which the group stands
     #[arg(long, value_name = "NAME")]
     topic: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Where the group goes: one of these.
+#[derive(clap::Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Place {
     /// To the oldest record that is kept
     #[arg(long)]
     to_earliest: bool,
@@ -132,10 +139,10 @@ async fn reset(client: &Client, args: ResetArgs) -> Result<(), ClientError> {
     let (connection, group) = (path_part(&args.connection), path_part(&args.group));
     let request = ResetOffsets {
         topic: args.topic,
-        to_earliest: args.to_earliest,
-        to_latest: args.to_latest,
-        to_timestamp: args.to_timestamp,
-        to_offset: args.to_offset,
+        to_earliest: args.place.to_earliest,
+        to_latest: args.place.to_latest,
+        to_timestamp: args.place.to_timestamp,
+        to_offset: args.place.to_offset,
     };
     let path = format!("/connection_profiles/{connection}/groups/{group}/reset");
     let Data { data } = client.post::<_, Data<ResetInfo>>(&path, &request).await?;

@@ -332,7 +332,8 @@ pub(super) fn foreign(entry: &OptionEntry) -> Option<Foreign> {
     Some(match entry.key.as_str() {
         "bootstrap_hosts" => same("bootstrap_servers"),
         "security_protocol" => same("security.protocol"),
-        "sasl_mechanism" | "authentication.mechanism" => same("auth.mechanism"),
+        "sasl_mechanism" => same("auth.mechanism"),
+        "authentication.mechanism" => Foreign::Is("auth.mechanism", value.replace('_', "-")),
         "sasl_username" | "authentication.username" => same("auth.username"),
         "sasl_password" | "authentication.password" => same("auth.password"),
         "authentication.protocol" => same("auth.protocol"),

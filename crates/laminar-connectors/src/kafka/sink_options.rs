@@ -245,7 +245,7 @@ pub struct BufferOptions {
     /// Bytes of one file of rows that wait on disk; a file goes when its last row is sent. Default: `100MB`.
     #[serde(rename = "buffer.segment_bytes")]
     pub segment_bytes: Option<ByteSize>,
-    /// `true` holds rows back, or puts them on disk, when the machine has less than a twentieth of its memory left. Default: `false`.
+    /// `true` holds rows back, or puts them on disk, when the machine has less than a twentieth of its memory left.
     #[serde(default, rename = "buffer.memory_overload_protection")]
     pub memory_overload_protection: bool,
 }

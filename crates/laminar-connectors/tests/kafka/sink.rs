@@ -167,6 +167,11 @@ async fn many_rows_pass_through_bounded_buffers() {
 async fn a_row_that_the_broker_refuses_fails_the_writer() {
     let topic = topic("sink", 1).await;
     let mut writer = at_least_once(&[("topic", &topic)]).await;
+    writer.write(&changes([(1, "x".repeat(2_000_000))])).await.unwrap();
+    let error = writer.flush(Epoch(1)).await.err().unwrap();
+    assert_eq!((error.code(), error.retry()), (Code::RowTooLarge, Retry::Never), "{error:?}");
+
+    let mut writer = at_least_once(&[("topic", &topic), ("message.max.bytes", "1000000")]).await;
     let error = writer.write(&changes([(1, "x".repeat(2_000_000))])).await.err().unwrap();
     assert_eq!((error.code(), error.retry()), (Code::RowTooLarge, Retry::Never), "{error:?}");
     assert!(error.hint().unwrap().contains("message.max.bytes"), "{error:?}");

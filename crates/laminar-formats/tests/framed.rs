@@ -246,13 +246,13 @@ fn json_is_framed_with_the_id_of_a_json_schema() {
     assert_eq!(values, [framed(1, b"", br#"{"id":1,"tags":["a"]}"#)]);
     let schema: serde_json::Value = serde_json::from_str(&registry.latest("t-value").unwrap().text).unwrap();
     assert_eq!(schema["properties"]["tags"]["items"]["type"], serde_json::json!(["null", "string"]));
-    let mut decoder = decoder_with(&framed_json, &spec, &context(&registry)).unwrap();
-    push(decoder.as_mut(), &values[0]).unwrap();
-    assert!(push(decoder.as_mut(), br#"{"id":1}"#).unwrap_err().message.contains("without a schema registry"));
-    let error = push(decoder.as_mut(), &framed(1, b"", br#"{"id":"x"}"#)).unwrap_err();
+    let mut reader = decoder_with(&framed_json, &spec, &context(&registry)).unwrap();
+    push(reader.as_mut(), &values[0]).unwrap();
+    assert!(push(reader.as_mut(), br#"{"id":1}"#).unwrap_err().message.contains("without a schema registry"));
+    let error = push(reader.as_mut(), &framed(1, b"", br#"{"id":"x"}"#)).unwrap_err();
     assert_eq!((error.to_string().as_str(), error.offset), ("expected BIGINT, found \"x\" (column id)", Some(11)));
-    assert_eq!(push(decoder.as_mut(), &framed(9, b"", b"{}")).unwrap_err().message, "no such schema");
-    assert_eq!(show(decoder.flush().unwrap().unwrap().rows()), ["1|[a]"]);
+    assert_eq!(push(reader.as_mut(), &framed(9, b"", b"{}")).unwrap_err().message, "no such schema");
+    assert_eq!(show(reader.flush().unwrap().unwrap().rows()), ["1|[a]"]);
     // Without being told to, JSON is plain though there is a registry.
     let mut plain = decoder_with(&options(&[]), &spec, &context(&registry)).unwrap();
     push(plain.as_mut(), br#"{"id":1}"#).unwrap();

@@ -49,10 +49,12 @@ fn check(pairs: &[(&str, &str)], good: &[u8]) {
     let options = Options::from_pairs(pairs.iter().copied()).parse("format").unwrap();
     let mut clean = decoder(&options, &table()).unwrap();
     let mut poisoned = decoder(&options, &table()).unwrap();
+    let mut lonely = decoder(&options, &table()).unwrap();
     let mut bad = 0;
     for poison in poison::of(format, good) {
         let value = poison.value.as_deref();
-        let alone = push(decoder(&options, &table()).unwrap().as_mut(), value);
+        let alone = push(lonely.as_mut(), value);
+        lonely.flush().unwrap();
         push(poisoned.as_mut(), Some(good)).unwrap();
         push(clean.as_mut(), Some(good)).unwrap();
         let error = push(poisoned.as_mut(), value);

@@ -8,6 +8,7 @@
 #   scripts/bench.sh soak      queries whose state must not grow; MINUTES changes how long (10)
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+own_target
 what=${1:-kafka}
 [ "$what" != kafka ] || [ -n "${LAMINAR_TEST_KAFKA:-}" ] || die "run this by 'make bench', or inside 'scripts/parts.sh run'"
 cd "$root"

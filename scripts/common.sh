@@ -8,13 +8,15 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 LAMINAR_CACHE="${LAMINAR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/laminar}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$LAMINAR_CACHE/target}"
 
-# Cargo tells crates of one workspace apart by their path inside it, and a changed file by its time: built by another checkout,
-# an older file would count as built already. So the crates of another checkout are forgotten, not what they depend on.
-if [ "$(cat "$CARGO_TARGET_DIR/checkout" 2>/dev/null)" != "$root" ]; then
+# own_target: for scripts that build. Cargo tells crates of one workspace apart by their path inside it, and a changed file by its
+# time: built by another checkout, an older file would count as built already. So the crates of another checkout are forgotten,
+# not what they depend on.
+own_target() {
+  [ "$(cat "$CARGO_TARGET_DIR/checkout" 2>/dev/null)" != "$root" ] || return 0
   rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/laminar-*
   mkdir -p "$CARGO_TARGET_DIR"
   echo "$root" >"$CARGO_TARGET_DIR/checkout"
-fi
+}
 
 # say TEXT: progress goes to standard error, so that standard output stays what a command was asked for.
 say() { printf '%s\n' "$*" >&2; }

@@ -4,6 +4,7 @@
 # goes on until Ctrl-C, else it ends by itself. It leaves nothing behind: no process, no file.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+own_target
 cd "$root"
 
 bold() { if [ -t 1 ]; then printf '\033[1m%s\033[0m\n' "$*"; else printf '%s\n' "$*"; fi; }

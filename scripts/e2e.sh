@@ -3,6 +3,7 @@
 # each judged by a reader that shares no code with the engine. Arguments go to pytest.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+own_target
 [ -n "${LAMINAR_TEST_KAFKA:-}" ] && [ -n "${LAMINAR_TEST_POSTGRES:-}" ] || die "run this by 'make e2e', or inside 'scripts/parts.sh run'"
 cd "$root"
 tests=crates/laminar-cli/tests/e2e

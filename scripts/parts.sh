@@ -10,6 +10,11 @@
 #
 # Use:   set -a; eval "$(scripts/parts.sh start)"; set +a
 #
+# Kafka listens four times: in clear without a login (LAMINAR_TEST_KAFKA), with a login (…_SASL), with one inside TLS
+# (…_SASL_SSL, all but SCRAM-SHA-256), and with TLS that asks for a certificate (…_SSL). User `test`, password `test-secret`; any unsecured token is
+# welcome. The brokers' certificate is for 127.0.0.1 and not for `localhost`. LAMINAR_TEST_KAFKA_CERTS has ca.pem, other-ca.pem,
+# client.pem, client.key and the same key under the password `key-secret`, client-encrypted.key.
+#
 # Everything one start makes is in one folder, LAMINAR_PARTS (a fresh one under $TMPDIR unless set). `stop` and `env`
 # work on $LAMINAR_PARTS, or else on the last one started without it. `start postgres` in a folder that has one starts it again
 # with the same data on the same port: that is how a test takes the metadata database away and gives it back.
@@ -53,17 +58,49 @@ kafka_java() {
     -Dlog4j2.configurationFile="$parts/kafka/log4j2.properties" -cp "$kafka_home/libs/*" "$@"
 }
 
+# One authority that everybody trusts and one that nobody does; what the broker shows, and what a client shows.
+make_certificates() {
+  local dir=$1 ec=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes) log="$parts/kafka/openssl.log" name
+  mkdir -p "$dir"
+  for name in ca other-ca; do
+    openssl req -x509 "${ec[@]}" -days 30 -subj "/CN=Laminar test $name" -keyout "$dir/$name.key" -out "$dir/$name.pem" 2>>"$log"
+  done
+  make_certificate "$dir" broker "subjectAltName=IP:127.0.0.1" "${ec[@]}" 2>>"$log"
+  make_certificate "$dir" client "extendedKeyUsage=clientAuth" "${ec[@]}" 2>>"$log"
+  openssl pkcs12 -export -name broker -inkey "$dir/broker.key" -in "$dir/broker.pem" -passout pass:store-secret -out "$dir/broker.p12"
+  openssl pkey -in "$dir/client.key" -aes256 -passout pass:key-secret -out "$dir/client-encrypted.key"
+}
+
+# make_certificate FOLDER NAME EXTENSION KEY…: signed by the authority that is trusted.
+make_certificate() {
+  local dir=$1 name=$2 extension=$3
+  shift 3
+  openssl req "$@" -subj "/CN=Laminar test $name" -keyout "$dir/$name.key" -out "$dir/$name.csr"
+  openssl x509 -req -days 30 -in "$dir/$name.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial \
+    -extfile <(echo "$extension") -out "$dir/$name.pem"
+}
+
+# write_kafka_config PLAINTEXT SASL_PLAINTEXT SASL_SSL SSL CONTROLLER: the ports.
 write_kafka_config() {
-  local port=$1 controller=$2
+  local controller=$5 certs="$parts/kafka/certs" listeners
+  listeners="PLAINTEXT://127.0.0.1:$1,SASL_PLAINTEXT://127.0.0.1:$2,SASL_SSL://127.0.0.1:$3,SSL://127.0.0.1:$4"
   cat >"$parts/kafka/server.properties" <<P
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=$listeners,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=$listeners
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL
+listener.name.ssl.ssl.client.auth=required
+ssl.keystore.type=PKCS12
+ssl.keystore.location=$certs/broker.p12
+ssl.keystore.password=store-secret
+ssl.truststore.type=PEM
+ssl.truststore.location=$certs/ca.pem
+$(sasl_config sasl_plaintext PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER)
+$(sasl_config sasl_ssl PLAIN,SCRAM-SHA-512,OAUTHBEARER)
 log.dirs=$parts/kafka/data
 num.partitions=1
 auto.create.topics.enable=true
@@ -96,16 +133,33 @@ logger.k.level=info
 P
 }
 
+# sasl_config LISTENER MECHANISMS: who may log in there, and how.
+sasl_config() {
+  local jaas=org.apache.kafka.common.security prefix="listener.name.$1"
+  cat <<P
+$prefix.sasl.enabled.mechanisms=$2
+$prefix.plain.sasl.jaas.config=$jaas.plain.PlainLoginModule required user_test="test-secret";
+$prefix.scram-sha-256.sasl.jaas.config=$jaas.scram.ScramLoginModule required;
+$prefix.scram-sha-512.sasl.jaas.config=$jaas.scram.ScramLoginModule required;
+$prefix.oauthbearer.sasl.jaas.config=$jaas.oauthbearer.OAuthBearerLoginModule required;
+# A session ends with its token.
+$prefix.oauthbearer.connections.max.reauth.ms=3600000
+P
+}
+
 start_kafka() {
-  local port pid started
+  local ports=() pid started scram
   fetch_kafka
-  if [ ! -f "$parts/kafka/port" ]; then
+  if [ ! -f "$parts/kafka/ports" ]; then
     mkdir -p "$parts/kafka"
-    port=$(free_port)
-    write_kafka_config "$port" "$(free_port)"
-    (kafka_java kafka.tools.StorageTool format --cluster-id laminarTestClusterAAAA -c "$parts/kafka/server.properties") \
+    for _ in 1 2 3 4 5; do ports+=("$(free_port)"); done
+    make_certificates "$parts/kafka/certs"
+    write_kafka_config "${ports[@]}"
+    scram="[name=test,password=test-secret]"
+    (kafka_java kafka.tools.StorageTool format --cluster-id laminarTestClusterAAAA -c "$parts/kafka/server.properties" \
+      --add-scram "SCRAM-SHA-256=$scram" --add-scram "SCRAM-SHA-512=$scram") \
       >"$parts/kafka/format.log" 2>&1 || { tail -n 20 "$parts/kafka/format.log" >&2; die "cannot format Kafka's log folder"; }
-    echo "$port" >"$parts/kafka/port"
+    echo "${ports[@]}" >"$parts/kafka/ports"
   fi
   touch "$parts/kafka/log"
   started=$(grep -c 'Kafka Server started' "$parts/kafka/log" || true)
@@ -150,7 +204,15 @@ stop_postgres() {
 
 print_env() {
   echo "LAMINAR_PARTS=$parts"
-  if [ -f "$parts/kafka/port" ]; then echo "LAMINAR_TEST_KAFKA=127.0.0.1:$(<"$parts/kafka/port")"; fi
+  if [ -f "$parts/kafka/ports" ]; then
+    local plaintext sasl sasl_ssl ssl _
+    read -r plaintext sasl sasl_ssl ssl _ <"$parts/kafka/ports"
+    echo "LAMINAR_TEST_KAFKA=127.0.0.1:$plaintext"
+    echo "LAMINAR_TEST_KAFKA_SASL=127.0.0.1:$sasl"
+    echo "LAMINAR_TEST_KAFKA_SASL_SSL=127.0.0.1:$sasl_ssl"
+    echo "LAMINAR_TEST_KAFKA_SSL=127.0.0.1:$ssl"
+    echo "LAMINAR_TEST_KAFKA_CERTS=$parts/kafka/certs"
+  fi
   if [ -f "$parts/postgres/port" ]; then
     echo "LAMINAR_TEST_POSTGRES=postgres://postgres@127.0.0.1:$(<"$parts/postgres/port")/postgres"
   fi

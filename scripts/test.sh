@@ -3,6 +3,7 @@
 # (`make test` does both). Runs everything even if something fails; the exit status says whether all of it passed.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+own_target
 [ -n "${LAMINAR_TEST_KAFKA:-}" ] && [ -n "${LAMINAR_TEST_POSTGRES:-}" ] || die "run this by 'make test', or inside 'scripts/parts.sh run'"
 cd "$root"
 status=0

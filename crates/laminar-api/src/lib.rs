@@ -93,7 +93,7 @@ fn safeguarded(routes: Router) -> Router {
 
 /// Every resource, with its description.
 fn resources() -> OpenApiRouter<App> {
-    use routes::{connections, connectors, jobs, metrics, openapi, ping, pipelines, sql, tables};
+    use routes::{clusters, connections, connectors, jobs, metrics, openapi, ping, pipelines, sql, tables};
     OpenApiRouter::with_openapi(openapi::Base::openapi())
         .routes(routes!(ping::ping))
         .routes(routes!(sql::run))
@@ -103,6 +103,8 @@ fn resources() -> OpenApiRouter<App> {
         .routes(routes!(connections::test_new))
         .routes(routes!(connections::get, connections::delete))
         .routes(routes!(connections::test))
+        .routes(routes!(clusters::create_topic))
+        .routes(routes!(clusters::reset_offsets))
         .routes(routes!(tables::list, tables::create))
         .routes(routes!(tables::test_new))
         .routes(routes!(tables::get, tables::delete))

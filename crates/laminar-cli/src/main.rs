@@ -6,6 +6,8 @@
 //! | `server` | the service: metadata in PostgreSQL or SQLite, checkpoints in a folder or object store |
 //! | `run` | the pipelines of one SQL file, as a process that ends when their inputs end |
 //! | `sql` | a client: one command, a file, or an interactive shell |
+//! | `kafka` | a client: topics and consumer groups of a connection's cluster |
+//! | `secrets` | a new key for what is sealed in the metadata database |
 //!
 //! Exit status: 0 done, 1 a statement or pipeline failed, 2 wrong usage, 3 the server cannot be reached.
 //!
@@ -13,10 +15,12 @@
 
 mod dev;
 mod diagnostic;
+mod kafka;
 mod logging;
 #[cfg(test)]
 mod reference;
 mod run;
+mod secrets;
 mod serve;
 mod server;
 mod settings;
@@ -50,6 +54,10 @@ enum Command {
     Run(run::Args),
     /// Send SQL to a server: one command, a file, or an interactive shell
     Sql(sql::Args),
+    /// Look at, and move, what is in the Kafka behind a connection
+    Kafka(kafka::Args),
+    /// Look after the key that seals secrets
+    Secrets(secrets::Args),
 }
 
 /// Why a command ends, as the exit status tells it.
@@ -78,6 +86,8 @@ fn main() -> ExitCode {
             Command::Server(args) => server::run(args).await,
             Command::Run(args) => run::run(args).await,
             Command::Sql(args) => sql::run(args).await,
+            Command::Kafka(args) => kafka::run(args).await,
+            Command::Secrets(args) => secrets::run(args).await,
         }
     });
     // Threads that wait for the terminal or the network must not hold up the end.

@@ -25,6 +25,7 @@ pub async fn system(
     let metastore = laminar_metastore::connect(&places.database_url, secret_key(places)?, clock.clone()).await?;
     let surroundings = Surroundings {
         files_dir: places.files_dir.clone(),
+        spool_dir: Some(places.data_dir.join("spool")),
         dev_broker: dev_broker.map(str::to_string),
         ..Surroundings::default()
     };

@@ -49,6 +49,8 @@ pub struct Surroundings {
     pub memory: MemoryLogs,
     /// The only folder in which tables may name files; `None`: any file that the process can reach.
     pub files_dir: Option<PathBuf>,
+    /// Where rows of Kafka sinks wait that do so on disk; `None`: the system's folder for temporary files.
+    pub spool_dir: Option<PathBuf>,
     /// Address of a [`kafka::DevBroker`]: sinks there are at-least-once.
     pub dev_broker: Option<String>,
 }
@@ -61,11 +63,14 @@ impl Registry {
 
     /// Every connector that Laminar comes with.
     pub fn with(surroundings: Surroundings) -> Self {
-        let Surroundings { memory, files_dir, dev_broker } = surroundings;
+        let Surroundings { memory, files_dir, spool_dir, dev_broker } = surroundings;
         let files = files_dir.clone().map_or_else(FilesAccess::everywhere, FilesAccess::below);
         let mut kafka = kafka::KafkaConnector::new();
         if let Some(folder) = files_dir {
             kafka = kafka.with_files_dir(folder);
+        }
+        if let Some(folder) = spool_dir {
+            kafka = kafka.with_spool_dir(folder);
         }
         if let Some(bootstrap) = dev_broker {
             kafka = kafka.with_dev_broker(&bootstrap);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::SharedClusterAdmin;
 use crate::options::Options;
 use crate::sink::{Delivery, Sink};
 use crate::source::Source;
@@ -38,6 +39,10 @@ pub trait Connector: Send + Sync {
     fn can_select_partitions(&self) -> bool {
         false
     }
+    /// What a column of a sink table can be of a record besides its value: by the column's name, or by `METADATA FROM`.
+    fn sink_metadata_columns(&self) -> &'static [MetadataColumn] {
+        &[]
+    }
     /// Checks the options of a `CREATE CONNECTION`, which may be incomplete for a table: every one that is given is known
     /// and well-formed. No I/O.
     fn check_connection(&self, options: &Options) -> Result<()>;
@@ -54,6 +59,10 @@ pub trait Connector: Send + Sync {
     }
     /// Reaches out step by step; the last stage may have failed, and then no later one is listed.
     async fn test(&self, options: &Options) -> Vec<TestStage>;
+    /// The cluster that the options name, to ask about itself; `None` if the outside system is no message broker.
+    fn cluster(&self, _options: &Options) -> Result<Option<SharedClusterAdmin>> {
+        Ok(None)
+    }
 
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>>;
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>>;
@@ -69,6 +78,12 @@ pub trait Connector: Send + Sync {
     fn dead_letters(&self, of: &DeadLettersOf<'_>, _ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
         self.check_dead_letters(of)?;
         Err(Error::internal(format!("connector {} has no sink of dead letters", self.name())))
+    }
+
+    /// A source of the letters themselves, to look at them: records with the headers that [`crate::dead_letter`] names. It has no
+    /// decoder for them. `None`: they cannot be looked at.
+    fn dead_letter_source(&self, _of: &DeadLettersOf<'_>, _ctx: &SourceContext) -> Result<Option<Arc<dyn Source>>> {
+        Ok(None)
     }
 }
 
@@ -177,7 +192,7 @@ pub struct MetadataColumn {
 /// One step of a connection test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestStage {
-    /// `options`, `dns`, `tcp`, `tls`, `sasl`, `metadata`, `topic`, `read`, `write`, `transactions`.
+    /// `options`, `dns`, `tcp`, `tls`, `sasl`, `metadata`, `topic`, `read`, `write`, `transactions`, `sample`.
     pub stage: String,
     pub ok: bool,
     pub message: String,

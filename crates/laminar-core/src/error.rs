@@ -91,6 +91,8 @@ codes! {
     TypeMismatch = "type_mismatch", "42804", User;
     /// The number of columns of the query is not the sink's.
     ColumnCount = "column_count", "42601", User;
+    /// A row makes a record that is larger than the outside system takes.
+    RowTooLarge = "row_too_large", "54000", User;
     /// A name is not allowed here.
     InvalidName = "invalid_name", "42602", User;
     /// A value cannot be computed: division by zero, a failed cast, a bad argument.
@@ -103,6 +105,8 @@ codes! {
     WrongState = "wrong_state", "55000", User;
     /// The outside system cannot be reached.
     Unreachable = "unreachable", "08001", External;
+    /// TLS with the outside system fails: only one side speaks it, or one does not trust the other's certificate.
+    TlsFailed = "tls_failed", "08001", External;
     /// The outside system refused our credentials.
     AuthenticationFailed = "authentication_failed", "28000", External;
     /// The topic does not exist.

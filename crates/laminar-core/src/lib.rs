@@ -4,10 +4,11 @@
 //! [`format`] traits. Nothing here does I/O, knows a runtime or names a connector.
 //!
 //! Reading order: `changes` (rows), `message` (all that travels between tasks), `source`, `sink`, `format` (the ports),
-//! `connector` (how a connector presents itself), `dead_letter` (records of no use, as rows), `options` (SQL options to typed values), `error`, `sql_name`,
-//! `time`, `ids`.
+//! `connector` (how a connector presents itself), `cluster` (what a broker tells of itself), `dead_letter` (records of no use, as
+//! rows), `options` (SQL options to typed values), `error`, `sql_name`, `time`, `ids`.
 
 pub mod changes;
+pub mod cluster;
 pub mod connector;
 pub mod dead_letter;
 pub mod error;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use laminar_core::{Error, Result};
+use laminar_core::{Changes, Error, Result};
 
 /// Every point, in the order in which a job meets them.
 pub const POINTS: &[&str] = &[
@@ -24,6 +24,9 @@ pub const POINTS: &[&str] = &[
     "before-cleanup",
 ];
 
+/// Places where a test can make a job lose a row in silence: the ledger must find out.
+pub const LEAKS: &[&str] = &["source", "operator", "edge"];
+
 /// What is armed. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct CrashPoints(Option<Arc<Mutex<HashMap<String, Armed>>>>);
@@ -39,6 +42,7 @@ struct Armed {
 enum Effect {
     FailJob,
     AbortProcess,
+    LoseRow,
 }
 
 impl CrashPoints {
@@ -52,9 +56,15 @@ impl CrashPoints {
         Self::armed(point, nth, Effect::AbortProcess)
     }
 
+    /// The `nth` (from 1) batch that passes `leak` lacks its last row from there on.
+    pub fn lose_row_at(leak: &str, nth: u32) -> Result<Self> {
+        Self::armed(leak, nth, Effect::LoseRow)
+    }
+
     fn armed(point: &str, nth: u32, effect: Effect) -> Result<Self> {
-        if !POINTS.contains(&point) {
-            return Err(Error::internal(format!("no crash point {point}; there are {}", POINTS.join(", "))));
+        let known = if matches!(effect, Effect::LoseRow) { LEAKS } else { POINTS };
+        if !known.contains(&point) {
+            return Err(Error::internal(format!("no crash point {point}; there are {}", known.join(", "))));
         }
         let armed = Armed { passes: nth.saturating_sub(1), effect };
         Ok(Self(Some(Arc::new(Mutex::new([(point.to_string(), armed)].into())))))
@@ -62,22 +72,28 @@ impl CrashPoints {
 
     /// Called by the engine at each point.
     pub fn hit(&self, point: &str) -> Result<()> {
-        let Some(armed) = &self.0 else { return Ok(()) };
-        let mut armed = armed.lock().unwrap_or_else(PoisonError::into_inner);
-        match armed.get_mut(point) {
-            None => Ok(()),
-            Some(waiting) if waiting.passes > 0 => {
-                waiting.passes -= 1;
-                Ok(())
-            }
-            Some(Armed { effect, .. }) => {
-                let effect = *effect;
-                armed.remove(point);
-                match effect {
-                    Effect::FailJob => Err(Error::internal(format!("crash point {point}"))),
-                    Effect::AbortProcess => std::process::abort(),
-                }
-            }
+        match self.strikes(point) {
+            Some(Effect::FailJob) => Err(Error::internal(format!("crash point {point}"))),
+            Some(Effect::AbortProcess) => std::process::abort(),
+            Some(Effect::LoseRow) | None => Ok(()),
         }
+    }
+
+    /// Called by the engine for each batch that passes a leak.
+    pub(crate) fn leak(&self, leak: &str, changes: Changes) -> Changes {
+        match self.strikes(leak) {
+            Some(Effect::LoseRow) => changes.slice(0, changes.num_rows().saturating_sub(1)),
+            _ => changes,
+        }
+    }
+
+    fn strikes(&self, point: &str) -> Option<Effect> {
+        let mut armed = self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = armed.get_mut(point)?;
+        if waiting.passes > 0 {
+            waiting.passes -= 1;
+            return None;
+        }
+        armed.remove(point).map(|armed| armed.effect)
     }
 }

@@ -24,11 +24,12 @@ use crate::checkpoint::protocol::Protocol;
 use crate::checkpoint::recovery::{Recovered, recover};
 use crate::crash::CrashPoints;
 use crate::graph::{Exchange, Graph, NodeKind, SourceNode};
+use crate::ledger::{Books, Counts};
 use crate::metrics::{JobMetrics, OperatorKind, OperatorMetrics};
 use crate::operator::OperatorContext;
 use crate::tasks::TaskEvent;
 use crate::tasks::bad_rows::BadRows;
-use crate::tasks::chain::{Chain, ChainNode, Step};
+use crate::tasks::chain::{Chain, ChainNode, Next, Step, Way};
 use crate::tasks::channel::{Outlet, Receiver, Sender, channel};
 use crate::tasks::discovery::{Discovery, KnownSplits};
 use crate::tasks::drift::{Drift, Pace};
@@ -210,6 +211,7 @@ impl Job {
             metrics: Arc::clone(&metrics),
             crash: config.crash.clone(),
             operators: graph.fingerprint(),
+            books: Books::of(&graph),
             previous: recovered.manifest,
             pending: PendingState::default(),
             persisting: None,
@@ -373,13 +375,13 @@ impl Builder<'_> {
     ) -> Result<(Vec<Vec<SplitStart>>, BTreeMap<SplitId, String>)> {
         let known = self.recovered.manifest.as_ref().map(|(m, _)| m.sources.get(id).cloned().unwrap_or_default());
         let mut discovered = source.source.discover().await?;
-        let generations = source.source.generations(&discovered).await?;
-        let is_another = |split: &SplitId, known: &SourcePositions| {
-            known.generations.get(split).zip(generations.get(split)).is_some_and(|(before, now)| before != now)
-        };
         let forgotten = known.iter().flat_map(|k| k.splits.keys()).filter(|s| !discovered.contains(s)).cloned();
         let forgotten: Vec<_> = forgotten.collect();
         discovered.extend(forgotten);
+        let mut generations = source.source.generations(&discovered).await?;
+        let is_another = |split: &SplitId, known: &SourcePositions| {
+            known.generations.get(split).zip(generations.get(split)).is_some_and(|(before, now)| before != now)
+        };
         let mut starts: Vec<Vec<SplitStart>> = vec![Vec::new(); parallelism];
         for (i, split) in discovered.into_iter().enumerate() {
             let at = match &known {
@@ -393,6 +395,10 @@ impl Builder<'_> {
             if let Some(of_task) = starts.get_mut(i % parallelism) {
                 of_task.push(SplitStart { split, at });
             }
+        }
+        // One that is not there now may come back as another.
+        for (split, generation) in known.into_iter().flat_map(|k| k.generations) {
+            generations.entry(split).or_insert(generation);
         }
         Ok((starts, generations))
     }
@@ -479,6 +485,7 @@ impl Builder<'_> {
             replay,
             wait_for_barrier: self.recovered.pin_start,
             bad,
+            read: Counts::default(),
             crash: self.config.crash.clone(),
         };
         self.ids.push(id);
@@ -541,17 +548,18 @@ impl Builder<'_> {
                     Step::Sink(self.sink_end(sink.sink.as_ref(), &task, Arc::clone(&metrics)).await?)
                 }
             };
-            let mut children = Vec::new();
-            let mut outlets = Vec::new();
+            let mut ways = Vec::new();
             for (i, edge) in self.graph.edges.iter().enumerate().filter(|(_, e)| e.from == *node) {
-                match wires.get_mut(&i) {
-                    Some(wire) => outlets.extend(wire.outlets.get_mut(index).and_then(Option::take)),
-                    None => children.extend(plan.nodes.iter().position(|n| *n == edge.to).map(|at| (at, edge.input))),
-                }
+                let to = match wires.get_mut(&i) {
+                    Some(wire) => wire.outlets.get_mut(index).and_then(Option::take).map(Next::Outlet),
+                    None => plan.nodes.iter().position(|n| *n == edge.to).map(|at| Next::Child(at, edge.input)),
+                };
+                ways.extend(to.map(|to| Way { edge: i, to, sent: 0 }));
             }
-            nodes.push(ChainNode { id: described.id.clone(), step, children, outlets, metrics });
+            let counts = Counts::default();
+            nodes.push(ChainNode { id: described.id.clone(), step, ways, metrics, counts });
         }
-        Ok(Chain::new(nodes))
+        Ok(Chain::new(nodes, self.config.crash.clone()))
     }
 
     async fn sink_end(&self, sink: &dyn Sink, task: &TaskId, metrics: Arc<OperatorMetrics>) -> Result<SinkEnd> {

@@ -2,13 +2,16 @@
 //!
 //! Every number only grows within a job, except watermarks, lags and the retained epoch, which are gauges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use laminar_core::OperatorId;
 use laminar_state::{Manifest, OperatorState};
+
 use serde::Serialize;
+
+use crate::ledger::LedgerEntry;
 
 /// One operator instance's counters.
 #[derive(Debug, Default)]
@@ -56,11 +59,15 @@ pub(crate) fn add(counter: &AtomicU64, n: usize) {
     counter.fetch_add(n as u64, Ordering::Relaxed);
 }
 
+/// Checkpoints whose ledgers are kept.
+const LEDGERS: usize = 20;
+
 /// Counters of a whole job.
 #[derive(Debug, Default)]
 pub struct JobMetrics {
     operators: Mutex<BTreeMap<(OperatorId, u32), Labelled>>,
     states: Mutex<BTreeMap<OperatorId, StateSize>>,
+    ledgers: Mutex<VecDeque<Vec<LedgerEntry>>>,
     pub checkpoints_committed: AtomicU64,
     pub checkpoints_failed: AtomicU64,
     pub last_epoch: AtomicU64,
@@ -174,6 +181,21 @@ impl JobMetrics {
         };
         let sizes = manifest.state.iter().map(|(id, state)| (id.clone(), size(state))).collect();
         *self.states.lock().unwrap_or_else(PoisonError::into_inner) = sizes;
+    }
+
+    /// Takes over the ledger of a committed checkpoint.
+    pub(crate) fn set_ledger(&self, ledger: Vec<LedgerEntry>) {
+        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        if ledgers.len() >= LEDGERS {
+            ledgers.pop_front();
+        }
+        ledgers.push_back(ledger);
+    }
+
+    /// The ledgers of the latest checkpoints, the oldest first.
+    pub fn ledgers(&self) -> Vec<LedgerEntry> {
+        let ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        ledgers.iter().flatten().cloned().collect()
     }
 
     /// By operator and index.

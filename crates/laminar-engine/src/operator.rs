@@ -32,6 +32,11 @@ pub trait Operator: Send {
     fn can_retry(&self) -> bool {
         false
     }
+    /// Rows that it left out since it was made, as the query says, if every other row that goes in comes out and no other does. `None`:
+    /// it keeps rows, or makes some.
+    fn filtered(&self) -> Option<u64> {
+        None
+    }
     /// No later row of any input is older. The runner forwards the watermark after the call.
     async fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<()> {
         Ok(())

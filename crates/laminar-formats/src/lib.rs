@@ -22,6 +22,7 @@ pub mod options;
 pub mod registry;
 
 mod avro;
+mod csv;
 mod debezium;
 mod fault;
 mod metadata;
@@ -30,13 +31,14 @@ mod outside;
 mod protobuf;
 mod raw;
 mod record;
+mod text_column;
 mod times;
 mod upsert;
 
 use laminar_core::connector::Role;
 use laminar_core::format::{Decoder, Encoder};
 use laminar_core::table::TableSpec;
-use laminar_core::{Error, Result};
+use laminar_core::{Code, Error, Result};
 
 use options::Known;
 pub use options::{FormatName, FormatOptions, TimestampFormat};
@@ -69,11 +71,28 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
     let plan = record::Plan::new(table)?;
     match options.known()? {
         Known::Json if options.unstructured() => {
-            Ok(Box::new(record::RecordDecoder::new(json::Unstructured::new(!plan.wanted.is_empty()), plan)?))
+            let values = json::Unstructured::new(!plan.wanted.is_empty());
+            match options.framing(ctx)? {
+                Some(registry) => {
+                    Ok(Box::new(record::RecordDecoder::new(json::FramedDecoder::new(values, registry), plan)?))
+                }
+                None => Ok(Box::new(record::RecordDecoder::new(values, plan)?)),
+            }
         }
         Known::Json => {
             plan.value_columns.iter().try_for_each(json::check_column)?;
             let values = json::JsonDecoder::new(&plan.value_columns, &plan.wanted, options.timestamp_format())?;
+            match options.framing(ctx)? {
+                Some(registry) => {
+                    Ok(Box::new(record::RecordDecoder::new(json::FramedDecoder::new(values, registry), plan)?))
+                }
+                None => Ok(Box::new(record::RecordDecoder::new(values, plan)?)),
+            }
+        }
+        Known::Csv => {
+            plan.value_columns.iter().try_for_each(json::check_column)?;
+            let format = options.timestamp_format();
+            let values = csv::CsvDecoder::new(options, &plan.value_columns, &plan.wanted, format)?;
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
         Known::Debezium => {
@@ -90,7 +109,7 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             Ok(Box::new(record::RecordDecoder::new(values, plan)?))
         }
         Known::Protobuf => {
-            if let Some(registry) = &ctx.registry {
+            if let Some(registry) = options.framing(ctx)? {
                 let values = protobuf::FramedDecoder::new(options, &plan.value_columns, &plan.wanted, registry)?;
                 return Ok(Box::new(record::RecordDecoder::new(values, plan)?));
             }
@@ -115,21 +134,48 @@ pub fn encoder(options: &FormatOptions, table: &TableSpec) -> Result<Box<dyn Enc
 
 /// The same, with what the connector has for formats. No I/O: a registry is asked when the first rows are encoded.
 pub fn encoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatContext) -> Result<Box<dyn Encoder>> {
+    make_encoder(options, table, ctx, raw::Nulls::Refused)
+}
+
+/// As [`encoder_with()`], for an outside system that has tombstones: a whole value that is null is one.
+pub fn tombstone_encoder_with(
+    options: &FormatOptions,
+    table: &TableSpec,
+    ctx: &FormatContext,
+) -> Result<Box<dyn Encoder>> {
+    make_encoder(options, table, ctx, raw::Nulls::Tombstones)
+}
+
+fn make_encoder(
+    options: &FormatOptions,
+    table: &TableSpec,
+    ctx: &FormatContext,
+    nulls: raw::Nulls,
+) -> Result<Box<dyn Encoder>> {
     options.check_role(Role::Sink)?;
     let schema = table.schema();
     match options.known()? {
-        Known::Json if options.unstructured() => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
-        Known::Json => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
-        Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        Known::Json if options.unstructured() => match options.framing(ctx)? {
+            None => Ok(Box::new(raw::RawEncoder::new(&schema, nulls)?)),
+            Some(_) => Err(Error::new(Code::ConflictingOptions, "json.unstructured in a sink cannot be framed")
+                .with_detail("a JSON Schema is made of the table's columns, and the whole value is one")
+                .with_field("json.unstructured")),
+        },
+        Known::Json => match options.framing(ctx)? {
+            Some(registry) => Ok(Box::new(json::FramedEncoder::new(options, table, registry)?)),
+            None => Ok(Box::new(json::JsonEncoder::new(&schema, options)?)),
+        },
+        Known::Csv => Ok(Box::new(csv::CsvEncoder::new(options, table)?)),
+        Known::Raw => Ok(Box::new(raw::RawEncoder::new(&schema, nulls)?)),
         Known::Avro => {
             let registry = options.framing(ctx)?;
             Ok(Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?))
         }
+        Known::Protobuf => Ok(Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?)),
         Known::DebeziumAvro => {
             let registry = options.framing(ctx)?;
             Ok(Box::new(avro::ChangeEncoder::new(table, options.avro_schema.as_deref(), registry)?))
         }
-        Known::Protobuf => Ok(Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?)),
         Known::Debezium => Ok(Box::new(debezium::DebeziumEncoder::new(options, table)?)),
     }
 }
@@ -156,7 +202,11 @@ pub fn upsert_encoder_with(
             let registry = options.framing(ctx)?;
             Box::new(avro::AvroEncoder::new(table, options.avro_schema.as_deref(), registry)?)
         }
-        _ => Box::new(json::JsonEncoder::new(&table.schema(), options)?),
+        Known::Protobuf => Box::new(protobuf::ProtobufEncoder::new(options, table, ctx)?),
+        _ => match options.framing(ctx)? {
+            Some(registry) => Box::new(json::FramedEncoder::new(options, table, registry)?),
+            None => Box::new(json::JsonEncoder::new(&table.schema(), options)?),
+        },
     };
     Ok(Box::new(upsert::UpsertEncoder::new(format, table)?))
 }

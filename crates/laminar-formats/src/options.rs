@@ -14,7 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::TableRegistry;
-use crate::{FormatContext, avro, json, protobuf};
+use crate::{FormatContext, avro, csv, json, protobuf};
 
 /// Options of the format that a table's records are written in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +23,8 @@ pub struct FormatOptions {
     /// are, in the table's only column, which is TEXT or BYTEA. `debezium_json`: one change a record, `before`, `after` and `op`, as
     /// Debezium writes it; `debezium-json` means the same. `avro`: one Avro datum a record, framed with the id of its schema where
     /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry. `debezium_avro`: one
-    /// change a record, as `debezium_json`, in Avro. `protobuf`: one Protobuf message a record, framed as `avro` is.
+    /// change a record, as `debezium_json`, in Avro. `protobuf`: one Protobuf message a record, framed likewise. `csv`: one line of
+    /// comma-separated fields a record, in the order of the columns. `confluent_json`: `json` framed with the id of a JSON Schema.
     #[serde(default)]
     pub format: FormatName,
     /// For `json`: `true` takes the whole value, any JSON, as the table's only column, which is JSON or TEXT. Default: `false`.
@@ -53,6 +54,14 @@ pub struct FormatOptions {
     /// has only one.
     #[serde(default, rename = "protobuf.message", skip_serializing_if = "Option::is_none")]
     pub protobuf_message: Option<String>,
+    /// For `protobuf`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`
+    /// needs a registry. Default: `true` where `schema_registry.endpoint` is given.
+    #[serde(default, rename = "protobuf.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
+    pub protobuf_framed: Option<bool>,
+    /// For `json` in the same way: records are framed with the id of a JSON Schema. Default: `false`; `true` for
+    /// `format = 'confluent_json'`, which means `json` with it.
+    #[serde(default, rename = "json.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
+    pub json_framed: Option<bool>,
     /// The same as `protobuf.message`.
     #[serde(default, rename = "protobuf.message_type", skip_serializing_if = "Option::is_none")]
     pub protobuf_message_type: Option<String>,
@@ -64,6 +73,20 @@ pub struct FormatOptions {
     /// `protoc --include_imports -o` writes it. Of a server's files only those below its `files_dir`.
     #[serde(default, rename = "protobuf.descriptor", skip_serializing_if = "Option::is_none")]
     pub protobuf_descriptor: Option<String>,
+    /// For `csv`: the character between fields; `\t` is a tab. Default: `,`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv_delimiter: Option<String>,
+    /// For `csv`: the character around a field that has delimiters, quotes or line breaks in it; written twice it stands for itself.
+    /// Default: `"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv_quote: Option<String>,
+    /// For `csv`: a field of this text without quotes is NULL. Default: an empty field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv_null: Option<String>,
+    /// For `csv` in a source: `true` reads no row from a record whose fields are the names of the columns, as the first line of a file
+    /// is. Fields are always in the order of the columns. Default: `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv_header: Option<bool>,
 }
 
 /// How times are written: see [`FormatOptions::timestamp_format`].
@@ -139,6 +162,7 @@ pub(crate) enum Known {
     Avro,
     DebeziumAvro,
     Protobuf,
+    Csv,
 }
 
 impl Known {
@@ -150,14 +174,16 @@ impl Known {
             Self::Avro => "avro",
             Self::DebeziumAvro => "debezium_avro",
             Self::Protobuf => "protobuf",
+            Self::Csv => "csv",
         }
     }
 }
 
-const WORKING: [&str; 7] = ["json", "raw", "debezium_json", "avro", "confluent_avro", "debezium_avro", "protobuf"];
+const WORKING: [&str; 9] =
+    ["json", "raw", "debezium_json", "avro", "confluent_avro", "debezium_avro", "protobuf", "csv", "confluent_json"];
 
 /// Formats that the dialect names and this version has not.
-const LATER: [&str; 4] = ["csv", "parquet", "json_schema", "confluent_json"];
+const LATER: [&str; 1] = ["parquet"];
 
 impl FormatOptions {
     /// Can this be a table of that role? What [`decoder`](crate::decoder()) and [`encoder`](crate::encoder()) would say, for
@@ -167,6 +193,18 @@ impl FormatOptions {
         match role {
             Role::Source => crate::decoder(self, table).map(drop),
             Role::Sink => crate::encoder(self, table).map(drop),
+        }
+    }
+
+    /// Is it a format that works, and is every option one of it? For a connection, which has no columns. No I/O.
+    ///
+    /// Errors: `not_supported`, `invalid_option`, `conflicting_options`, `invalid_schema`.
+    pub fn check_options(&self) -> Result<()> {
+        let format = self.known()?;
+        self.refuse_others_options(format)?;
+        match &self.protobuf_schema {
+            Some(schema) => protobuf::Schema::parse(schema).map(drop),
+            None => Ok(()),
         }
     }
 
@@ -187,6 +225,10 @@ impl FormatOptions {
                 (None, None) => self.protobuf_message_name().map(drop),
                 _ => protobuf::check(&self.protobuf_descriptor()?, &columns),
             };
+        }
+        if format == Known::Csv {
+            csv::Dialect::of(self)?;
+            return columns.iter().try_for_each(|column| csv::check_column(column));
         }
         if format != Known::Raw && !self.unstructured() {
             return columns.iter().try_for_each(|column| match json::can_write(&column.data_type) {
@@ -213,6 +255,11 @@ impl FormatOptions {
 
     /// Refuses an option that only the other direction has.
     pub fn check_role(&self, role: Role) -> Result<()> {
+        if role == Role::Sink && self.csv_header.is_some() {
+            return Err(Error::new(Code::ConflictingOptions, "option csv_header is for sources only")
+                .with_hint("remove it: a sink writes rows only")
+                .with_field("csv_header"));
+        }
         let given = [("json.pretty", self.json_pretty), ("json.include_nulls", self.json_include_nulls)];
         match given.iter().find(|(_, value)| role == Role::Source && value.is_some()) {
             Some((name, _)) => Err(Error::new(Code::ConflictingOptions, format!("option {name} is for sinks only"))
@@ -235,7 +282,14 @@ impl FormatOptions {
     /// Can changes of the table be written as the rows under its primary key, by an
     /// [`upsert_encoder`](crate::upsert_encoder())?
     pub fn upserts(&self, table: &TableSpec) -> bool {
-        matches!(self.known(), Ok(Known::Json | Known::Avro)) && !self.unstructured() && !table.primary_key.is_empty()
+        matches!(self.known(), Ok(Known::Json | Known::Avro | Known::Protobuf))
+            && !self.unstructured()
+            && !table.primary_key.is_empty()
+    }
+
+    /// The value is one column's bytes as they are.
+    pub fn is_raw(&self) -> bool {
+        matches!(self.known(), Ok(Known::Raw))
     }
 
     /// A record is JSON text, so that an empty line is none.
@@ -250,18 +304,26 @@ impl FormatOptions {
 
     /// The registry whose ids frame the values; `None`: they are plain.
     pub(crate) fn framing<'a>(&self, ctx: &'a FormatContext) -> Result<Option<&'a TableRegistry>> {
-        let needed = self.avro_framed == Some(true) || self.format.as_str().eq_ignore_ascii_case("confluent_avro");
-        if needed && self.avro_framed == Some(false) {
-            let message = "format confluent_avro is framed, and avro.confluent_schema_registry is false";
-            return Err(Error::new(Code::ConflictingOptions, message)
-                .with_hint("format avro reads and writes plain records")
-                .with_field("avro.confluent_schema_registry"));
+        let name = self.format.as_str();
+        let (key, given, by_default) = match self.known()? {
+            Known::Avro | Known::DebeziumAvro => ("avro.confluent_schema_registry", self.avro_framed, true),
+            Known::Protobuf => ("protobuf.confluent_schema_registry", self.protobuf_framed, true),
+            _ => ("json.confluent_schema_registry", self.json_framed, false),
+        };
+        let always = name.to_ascii_lowercase().starts_with("confluent_");
+        if always && given == Some(false) {
+            let plain = self.known()?.name();
+            return Err(Error::new(Code::ConflictingOptions, format!("format {name} is framed, and {key} is false"))
+                .with_hint(format!("format {plain} reads and writes plain records"))
+                .with_field(key));
         }
         match &ctx.registry {
-            None if needed => Err(missing("schema_registry.endpoint", &format!("format {}", self.format.as_str()))
-                .with_hint("add 'schema_registry.endpoint' = 'http://host:8081'")),
-            _ if self.avro_framed == Some(false) => Ok(None),
-            registry => Ok(registry.as_ref()),
+            None if always || given == Some(true) => {
+                Err(missing("schema_registry.endpoint", &format!("format {name}"))
+                    .with_hint("add 'schema_registry.endpoint' = 'http://host:8081'"))
+            }
+            registry if always || given.unwrap_or(by_default) => Ok(registry.as_ref()),
+            _ => Ok(None),
         }
     }
 
@@ -312,12 +374,13 @@ impl FormatOptions {
     pub(crate) fn known(&self) -> Result<Known> {
         let name = self.format.as_str();
         match name.to_ascii_lowercase().as_str() {
-            "json" => Ok(Known::Json),
+            "json" | "confluent_json" | "json_schema" => Ok(Known::Json),
             "raw" => Ok(Known::Raw),
             "debezium_json" | "debezium-json" => Ok(Known::Debezium),
             "avro" | "confluent_avro" => Ok(Known::Avro),
             "debezium_avro" | "debezium-avro" => Ok(Known::DebeziumAvro),
             "protobuf" => Ok(Known::Protobuf),
+            "csv" => Ok(Known::Csv),
             later if LATER.contains(&later) => {
                 Err(Error::new(Code::NotSupported, format!("format {later} is not supported yet"))
                     .with_hint(format!("formats that work: {}", WORKING.join(", ")))
@@ -337,14 +400,21 @@ impl FormatOptions {
 
     fn refuse_others_options(&self, format: Known) -> Result<()> {
         let (json, debezium) = (format == Known::Json, format == Known::Debezium);
-        let (avro, protobuf) = (matches!(format, Known::Avro | Known::DebeziumAvro), format == Known::Protobuf);
+        let avro = matches!(format, Known::Avro | Known::DebeziumAvro);
+        let (protobuf, csv) = (format == Known::Protobuf, format == Known::Csv);
         let given = [
             ("json.unstructured", self.json_unstructured.is_some(), json),
             ("json.pretty", self.json_pretty.is_some(), json),
             ("json.include_nulls", self.json_include_nulls.is_some(), json || debezium),
-            ("timestamp_format", self.timestamp_format.is_some(), json || debezium || avro || protobuf),
+            ("timestamp_format", self.timestamp_format.is_some(), json || debezium || avro || protobuf || csv),
             ("avro.schema", self.avro_schema.is_some(), avro),
             ("avro.confluent_schema_registry", self.avro_framed.is_some(), avro),
+            ("protobuf.confluent_schema_registry", self.protobuf_framed.is_some(), protobuf),
+            ("json.confluent_schema_registry", self.json_framed.is_some(), json),
+            ("csv_delimiter", self.csv_delimiter.is_some(), csv),
+            ("csv_quote", self.csv_quote.is_some(), csv),
+            ("csv_null", self.csv_null.is_some(), csv),
+            ("csv_header", self.csv_header.is_some(), csv),
             ("protobuf.message", self.protobuf_message.is_some(), protobuf),
             ("protobuf.message_type", self.protobuf_message_type.is_some(), protobuf),
             ("protobuf.schema", self.protobuf_schema.is_some(), protobuf),

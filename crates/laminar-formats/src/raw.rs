@@ -1,6 +1,6 @@
 //! Values as they are: one column, TEXT or BYTEA, holds the record's bytes.
 //!
-//! A tombstone is NULL in both directions of thought, but a value that is written cannot be: there, null is an error.
+//! A tombstone is NULL in both directions, where the outside system has such a thing; where not, writing null is an error.
 
 use std::sync::Arc;
 
@@ -82,12 +82,21 @@ impl ValueDecoder for RawDecoder {
 /// Writes the only column's bytes.
 pub(crate) struct RawEncoder {
     name: String,
+    nulls: Nulls,
+}
+
+/// What is written for a null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nulls {
+    /// It is refused.
+    Refused,
+    Tombstones,
 }
 
 impl RawEncoder {
-    pub fn new(schema: &Schema) -> Result<Self> {
+    pub fn new(schema: &Schema, nulls: Nulls) -> Result<Self> {
         match schema.fields().iter().as_slice() {
-            [field] if cast_to_bytes(field.data_type()) => Ok(Self { name: field.name().clone() }),
+            [field] if cast_to_bytes(field.data_type()) => Ok(Self { name: field.name().clone(), nulls }),
             [field] => Err(Error::new(
                 Code::TypeMismatch,
                 format!("column {} is neither TEXT nor BYTEA, so it cannot be a record's whole value", field.name()),
@@ -111,16 +120,19 @@ impl Encoder for RawEncoder {
         let column = changes.rows().columns().first().ok_or_else(|| internal("a row without columns"))?;
         let bytes = cast(column, &DataType::Binary)?;
         let bytes = bytes.as_binary::<i32>();
-        if bytes.null_count() > 0 {
+        if bytes.null_count() > 0 && self.nulls == Nulls::Refused {
             return Err(Error::new(
                 Code::InvalidValue,
                 format!("column {} is null, and a record needs a value", self.name),
             )
             .with_hint("filter such rows out, or use coalesce"));
         }
-        for value in bytes.iter().flatten() {
-            out.bytes.extend_from_slice(value);
+        for value in bytes {
+            out.bytes.extend_from_slice(value.unwrap_or_default());
             out.end_value();
+        }
+        if bytes.null_count() > 0 {
+            out.tombstones.extend(bytes.iter().map(|value| value.is_none()));
         }
         Ok(())
     }

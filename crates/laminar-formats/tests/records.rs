@@ -192,16 +192,16 @@ fn what_does_not_fit_is_refused() {
     use DataType::*;
     let one = || vec![column("a", Utf8)];
     check_refused(
-        &[("format", "avro")],
+        &[("format", "parquet")],
         one(),
         Code::NotSupported,
-        "not_supported: format avro is not supported yet (hint: formats that work: json, raw, debezium_json)",
+        "not_supported: format parquet is not supported yet (hint: formats that work: json, raw, debezium_json, avro, confluent_avro, debezium_avro, protobuf, csv, confluent_json)",
     );
     check_refused(
         &[("format", "jsn")],
         one(),
         Code::InvalidOption,
-        "invalid_option: option format cannot be 'jsn': expected one of json, raw, debezium_json (hint: did you mean json?)",
+        "invalid_option: option format cannot be 'jsn': expected one of json, raw, debezium_json, avro, confluent_avro, debezium_avro, protobuf, csv, confluent_json (hint: did you mean json?)",
     );
     check_refused(
         &[("format", "raw"), ("json.unstructured", "true")],

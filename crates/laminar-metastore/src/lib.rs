@@ -5,7 +5,7 @@
 //! the database is back.
 //!
 //! Reading order: `model` (what is stored), the traits below, `key` (sealing), `database` (two drivers, one SQL),
-//! `objects`, `pipelines`, `jobs`, `checkpoints` (the statements). Tables are in `/migrations`.
+//! `objects`, `pipelines`, `jobs`, `checkpoints` (the statements), `rotation` (a new key). Tables are in `/migrations`.
 
 mod model;
 
@@ -18,6 +18,8 @@ mod checkpoints;
 mod jobs;
 mod objects;
 mod pipelines;
+
+mod rotation;
 
 use std::sync::{Arc, Mutex};
 
@@ -32,6 +34,7 @@ pub use model::{
     CatalogObject, CheckpointRow, DesiredState, Job, JobChange, JobErrorRow, NewJob, NewJobError, NewObject,
     NewPipeline, ObjectKind, Page, Pipeline, PipelineChange,
 };
+pub use rotation::rotate;
 
 /// The metadata database.
 ///

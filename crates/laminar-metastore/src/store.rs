@@ -22,7 +22,7 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
 /// The schema in PostgreSQL: a database that also holds other tables may be used.
 const SCHEMA: &str = "laminar";
-const KEY_CHECK: &str = "settings:key_check";
+pub(crate) const KEY_CHECK: &str = "settings:key_check";
 const POSTGRES_CONNECTIONS: u32 = 8;
 const SQLITE_CONNECTIONS: u32 = 4;
 
@@ -36,21 +36,7 @@ pub(crate) struct Store {
 
 /// See [`crate::connect`].
 pub(crate) async fn open(url: &str, key: SecretKey, clock: SharedClock) -> Result<Arc<dyn Metastore>> {
-    let database = match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("postgres" | "postgresql") => open_postgres(url).await?,
-        Some("sqlite") => open_sqlite(url).await?,
-        _ => {
-            return Err(Error::new(Code::InvalidOption, "the metadata database's URL has an unknown scheme")
-                .with_hint("write sqlite:PATH, sqlite::memory: or postgres://user:password@host:port/database"));
-        }
-    };
-    let made = new_id(&clock);
-    let mut store = Store { database, key, clock, instance_id: String::new() };
-    store.instance_id = store.setting("instance_id", made).await?;
-    let check = store.key.seal(KEY_CHECK, "laminar")?;
-    let check = store.setting("key_check", check).await?;
-    store.key.open(KEY_CHECK, &check)?;
-    Ok(Arc::new(store))
+    Ok(Arc::new(Store::open(url, key, clock).await?))
 }
 
 async fn open_postgres(url: &str) -> Result<Database> {
@@ -175,6 +161,25 @@ impl Metastore for Store {
 }
 
 impl Store {
+    /// See [`crate::connect`].
+    pub(crate) async fn open(url: &str, key: SecretKey, clock: SharedClock) -> Result<Self> {
+        let database = match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") => open_postgres(url).await?,
+            Some("sqlite") => open_sqlite(url).await?,
+            _ => {
+                return Err(Error::new(Code::InvalidOption, "the metadata database's URL has an unknown scheme")
+                    .with_hint("write sqlite:PATH, sqlite::memory: or postgres://user:password@host:port/database"));
+            }
+        };
+        let made = new_id(&clock);
+        let mut store = Store { database, key, clock, instance_id: String::new() };
+        store.instance_id = store.setting("instance_id", made).await?;
+        let check = store.key.seal(KEY_CHECK, "laminar")?;
+        let check = store.setting("key_check", check).await?;
+        store.key.open(KEY_CHECK, &check)?;
+        Ok(store)
+    }
+
     /// The setting's value; `first` is stored if it has none yet.
     async fn setting(&self, name: &str, first: String) -> Result<String> {
         let mut tx = self.database.begin().await?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use laminar_core::options::Secret;
 use laminar_core::{Code, Retry};
-use laminar_metastore::{NewObject, ObjectKind, Page, SecretKey, connect};
+use laminar_metastore::{NewObject, ObjectKind, Page, SecretKey, connect, rotate};
 use sqlx::ConnectOptions;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -54,6 +54,46 @@ async fn check_reopening(place: Place) {
     let error = connect(&url, SecretKey::random().unwrap(), clock()).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidOption);
     assert_eq!(error.message(), "the secret key does not open what the metadata database holds");
+}
+
+async fn check_rotation(place: Place) {
+    let (url, _kept) = place.fresh().await;
+    let (old, new) = (SecretKey::random().unwrap(), SecretKey::random().unwrap());
+    let metastore = connect(&url, old.clone(), clock()).await.unwrap();
+    metastore.create_object(secret("s", "hunter2")).await.unwrap();
+    let connection = NewObject {
+        kind: ObjectKind::Connection,
+        definition: serde_json::json!({"password": "hunter3"}),
+        sql: "CREATE CONNECTION c".into(),
+        secret: None,
+        ..secret("c", "")
+    };
+    metastore.create_object(connection).await.unwrap();
+    let view = NewObject { kind: ObjectKind::View, sql: "CREATE VIEW v".into(), secret: None, ..secret("v", "") };
+    metastore.create_object(view).await.unwrap();
+    metastore.close().await;
+
+    // With a key that opens nothing, nothing changes.
+    let other = SecretKey::random().unwrap();
+    assert_eq!(rotate(&url, other, &new, clock()).await.unwrap_err().code(), Code::InvalidOption);
+    assert_eq!(rotate(&url, old.clone(), &new, clock()).await.unwrap(), 2);
+    assert_eq!(connect(&url, old, clock()).await.unwrap_err().code(), Code::InvalidOption);
+    let metastore = connect(&url, new, clock()).await.unwrap();
+    assert_eq!(metastore.secret_value("s").await.unwrap().expose(), "hunter2");
+    let read = metastore.object(ObjectKind::Connection, "c").await.unwrap();
+    assert_eq!((read.definition["password"].as_str(), read.sql.as_str()), (Some("hunter3"), "CREATE CONNECTION c"));
+    assert_eq!(metastore.object(ObjectKind::View, "v").await.unwrap().sql, "CREATE VIEW v");
+    metastore.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_opens_everything_in_sqlite() {
+    check_rotation(Place::File).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_opens_everything_in_postgres() {
+    check_rotation(Place::Postgres).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

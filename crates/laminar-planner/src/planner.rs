@@ -7,7 +7,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame;
 use laminar_connectors::Registry;
+use laminar_core::cluster::SharedClusterAdmin;
 use laminar_core::connector::{Role, SourceContext, TestStage};
+use laminar_core::source::Source;
 use laminar_core::time::SharedClock;
 use laminar_core::{PipelineId, Result};
 use laminar_engine::operator::OperatorFactory;
@@ -135,6 +137,11 @@ impl Planner {
         check::test_connection(self, connection, resolver).await
     }
 
+    /// The cluster behind a connection; `None` if it leads to no message broker. No I/O.
+    pub fn cluster(&self, connection: &ConnectionDef, resolver: &dyn Resolver) -> Result<Option<SharedClusterAdmin>> {
+        check::cluster(self, connection, resolver)
+    }
+
     /// Checks a CREATE VIEW: its query plans, and it does not depend on itself.
     pub fn check_view(&self, catalog: &CatalogSnapshot, statement: &CreateView) -> Result<ViewDef> {
         grown(|| check::view(self, catalog, statement))
@@ -180,6 +187,17 @@ impl Planner {
         resolver: &dyn Resolver,
     ) -> Result<OpenedTable> {
         grown(|| plan::open_source(self, catalog, table, columns, ctx, resolver))
+    }
+
+    /// A source of the dead letters of a table, which `SELECT` shows; `None` if it keeps none, or they cannot be looked at.
+    pub fn dead_letter_source(
+        &self,
+        catalog: &CatalogSnapshot,
+        table: &TableDef,
+        ctx: &SourceContext,
+        resolver: &dyn Resolver,
+    ) -> Result<Option<Arc<dyn Source>>> {
+        plan::dead_letter_source(self, catalog, table, (ctx, resolver))
     }
 
     /// Columns of a table, view or pipeline result, as DESCRIBE shows them.

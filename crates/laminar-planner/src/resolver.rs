@@ -1,7 +1,8 @@
 //! `${secret:name}`, `${env:NAME}`, `${NAME}` and `{{ NAME }}` in option values.
 //!
 //! Definitions are stored with the placeholders; they are checked at CREATE and substituted when a connector is opened.
-//! What comes out of a placeholder is not looked at again: a secret may contain `${`.
+//! What comes out of a placeholder is not looked at again: a secret may contain `${`. `${.column}` and `${$}` are not ours but a
+//! connector's, which fills them from each row.
 
 use laminar_core::{Code, Error, Options, Result};
 
@@ -92,7 +93,7 @@ enum Piece<'a> {
     Env(&'a str),
 }
 
-/// Cuts a value at its placeholders. `$${` stands for a literal `${`.
+/// Cuts a value at its placeholders. `$${` stands for a literal `${`, and `${.` and `${$` for themselves.
 fn pieces(value: &str) -> impl Iterator<Item = Result<Piece<'_>>> {
     let mut rest = value;
     std::iter::from_fn(move || {
@@ -102,6 +103,11 @@ fn pieces(value: &str) -> impl Iterator<Item = Result<Piece<'_>>> {
         if let Some(after) = rest.strip_prefix("$${") {
             rest = after;
             return Some(Ok(Piece::Text("${")));
+        }
+        if rest.starts_with("${.") || rest.starts_with("${$") {
+            let (text, after) = rest.split_at("${".len());
+            rest = after;
+            return Some(Ok(Piece::Text(text)));
         }
         let (open, close) = match rest {
             _ if rest.starts_with("${") => ("${", "}"),
@@ -179,6 +185,7 @@ mod tests {
         check("a${env:HOST}:${HOST}-{{ HOST }}b", "ah:h-hb");
         check("$${secret:pw}", "${secret:pw}");
         check("ü{{HOST}}ü", "ühü");
+        check("${.a.b}-${HOST}-${.}${$}${.HOST}", "${.a.b}-h-${.}${$}${.HOST}");
         check("${secret:no}", "unknown_secret: there is no secret no (hint: CREATE SECRET no AS '…')");
         check(
             "${env:NO}",

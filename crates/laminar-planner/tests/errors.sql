@@ -74,8 +74,6 @@ CREATE TABLE t (id INT) WITH (connector = 'kafka_connection', type = 'source', t
 CREATE TABLE t (id INT) WITH (connector = 'memory', type = 'both');
 -- # a connection of one type, a table of the other
 CREATE TABLE t (id INT) WITH (connector = 'kafka_read', type = 'sink');
--- # dead letters where the connector keeps none
-CREATE TABLE t (id INT) WITH (connector = 'datagen', bad_data = 'dlq');
 -- # dead letters that would be read again
 CREATE TABLE t (id INT) WITH (connector = 'kafka_connection', topic = 'a', bad_data = 'dlq', dlq_topic = 'a');
 -- # a topic of dead letters that has no such name

@@ -36,6 +36,12 @@ EXPLAIN SELECT 1 AS one FROM orders;
 -- # metadata columns
 CREATE TABLE meta (id BIGINT, _kafka_offset BIGINT, p INT METADATA FROM 'partition') WITH (connector = 'kafka_read', include_metadata = true, topic = 'x');
 EXPLAIN SELECT id, _kafka_offset, p FROM meta WHERE p = 0;
+EXPLAIN SELECT id FROM meta WHERE id > 5 AND p % 4 = 1 AND p < 12;
+EXPLAIN SELECT id FROM meta WHERE p = 0 UNION ALL SELECT id + 1 FROM meta WHERE p = 2;
+-- # every partition: another scan, a condition about more, one that changes
+EXPLAIN SELECT id FROM meta WHERE p = 0 UNION ALL SELECT id + 1 FROM meta;
+EXPLAIN SELECT id FROM meta WHERE p = id;
+EXPLAIN SELECT id FROM meta WHERE p = random() * 10;
 -- # a sink that takes the query's columns
 CREATE TABLE any WITH (connector = 'memory', type = 'sink');
 EXPLAIN INSERT INTO any SELECT id, payload -> 'x' AS x, json_get(payload, 'y') AS y FROM orders;

@@ -220,7 +220,7 @@ pub struct JobErrorInfo {
     pub operator_id: Option<String>,
     pub message: String,
     pub details: Value,
-    /// The record to blame, where there is one: its split and position.
+    /// The record to blame, where there is one: its table, topic, partition and position, and the stage at which it failed.
     pub record: Option<Value>,
 }
 

@@ -14,7 +14,9 @@
 
 mod catalog;
 mod catalog_info;
+mod cluster_info;
 mod connected;
+mod dead_letters;
 mod define;
 mod explain;
 mod info;
@@ -40,6 +42,7 @@ pub use catalog_info::{
     ConfigurationSchemas, ConnectionInfo, ConnectorInfo, FieldInfo, MetadataColumnInfo, NewConnection, NewTable,
     StageInfo, TableInfo, TableSchemaInfo, TestDetails, TestResult,
 };
+pub use cluster_info::{GroupOffsetInfo, NewTopicInfo, ResetInfo, ResetOffsets};
 pub use info::{
     CheckpointInfo, Diagnostic, GraphEdge, GraphInfo, GraphNode, JobErrorInfo, JobInfo, JobMetricsInfo, JobTotals,
     NewPipeline, OperatorMetricsInfo, PipelineInfo, PipelinePatch, PositionInfo, RestartFrom, StopKind, ValidateResult,

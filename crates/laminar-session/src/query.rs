@@ -83,7 +83,8 @@ struct Providers<'a> {
 
 impl RelationProviders for Providers<'_> {
     fn system(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
-        let source = system::Source { system: Arc::clone(self.system), settings: self.settings.clone() };
+        let source =
+            system::Source { system: Arc::clone(self.system), settings: self.settings.clone(), connection: None };
         Some(Arc::new(system::Provider::new(system::table(name)?, source)))
     }
 

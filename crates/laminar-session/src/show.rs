@@ -33,7 +33,7 @@ pub(crate) async fn show(system: &Arc<System>, settings: &Settings, kind: ShowKi
     let Some(table) = table(name) else {
         return Err(Error::internal(format!("there is no system table {name}")));
     };
-    let source = Source { system: Arc::clone(system), settings: settings.clone() };
+    let source = Source { system: Arc::clone(system), settings: settings.clone(), connection: None };
     let all = batch(&table.shape(), (table.rows)(&source).await?)?;
     let indices: Vec<usize> =
         columns.iter().filter_map(|c| table.columns.iter().position(|(name, ..)| name == c)).collect();

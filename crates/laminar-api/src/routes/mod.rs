@@ -1,5 +1,6 @@
 //! The resources, one file each. A handler takes typed parts of the request, calls the system, and returns its answer.
 
+pub mod clusters;
 pub mod connections;
 pub mod connectors;
 pub mod jobs;

@@ -137,12 +137,22 @@ fn metadata(connector: &dyn Connector) -> String {
         vec![code(m.key), code(m.column), m.sql_type.to_string(), m.description.to_string()]
     };
     let rows = connector.metadata_columns().iter().map(row);
-    format!(
+    let mut text = format!(
         "## Metadata columns\n\n\
          A column `name TYPE METADATA FROM 'key'` of a source is filled from the record's metadata. With `include_metadata = true`, so is \
          every column that has one of the names below.\n\n{}\n",
         table(&["key", "name", "type", "what it is"], rows)
-    )
+    );
+    if !connector.sink_metadata_columns().is_empty() {
+        let rows = connector.sink_metadata_columns().iter().map(row);
+        text.push_str(&format!(
+            "## Columns that are not part of the value\n\n\
+             In a table with `type = 'sink'`, or made AS SELECT, a column with one of these names, or `METADATA FROM 'key'`, becomes this part of \
+             each record.\n\n{}\n",
+            table(&["key", "name", "type", "what it is"], rows)
+        ));
+    }
+    text
 }
 
 fn librdkafka() -> String {

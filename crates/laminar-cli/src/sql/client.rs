@@ -8,8 +8,8 @@ use laminar_api::encode::rows::ColumnInfo;
 use laminar_api::encode::{Done, Setting};
 use laminar_api::error::{ErrorBody, ErrorInfo};
 use laminar_session::Notice;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -71,6 +71,14 @@ impl Client {
     /// Reads a resource.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let response = self.http.get(format!("{}{path}", self.base)).send().await.map_err(|e| self.unreachable(&e))?;
+        let response = self.checked(response).await?;
+        response.json().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// Sends a JSON body to a resource.
+    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, ClientError> {
+        let request = self.http.post(format!("{}{path}", self.base)).json(body);
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
         let response = self.checked(response).await?;
         response.json().await.map_err(|error| self.unreachable(&error))
     }

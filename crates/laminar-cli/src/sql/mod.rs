@@ -18,8 +18,7 @@ use laminar_api::encode::Setting;
 
 use crate::diagnostic::{self, Source};
 use crate::{Exit, settings};
-pub use client::Piece;
-use client::{Client, ClientError};
+pub use client::{Client, ClientError, Piece};
 pub use render::{Output, Printer};
 pub use text::read_script;
 
@@ -44,6 +43,11 @@ pub struct Args {
     /// Show how long each answer took
     #[arg(long)]
     timing: bool,
+}
+
+/// Runs one statement as `laminar sql -c` does.
+pub async fn run_one(url: String, command: String, output: Output) -> anyhow::Result<Exit> {
+    run(Args { url, command: vec![command], file: None, output, expanded: false, timing: false }).await
 }
 
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
@@ -165,7 +169,7 @@ impl From<std::io::Error> for Failure {
 }
 
 /// Shows the error; the status it ends the command with.
-fn told(error: &ClientError, source: Option<Source<'_>>) -> Exit {
+pub fn told(error: &ClientError, source: Option<Source<'_>>) -> Exit {
     let mut stderr = std::io::stderr();
     match error {
         ClientError::Server(error) => {

@@ -30,6 +30,12 @@ def broker():
 
 
 @pytest.fixture(scope="session")
+def sasl():
+    """The broker's listener that wants a login."""
+    return _part("LAMINAR_TEST_KAFKA_SASL")
+
+
+@pytest.fixture(scope="session")
 def postgres():
     return _part("LAMINAR_TEST_POSTGRES")
 

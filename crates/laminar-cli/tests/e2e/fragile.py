@@ -6,6 +6,8 @@ import subprocess
 import threading
 from pathlib import Path
 
+from confluent_kafka import KafkaError, KafkaException
+
 from broker import Broker
 
 PARTS = Path(__file__).parents[4] / "scripts" / "parts.sh"
@@ -57,20 +59,34 @@ class Numbers(threading.Thread):
         self.places = list(places)
         self.sent = 0
         self.ending = threading.Event()
-        self.pace = threading.Event()
-        self.producer = broker.producer(**{"enable.idempotence": True, "message.timeout.ms": 600_000})
+        self.failure = None
+        settings = {"enable.idempotence": True, "message.timeout.ms": 600_000, "topic.metadata.refresh.interval.ms": 200}
+        self.producer = broker.producer(**settings)
 
     def run(self):
         while not self.ending.wait(0.01):
             for _ in range(100):
-                topic, partition = self.places[self.sent % len(self.places)]
+                self._send(*self.places[self.sent % len(self.places)])
+            self.producer.poll(0)
+
+    def _send(self, topic, partition):
+        while not self.ending.is_set():
+            try:
                 self.producer.produce(topic, b'{"n":%d}' % self.sent, partition=partition)
                 self.sent += 1
-            self.producer.poll(0)
+                return
+            except BufferError:
+                self.producer.poll(0.1)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._UNKNOWN_PARTITION:
+                    self.failure = error
+                    raise
+                self.producer.poll(0.1)  # a new partition is not known here yet
 
     def finish(self):
         """Ends, and waits until the broker has all; how many there are."""
         self.ending.set()
         self.join(30)
+        assert self.failure is None, self.failure
         assert self.producer.flush(120) == 0, "the broker did not take all of the feed"
         return self.sent

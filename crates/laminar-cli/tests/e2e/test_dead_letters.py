@@ -12,8 +12,8 @@ from collections import Counter
 import pytest
 
 from doubler import new_database
-from laminar import Server
-from orders import BASE_MS, Feed, wait_until
+from laminar import Server, ask
+from orders import BASE_MS, Feed, millis, wait_until
 from test_exactly_once_crash import crash_points, feed_for
 
 ROWS = 40_000
@@ -62,7 +62,7 @@ POISONS = {
     "NaN": ("decode", lambda seq: good(seq).replace(b'"divisor":', b'"divisor":NaN,"x":')),
     "overflow": ("decode", lambda seq: good(seq).replace(b'"divisor":', b'"divisor":1e400,"x":')),
     "another type": ("decode", lambda seq: good(seq).replace(b'"divisor":', b'"divisor":{"a":[1]},"x":')),
-    "a bad escape": ("decode", lambda seq: good(seq).replace(b'"number":"', b'"number":"\\u12')),
+    "a bad escape": ("decode", lambda seq: good(seq).replace(b'"number":"', b'"number":"\\x12')),
     "a control character": ("decode", lambda seq: good(seq).replace(b'"number":"', b'"number":"\n')),
     "depth": ("decode", lambda seq: good(seq)[:-1] + b',"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}"),
     "binary": ("decode", lambda seq: bytes((seq * 7 + i) % 256 for i in range(200))),
@@ -108,6 +108,7 @@ class Scene:
         self.binary, self.broker, self.folder, self.database, self.orders = binary, broker, folder, database, orders
         self.source, self.sink, self.letters = (broker.create_topic(name) for name in ("poisoned", "good", "letters"))
         self.feed = Feed(broker, self.source, orders)
+        self.feed.CHUNK = 100
         self.feed.start()
         self.rows = broker.reader(self.sink, lambda m: json.loads(m.value()))
         self.dead = broker.reader(self.letters, record)
@@ -222,7 +223,7 @@ CREATE CONNECTION broker TO kafka (bootstrap_servers = '{address}');
 CREATE TABLE events (seq BIGINT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '1 second')
 WITH (
     connector = 'broker', topic = '{source}', type = 'source', format = 'json', offset = 'earliest',
-    timestamp_format = 'unix_millis', late_data = 'dlq', dlq_topic = '{letters}', idle_timeout = '1s'
+    timestamp_format = 'unix_millis', late_data = 'dlq', dlq_topic = '{letters}'
 );
 
 CREATE TABLE counted (starts TIMESTAMP, rows BIGINT)
@@ -247,8 +248,21 @@ class Late:
     def key(self, seq):
         return f"k{seq % 50}"
 
+    def at(self, seq):
+        return BASE_MS + seq * 10 - (3_600_000 if self.is_late(seq) else 0)
+
     def value(self, seq):
-        return f'{{"seq":{seq},"at":{BASE_MS + seq * 10 - (3_600_000 if self.is_late(seq) else 0)}}}'
+        return f'{{"seq":{seq},"at":{self.at(seq)}}}'
+
+    def closed_windows(self, origins):
+        """Rows of each window that the slowest partition has passed, by its start."""
+        ends = {}
+        for seq, found in origins.items():
+            partition = found["place"][1]
+            ends[partition] = max(ends.get(partition, 0), self.at(seq))
+        passed = min(ends.values()) - 1000
+        windows = Counter(self.at(seq) // 5000 * 5000 for seq in range(self.count) if not self.is_late(seq))
+        return {start: rows for start, rows in windows.items() if start + 5000 <= passed}
 
 
 def test_every_late_row_once(request, broker, postgres, binary, tmp_path, seed, say):
@@ -265,9 +279,54 @@ def test_every_late_row_once(request, broker, postgres, binary, tmp_path, seed, 
     expected = {seq: "late" for seq in range(orders.count) if orders.is_late(seq)}
     assert scene.dead.wait_for(len(expected), 60), f"{len(scene.dead.kept)} of {len(expected)} letters\n{server.tail()}"
     letters = check_letters(scene, expected, "events")
-    wait_until(lambda: sum(row["rows"] for row in scene.rows.drain()) >= orders.count - len(expected), 60, "all windows", server.tail)
-    starts = [row["starts"] for row in scene.rows.drain(quiet=1)]
-    assert len(starts) == len(set(starts)), "a window came twice"
-    assert sum(row["rows"] for row in scene.rows.kept) == orders.count - len(expected), "rows were lost or counted twice"
-    say(f"{letters} late rows of {orders.count}, {len(starts)} windows, seed {seed}")
+    windows = orders.closed_windows(scene.origins())
+    assert scene.rows.wait_for(len(windows), 60), f"{len(scene.rows.kept)} of {len(windows)} windows\n{server.tail()}"
+    counted = [(millis(row["starts"]), row["rows"]) for row in scene.rows.drain(quiet=2)]
+    assert Counter(counted) == Counter(windows.items()), "a window came twice, or rows were lost or counted twice"
+    say(f"{letters} late rows of {orders.count}, {len(windows)} windows, seed {seed}")
     assert server.stop() == 0
+
+
+def rows_of(server, sql):
+    answer = server.sql(sql)
+    return [dict(zip([column["name"] for column in answer["columns"]], row, strict=True)) for row in answer["rows"]]
+
+
+def test_letters_are_shown_and_put_back(broker, postgres, binary, tmp_path):
+    scene = Scene(binary, broker, tmp_path, new_database("sqlite", postgres, tmp_path), Poisoned(0, 0, 0))
+    server = scene.server().wait_until_ready()
+    scene.create(server, SQL, PIPELINE.format(parallelism=1))
+    producer = broker.producer()
+    values = [good(0), b"\xff", good(2), b'{"seq":3', good(4).replace(b'"number":"', b'"number":"x')]
+    for number, value in enumerate(values):
+        producer.produce(scene.source, value, f"k{number}", partition=0, headers=[("n", str(number))])
+    producer.flush(30)
+    assert scene.rows.wait_for(2, 60) and scene.dead.wait_for(3, 60), server.tail()
+
+    letters = rows_of(server, "SELECT * FROM system.dead_letters WHERE pipeline_name = 'poisoned' ORDER BY \"offset\"")
+    shown = [(row["table_name"], row["topic"], row["offset"], row["stage"], row["code"], row["key"], row["value"]) for row in letters]
+    assert shown == [
+        ("orders", scene.source, 1, "decode", "bad_data", "k1", "\\xff"),
+        ("orders", scene.source, 3, "decode", "bad_data", "k3", '{"seq":3'),
+        ("orders", scene.source, 4, "expression", "invalid_value", "k4", values[4].decode()),
+    ]
+    assert [json.loads(row["headers"]) for row in letters] == [{"n": "1"}, {"n": "3"}, {"n": "4"}]
+
+    ledger = wait_until(lambda: rows_of(server, LEDGER), 30, "a checkpoint's ledger", server.tail)
+    source, project, sink = ledger[-3:]
+    assert (source["records_read"], source["bad_records"], source["dead_letters"], source["records_out"]) == (5, 2, 3, 3)
+    assert (project["records_in"], project["rejected"], project["filtered"], project["records_out"]) == (3, 1, 0, 2)
+    assert (sink["table_name"], sink["records_in"], sink["records_out"]) == ("good", 2, 2)
+    assert all(row["difference"] == 0 for row in ledger)
+
+    job = rows_of(server, "SELECT id FROM system.jobs")[0]["id"]
+    errors = ask(server.port, f"/api/v1/jobs/{job}/errors")["data"]
+    assert {(e["record"]["stage"], e["record"]["topic"], e["record"]["position"]) for e in errors} == {
+        ("decode", scene.source, 1), ("decode", scene.source, 3), ("expression", scene.source, 4)
+    }, errors
+    assert server.stop() == 0
+
+
+LEDGER = """
+SELECT * FROM system.ledger WHERE epoch = (SELECT max(epoch) FROM system.ledger WHERE records_read = 5) ORDER BY operator_id = 'sink-2', operator_id DESC
+"""

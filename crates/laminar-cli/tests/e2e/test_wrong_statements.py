@@ -88,8 +88,9 @@ WRONG = [
     ("unknown_secret", "CREATE SECRET pasword AS", """
         CREATE CONNECTION c TO kafka (bootstrap_servers = 'localhost:9092', 'auth.type' = 'sasl', 'auth.username' = 'me',
                                       ^'auth.password' = '${secret:pasword}')"""),
-    ("not_supported", "list them in topics", CONNECTION + "^topic_pattern = 'a.*')"),
     ("conflicting_options", None, CONNECTION + "^dlq_topic = 'dead')"),
+    ("invalid_option", "unclosed group", CONNECTION + "^topic_pattern = 'a(')"),
+    ("unknown_option", "bad_data", CONNECTION + "^retry_failed_events = true)"),
     # columns and types
     ("type_mismatch", "did you mean BIGINT?", "CREATE TABLE t (\n    id ^BIGIN\n) " + SOURCE),
     ("duplicate_column", None, "CREATE TABLE t (id INT, name TEXT, ^ID BIGINT) " + SOURCE),

@@ -1,6 +1,7 @@
 //! What connectors of files share: which files may be touched, lines in, lines out, and writes that survive a crash.
 
 pub(crate) mod access;
+pub(crate) mod descriptor;
 pub(crate) mod durable;
 pub(crate) mod line_encoder;
 pub(crate) mod lines;

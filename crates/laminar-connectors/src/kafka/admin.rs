@@ -9,11 +9,13 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::client::{self, ClientKind, Cluster, Events, REACH, blocking};
 use super::error::{from_code, from_kafka};
 use super::marker;
+use super::options::SinkSettings;
+use super::sink_options::{CleanupPolicy, Retention};
 
 /// How long a new topic may take to become usable.
 const CREATION: Duration = Duration::from_secs(10);
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REACH)).operation_timeout(Some(REACH))
 }
 
@@ -57,17 +59,25 @@ pub(super) async fn topic_exists(cluster: &Cluster, topic: &str) -> Result<bool>
     .await
 }
 
-/// Makes sure that a sink's topic exists: asking for it creates it where the broker creates topics by itself.
+/// Makes sure that a sink's topic exists, and counts its partitions: as `topic.auto_create` says it is created by us, or asking
+/// for it creates it where the broker creates topics by itself. `compacts`: one that we create keeps the last of each key.
 ///
-/// Errors: `unknown_topic` if the broker does not, `unreachable`, `authentication_failed`.
-pub(super) async fn ensure_sink_topic(cluster: &Cluster, topic: &str) -> Result<()> {
-    let (cluster, topic) = (cluster.clone(), topic.to_string());
+/// Errors: `unknown_topic` if nobody creates it, `unreachable`, `authentication_failed`.
+pub(super) async fn ensure_sink_topic(settings: &SinkSettings, topic: &str, compacts: bool) -> Result<i32> {
+    let asks = settings.creation.auto_create.is_none();
+    if settings.creation.auto_create == Some(true) && !topic_exists(&settings.cluster, topic).await? {
+        create_sink_topic(settings, topic, compacts).await?;
+    }
+    let (cluster, topic) = (settings.cluster.clone(), topic.to_string());
     blocking(move || {
-        let client = cluster.topic_creator()?;
+        let client = if asks { cluster.topic_creator()? } else { cluster.inspector("read_committed")? };
         let deadline = Instant::now() + CREATION;
         loop {
             match client::partitions(&cluster, &client, &topic, REACH) {
-                Ok(_) => return Ok(()),
+                Ok(found) => return Ok(i32::try_from(found.len()).unwrap_or(i32::MAX)),
+                Err(error) if error.code() == Code::UnknownTopic && !asks => {
+                    return Err(error.with_hint(creation_hint()));
+                }
                 // The first answer about a topic that is being created may still be that it is missing.
                 Err(error) if error.code() == Code::UnknownTopic && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(200));
@@ -82,7 +92,26 @@ pub(super) async fn ensure_sink_topic(cluster: &Cluster, topic: &str) -> Result<
 
 /// What to do about a topic that a sink needs and the broker does not create.
 pub(super) fn creation_hint() -> &'static str {
-    "create the topic, or set auto.create.topics.enable=true on the broker"
+    "create the topic, or add 'topic.auto_create' = 'true' to the table"
+}
+
+/// A topic as the table's options want it.
+async fn create_sink_topic(settings: &SinkSettings, topic: &str, compacts: bool) -> Result<()> {
+    let creation = &settings.creation;
+    // To the broker, -1 is its own default.
+    let number = |given: Option<u32>| given.map_or(-1, |given| i32::try_from(given).unwrap_or(i32::MAX));
+    let replication = TopicReplication::Fixed(number(creation.replication_factor));
+    let policy =
+        creation.cleanup_policy.unwrap_or(if compacts { CleanupPolicy::Compact } else { CleanupPolicy::Delete });
+    let retention = creation.retention.map(|retention| match retention {
+        Retention::Forever => "-1".to_string(),
+        Retention::For(time) => time.0.as_millis().to_string(),
+    });
+    let mut new = NewTopic::new(topic, number(creation.partitions), replication).set("cleanup.policy", policy.as_str());
+    if let Some(retention) = &retention {
+        new = new.set("retention.ms", retention);
+    }
+    create(&settings.cluster, &new, "create it by hand, or give this user CREATE on the topic").await
 }
 
 /// Makes sure that the topic of markers exists, with settings that keep the last marker of each pipeline for ever.
@@ -99,17 +128,22 @@ pub(super) async fn ensure_progress_topic(cluster: &Cluster, topic: &str) -> Res
         .set("retention.bytes", "-1")
         .set("segment.bytes", "4194304")
         .set("min.cleanable.dirty.ratio", "0.1");
-    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
-    let outcome = admin.create_topics(&[new], &options()).await;
-    client::drop_elsewhere(admin);
-    let what = || format!("cannot create topic {topic} in kafka at {}", cluster.name());
     let hint =
-        || format!("create it by hand: one partition, cleanup.policy=compact, retention.ms=-1, {replication} replicas");
-    match outcome.map_err(|e| from_kafka(what(), &e).with_hint(hint()))?.into_iter().next() {
+        format!("create it by hand: one partition, cleanup.policy=compact, retention.ms=-1, {replication} replicas");
+    create(cluster, &new, &hint).await
+}
+
+/// Creates the topic, which may exist meanwhile, and waits until it is there.
+async fn create(cluster: &Cluster, new: &NewTopic<'_>, hint: &str) -> Result<()> {
+    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
+    let outcome = admin.create_topics([new], &options()).await;
+    client::drop_elsewhere(admin);
+    let what = || format!("cannot create topic {} in kafka at {}", new.name, cluster.name());
+    match outcome.map_err(|e| from_kafka(what(), &e).with_hint(hint))?.into_iter().next() {
         Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
-            Err(from_code(what(), code, "").with_hint(hint()))
+            Err(from_code(what(), code, "").with_hint(hint))
         }
-        Some(_) => wait_for(cluster, topic).await,
+        Some(_) => wait_for(cluster, new.name).await,
         None => Err(Error::internal(what())),
     }
 }

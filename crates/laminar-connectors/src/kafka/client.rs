@@ -5,11 +5,12 @@
 //! ("connection refused") comes as an event. [`Events`] keeps the last one, so that our error can say it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use laminar_core::{Code, Error, Result};
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -18,12 +19,18 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 use rdkafka::{ClientConfig, Statistics, TopicPartitionList};
 
-use super::error::{from_code, from_kafka, is_refusal};
+use super::diagnosis;
+use super::error::{from_code, from_kafka};
+use super::native::{self, AnyClient};
 use super::options::Protocol;
 use super::property_names::{PROPERTIES, Scope};
+use super::token::{Token, Tokens};
 
 /// How long a statement waits for a broker to answer.
 pub(super) const REACH: Duration = Duration::from_secs(6);
+
+/// How long a broker may take to answer before its port is asked what it speaks.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 const DEFAULT_PORT: u16 = 9092;
 
@@ -35,6 +42,8 @@ pub(super) struct Cluster {
     protocol: Protocol,
     /// librdkafka's properties: security, and what the user passes on. Holds passwords.
     config: Vec<(String, String)>,
+    /// With which clients log in, where that takes tokens.
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -48,7 +57,13 @@ impl Cluster {
         let mut sorted = servers.clone();
         sorted.sort();
         sorted.dedup();
-        Self { name: sorted.join(",").into(), servers, protocol, config }
+        Self { name: sorted.join(",").into(), servers, protocol, config, tokens: None }
+    }
+
+    /// The same cluster, to which clients log in with tokens.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Option<Tokens>) -> Self {
+        Self { tokens: tokens.map(Arc::new), ..self }
     }
 
     /// Splits `host:port,…`; a missing port is 9092. The error says what is wrong with the text.
@@ -81,7 +96,12 @@ impl Cluster {
             config.sort();
             config
         };
-        self.name == other.name && sorted(self) == sorted(other)
+        let same_tokens = match (&self.tokens, &other.tokens) {
+            (Some(ours), Some(theirs)) => ours.is_same(theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        self.name == other.name && sorted(self) == sorted(other) && same_tokens
     }
 
     /// Adds a property if the user did not.
@@ -130,24 +150,48 @@ impl Cluster {
         self.create(&self.config(ClientKind::Consumer, &[], &[("allow.auto.create.topics", "true")]))
     }
 
-    pub fn create<T: FromClientConfigAndContext<Events>>(&self, config: &ClientConfig) -> Result<T> {
-        let created = config.create_with_context(Events::new(&self.name));
-        created.map_err(|e| {
-            let error = from_kafka(format!("cannot make a client for kafka cluster {}", self.name), &e);
-            // Files are first opened here.
-            let files = self.config.iter().filter(|(key, _)| key.ends_with(".location")).map(|(_, path)| path.as_str());
-            let files: Vec<_> = files.collect();
-            match files.is_empty() {
-                true => error,
-                false => error.with_hint(format!("are these files on the server? {}", files.join(", "))),
-            }
-        })
+    /// Errors: `invalid_option` for files that cannot be used; what [`Tokens::first`] says.
+    pub fn create<T: FromClientConfigAndContext<Events> + AnyClient>(&self, config: &ClientConfig) -> Result<T> {
+        // Before the client exists: why there is none is better said now than by a broker.
+        let token = self.tokens.as_ref().map(|tokens| tokens.first()).transpose()?;
+        let created: KafkaResult<T> = config.create_with_context(Events::new(self));
+        let client = created.map_err(|e| self.creation_error(&e))?;
+        if let Some(token) = token {
+            client.inner_client().context().use_token(client.inner_client(), &token)?;
+        }
+        Ok(client)
     }
 
-    /// The error for a broker that did not answer in time.
+    fn creation_error(&self, error: &KafkaError) -> Error {
+        let mapped = from_kafka(format!("cannot make a client for kafka cluster {}", self.name), error);
+        let detail = mapped.detail().unwrap_or_default().to_string();
+        // Files are first opened here; librdkafka names the property.
+        let file = self.config.iter().find(|(key, _)| key.ends_with(".location") && detail.contains(key.as_str()));
+        let Some((key, path)) = file else { return mapped };
+        let hint = match (std::fs::metadata(path).is_ok(), detail.as_str()) {
+            (false, _) => format!("is there a file {path} on the server, and may the server read it?"),
+            (true, text) if text.contains("key values mismatch") => {
+                format!("{path} is not the key of the certificate in ssl.certificate.location")
+            }
+            (true, _) if key == "ssl.key.location" && self.get("ssl.key.password").is_none() => {
+                format!("{path} must be a PEM file; if it has a password, set ssl.key.password")
+            }
+            (true, _) if key == "ssl.key.location" => {
+                format!("{path} must be a PEM file, and ssl.key.password its password")
+            }
+            (true, _) => format!("{path} must be a PEM file"),
+        };
+        mapped.with_hint(hint).with_field(key)
+    }
+
+    /// The error for a broker that did not answer in time. Blocks while a port is asked what it speaks.
     pub fn unreachable(&self, events: &Events) -> Error {
-        if let Some(refused) = events.refused() {
-            return refused;
+        let refused = events.refused();
+        if let Some(error) = refused.as_ref().filter(|error| error.code() != Code::TlsFailed) {
+            return error.clone();
+        }
+        if let Some(error) = diagnosis::ask(self).or(refused) {
+            return error;
         }
         let error = Error::new(Code::Unreachable, format!("cannot reach kafka at {}", self.servers.join(",")))
             .with_hint("check bootstrap_servers, and that the broker's advertised.listeners can be reached from here")
@@ -192,9 +236,11 @@ fn normalize_server(part: &str) -> std::result::Result<String, String> {
 }
 
 /// What a client tells outside of calls.
-#[derive(Debug)]
 pub(super) struct Events {
     cluster: Arc<str>,
+    tokens: Option<Arc<Tokens>>,
+    /// When the token that the client has ends, in ms since 1970.
+    token_until: AtomicI64,
     seen: Mutex<Seen>,
 }
 
@@ -208,9 +254,35 @@ struct Seen {
 }
 
 impl Events {
-    fn new(cluster: &Arc<str>) -> Self {
-        Self { cluster: Arc::clone(cluster), seen: Mutex::default() }
+    fn new(cluster: &Cluster) -> Self {
+        Self {
+            cluster: Arc::clone(&cluster.name),
+            tokens: cluster.tokens.clone(),
+            token_until: AtomicI64::new(0),
+            seen: Mutex::default(),
+        }
     }
+
+    /// Gives the client a new token once there is one. Never waits; called now and then for every client that lives on.
+    pub fn refresh_token(&self, client: &Client<Events>) {
+        let Some(tokens) = &self.tokens else { return };
+        if let Some(token) = tokens.newer(self.token_until.load(Ordering::Relaxed))
+            && let Err(error) = self.use_token(client, &token)
+        {
+            self.seen().refused.get_or_insert(error);
+        }
+    }
+
+    fn use_token(&self, client: &Client<Events>, token: &Token) -> Result<()> {
+        let extensions = self.tokens.as_ref().map(|tokens| tokens.extensions.as_slice()).unwrap_or_default();
+        self.token_until.store(token.expires_ms, Ordering::Relaxed);
+        let used = native::set_token(client, &token.value, &token.principal, token.expires_ms, extensions);
+        used.map_err(|text| {
+            Error::new(Code::InvalidOption, format!("the token for kafka at {} cannot be used", self.cluster))
+                .with_detail(text)
+        })
+    }
+
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -261,17 +333,18 @@ impl ClientContext for Events {
         }
         drop(seen);
         match code {
-            // Reading does not need the group: its offsets are only for others to see.
-            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {}
-            Some(code) if is_refusal(code) => {
-                let what = format!("kafka at {} refuses us", self.cluster);
-                self.seen().refused = Some(from_code(what, code, reason));
-            }
             Some(RDKafkaErrorCode::Fatal) => {
                 let what = format!("the client of kafka at {} failed", self.cluster);
                 self.seen().broken = Some(from_code(what, RDKafkaErrorCode::Fatal, reason));
             }
-            _ => {}
+            Some(code) => {
+                if let Some(refused) = diagnosis::said(&self.cluster, code, reason) {
+                    // A token that could not be renewed is refused; why it could not is what to act on.
+                    let why = self.tokens.as_ref().and_then(|tokens| tokens.failure());
+                    self.seen().refused = Some(why.unwrap_or(refused));
+                }
+            }
+            None => {}
         }
         tracing::warn!(cluster = %self.cluster, "{reason}");
     }
@@ -300,7 +373,7 @@ pub(super) fn metadata(
     topic: Option<&str>,
     limit: Duration,
 ) -> Result<Metadata> {
-    let deadline = Instant::now() + limit;
+    let (deadline, mut ask_at) = (Instant::now() + limit, Some(Instant::now() + PATIENCE));
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let outcome = client.fetch_metadata(topic, left.clamp(Duration::from_millis(100), Duration::from_millis(500)));
@@ -309,6 +382,13 @@ pub(super) fn metadata(
             Ok(metadata) => return Ok(metadata),
             Err(_) if client.context().refused().is_some() || left.is_zero() => {
                 return Err(cluster.unreachable(client.context()));
+            }
+            // A port that wants TLS or a login hangs up without a word.
+            Err(_) if ask_at.is_some_and(|at| at < Instant::now()) => {
+                ask_at = None;
+                if let Some(error) = diagnosis::ask(cluster) {
+                    return Err(error);
+                }
             }
             Err(_) => {}
         }
@@ -337,6 +417,7 @@ pub(super) fn partitions(
 
 /// Lets the client say what happened meanwhile.
 pub(super) fn drain_events(client: &BaseConsumer<Events>) {
+    client.context().refresh_token(client.client());
     for _ in 0..16 {
         client.poll(Duration::ZERO);
     }

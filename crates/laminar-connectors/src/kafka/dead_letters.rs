@@ -25,9 +25,10 @@ use rdkafka::producer::BaseRecord;
 
 use super::admin;
 use super::client::Cluster;
-use super::options::SourceSettings;
+use super::options::{SourceSettings, Start};
 use super::producer::{Producer, settle};
 use super::sink::ACKNOWLEDGED;
+use super::sink_options::EncodingOptions;
 use super::topics::Topics;
 use super::transaction::{Transaction, Transactions};
 
@@ -49,15 +50,23 @@ impl Destination {
         self.topic.clone().unwrap_or_else(|| format!("{topic}{SUFFIX}"))
     }
 
+    /// Sorted, distinct; `None` if those of a pattern would go beside what it matches.
+    fn topics(&self, read: &Topics) -> Option<Vec<String>> {
+        let mut topics: Vec<String> = match (read, &self.topic) {
+            (_, Some(topic)) => vec![topic.clone()],
+            (Topics::Named(names), None) => names.iter().map(|name| self.of(name)).collect(),
+            (Topics::Matching(..), None) => return None,
+        };
+        topics.sort();
+        topics.dedup();
+        Some(topics)
+    }
+
     /// Errors: `invalid_option`, `conflicting_options`; `missing_option` with a pattern of topics, which may match what is beside them.
     fn check(&self, settings: &SourceSettings) -> Result<()> {
-        let topics = match (&settings.topics, &self.topic) {
-            (Topics::Named(names), _) => names.iter().map(|name| self.of(name)).collect(),
-            (Topics::Matching(..), Some(topic)) => vec![topic.clone()],
-            (Topics::Matching(..), None) => {
-                return Err(missing("dlq_topic", "a table of topic_pattern")
-                    .with_hint("name the topic of its dead letters, one that the pattern does not match"));
-            }
+        let Some(topics) = self.topics(&settings.topics) else {
+            return Err(missing("dlq_topic", "a table of topic_pattern")
+                .with_hint("name the topic of its dead letters, one that the pattern does not match"));
         };
         for topic in topics {
             super::options::check_topic_name(&topic).map_err(|what| {
@@ -79,6 +88,16 @@ impl Destination {
 /// Can the letters of a table with these settings go there? No I/O.
 pub(super) fn check(settings: &SourceSettings, topic: Option<&str>) -> Result<()> {
     Destination { topic: topic.map(str::to_string) }.check(settings)
+}
+
+/// What reads the letters of the table that reads with `settings`.
+pub(super) fn as_source(mut settings: SourceSettings, topic: Option<&str>) -> SourceSettings {
+    let destination = Destination { topic: topic.map(str::to_string) };
+    settings.topics = Topics::Named(destination.topics(&settings.topics).unwrap_or_default());
+    settings.start = Start::Earliest;
+    // Letters are as their records came.
+    settings.encoding = EncodingOptions::default();
+    settings
 }
 
 pub(super) struct DeadLetterSink {

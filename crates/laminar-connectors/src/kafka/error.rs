@@ -57,6 +57,7 @@ fn our_code(code: Kafka) -> Code {
             Code::UnknownTopic
         }
         Kafka::AutoOffsetReset | Kafka::OffsetOutOfRange | Kafka::LogTruncation => Code::DataLoss,
+        Kafka::MessageSizeTooLarge | Kafka::MessageBatchTooLarge => Code::RowTooLarge,
         Kafka::Fenced | Kafka::ProducerFenced | Kafka::InvalidProducerEpoch => Code::Fenced,
         _ => Code::ConnectorError,
     }

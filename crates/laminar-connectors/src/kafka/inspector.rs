@@ -22,8 +22,10 @@ use super::topics::Topics;
 pub(super) struct Inspector {
     cluster: Cluster,
     isolation: &'static str,
-    client: Arc<Mutex<Option<Arc<BaseConsumer<Events>>>>>,
+    client: Arc<Mutex<Option<Shared>>>,
 }
+
+type Shared = Arc<BaseConsumer<Events>>;
 
 impl Inspector {
     pub fn new(cluster: Cluster, isolation: &'static str) -> Self {
@@ -53,11 +55,11 @@ impl Inspector {
 
     /// Partitions of the topics, in the order of their names and numbers; of those only that are `wanted`.
     ///
-    /// Errors: `unknown_topic` if one that is named does not exist; `unreachable`, `authentication_failed`.
-    pub async fn splits(&self, topics: Topics, wanted: Option<PartitionSet>) -> Result<Vec<SplitId>> {
+    /// Errors: `unknown_topic` if one that is named does not exist and must; `unreachable`, `authentication_failed`.
+    pub async fn splits(&self, topics: Topics, wanted: Option<PartitionSet>, loss: OnDataLoss) -> Result<Vec<SplitId>> {
         self.ask(move |cluster, client| {
             let mut splits = Vec::new();
-            for (topic, partitions) in topics.find(cluster, client)? {
+            for (topic, partitions) in topics.find(cluster, client, loss)? {
                 let read = partitions.into_iter().filter(|p| wanted.as_ref().is_none_or(|wanted| wanted.contains(*p)));
                 splits.extend(read.map(|partition| split_id(&topic, partition)));
             }

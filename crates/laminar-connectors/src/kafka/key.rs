@@ -1,4 +1,10 @@
-//! The keys of a sink's records: a column's value as it is, or the primary key's columns as a JSON object.
+//! The keys of a sink's records: a column's value as it is, a JSON object of columns, or a text with placeholders.
+//!
+//! ```text
+//!  key_field or _kafka_key ─┐ where it is null
+//!                           ├─────────────────► sink.key ─► else no key
+//!  PRIMARY KEY ─────────────┘ only without any of the others
+//! ```
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray};
 use arrow::compute::cast;
@@ -8,32 +14,59 @@ use laminar_core::table::TableSpec;
 use laminar_core::{Changes, Code, Error, Result};
 use laminar_formats::FormatOptions;
 
+use super::encoding::decode_values;
+use super::sink_options::{Encoding, KeyFormat};
+use super::template::{Renderer, Template, column_index, unknown_column};
+
 /// The columns that key the records, by their index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KeyColumns {
     /// Records have no key.
     None,
     One(usize),
-    /// A primary key of several, or of a type that has no bytes of its own.
+    /// Several, or one of a type that has no bytes of its own.
     Object(Vec<usize>),
 }
 
 impl KeyColumns {
-    /// The column that the option `key_field` names, else the primary key.
+    /// The columns that the option `key_field` names, else `metadata`, a column whose name says so; else, if `by_default`, the
+    /// primary key.
     ///
-    /// Errors: `unknown_column`, `type_mismatch`, `not_supported`.
-    pub fn of(key_field: Option<&str>, table: &TableSpec) -> Result<Self> {
-        if let Some(name) = key_field {
-            return key_column(name, table).map(Self::One);
-        }
-        let index = |name: &String| table.columns.iter().position(|column| column.name == *name);
-        let indices: Option<Vec<usize>> = table.primary_key.iter().map(index).collect();
-        let missing = || Error::internal(format!("table {} lacks a column of its key", table.name));
-        let indices = indices.ok_or_else(missing)?;
+    /// Errors: `unknown_column`, `type_mismatch`, `conflicting_options`, `not_supported`.
+    pub fn of(
+        key_field: Option<&str>,
+        metadata: Option<usize>,
+        by_default: bool,
+        format: Option<KeyFormat>,
+        table: &TableSpec,
+    ) -> Result<Self> {
+        let (indices, option) = match (key_field, metadata) {
+            (Some(names), Some(index)) => {
+                let column = table.columns.get(index).map_or("", |column| column.name.as_str());
+                let what = format!("key_field = '{names}' and column {column} are both the record's key");
+                return Err(Error::new(Code::ConflictingOptions, what)
+                    .with_hint("leave one of them out")
+                    .with_field("key_field"));
+            }
+            (Some(names), None) => (named(names, table)?, true),
+            (None, Some(index)) => (vec![index], true),
+            (None, None) if by_default => (primary(table)?, false),
+            (None, None) => (Vec::new(), false),
+        };
         let plain = |index: &usize| table.columns.get(*index).is_some_and(|column| is_plain(&column.data_type));
-        match indices.as_slice() {
-            [] => Ok(Self::None),
-            [index] if plain(index) => Ok(Self::One(*index)),
+        match (indices.as_slice(), format) {
+            ([], Some(_)) => Err(Error::new(Code::ConflictingOptions, "key.format is given, and records have no key")
+                .with_hint("add key_field")
+                .with_field("key.format")),
+            ([], None) => Ok(Self::None),
+            ([index], None | Some(KeyFormat::Raw)) if plain(index) => Ok(Self::One(*index)),
+            ([index], Some(KeyFormat::Raw)) => Err(not_plain(*index, table)),
+            ([index], None) if option => Err(not_plain(*index, table)),
+            (_, Some(KeyFormat::Raw)) => {
+                Err(Error::new(Code::ConflictingOptions, "key.format = 'raw' is for a key of one column")
+                    .with_hint("use key.format = 'json'")
+                    .with_field("key.format"))
+            }
             _ => {
                 key_encoder(&indices, table)?;
                 Ok(Self::Object(indices))
@@ -41,37 +74,46 @@ impl KeyColumns {
         }
     }
 
+    pub fn indices(&self) -> &[usize] {
+        match self {
+            Self::None => &[],
+            Self::One(index) => std::slice::from_ref(index),
+            Self::Object(indices) => indices,
+        }
+    }
+
     /// Two rows of the table have the same key exactly if they have the same primary key.
     pub fn is_primary(&self, table: &TableSpec) -> bool {
-        match self {
-            Self::None => false,
-            Self::Object(_) => true,
-            Self::One(index) => {
-                let name = table.columns.get(*index).map(|column| column.name.as_str());
-                matches!((table.primary_key.as_slice(), name), ([key], Some(name)) if key == name)
-            }
-        }
+        let names = self.indices().iter().filter_map(|index| table.columns.get(*index)).map(|column| &column.name);
+        let mut names: Vec<_> = names.collect();
+        let mut primary: Vec<_> = table.primary_key.iter().collect();
+        names.sort();
+        primary.sort();
+        !names.is_empty() && names == primary
     }
 }
 
-fn key_column(name: &str, table: &TableSpec) -> Result<usize> {
-    let found = table.columns.iter().position(|c| c.name == *name);
-    let found = found.or_else(|| table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name)));
-    let Some((index, column)) = found.and_then(|i| Some((i, table.columns.get(i)?))) else {
-        let names = table.columns.iter().map(|c| c.name.as_str());
-        let error = Error::new(Code::UnknownColumn, format!("table {} has no column {name}", table.name))
-            .with_field("key_field");
-        return Err(match laminar_core::options::nearest(name, names) {
-            Some(near) => error.with_hint(format!("did you mean {near}?")),
-            None => error,
-        });
-    };
-    if is_plain(&column.data_type) {
-        return Ok(index);
+/// `a` or `a, b`.
+fn named(names: &str, table: &TableSpec) -> Result<Vec<usize>> {
+    if let Some(index) = column_index(names, table) {
+        return Ok(vec![index]);
     }
-    Err(Error::new(Code::TypeMismatch, format!("column {name} cannot be the record's key"))
+    let names = names.split(',').map(str::trim);
+    names.map(|name| column_index(name, table).ok_or_else(|| unknown_column(name, table, "key_field"))).collect()
+}
+
+fn primary(table: &TableSpec) -> Result<Vec<usize>> {
+    let index = |name: &String| table.columns.iter().position(|column| column.name == *name);
+    let indices: Option<Vec<usize>> = table.primary_key.iter().map(index).collect();
+    indices.ok_or_else(|| Error::internal(format!("table {} lacks a column of its key", table.name)))
+}
+
+fn not_plain(index: usize, table: &TableSpec) -> Error {
+    let name = table.columns.get(index).map_or("", |column| column.name.as_str());
+    Error::new(Code::TypeMismatch, format!("column {name} cannot be the record's key"))
         .with_detail("a key is text, an integer or bytes")
-        .with_field("key_field"))
+        .with_hint("key.format = 'json' writes any type, as an object")
+        .with_field("key_field")
 }
 
 /// A value of the type is a key as it is.
@@ -89,34 +131,64 @@ fn key_encoder(columns: &[usize], table: &TableSpec) -> Result<Box<dyn Encoder>>
     laminar_formats::encoder(&FormatOptions::default(), &key)
 }
 
+/// Where the keys of a table's records come from.
+#[derive(Clone, Debug)]
+pub(super) struct KeyPlan {
+    pub columns: KeyColumns,
+    /// Of records that have none from a column.
+    pub template: Option<Template>,
+    pub encoding: Encoding,
+}
+
 /// Makes the keys of one batch after another.
 pub(super) struct KeyMaker {
     columns: KeyColumns,
     /// Of keys that are objects.
     encoder: Option<Box<dyn Encoder>>,
+    renderer: Option<Renderer>,
+    encoding: Encoding,
 }
 
 impl KeyMaker {
-    pub fn new(columns: &KeyColumns, table: &TableSpec) -> Result<Self> {
-        let encoder = match columns {
+    /// `renderer`: of the plan's template.
+    pub fn new(plan: &KeyPlan, renderer: Option<Renderer>, table: &TableSpec) -> Result<Self> {
+        let encoder = match &plan.columns {
             KeyColumns::Object(columns) => Some(key_encoder(columns, table)?),
             _ => None,
         };
-        Ok(Self { columns: columns.clone(), encoder })
+        Ok(Self { columns: plan.columns.clone(), encoder, renderer, encoding: plan.encoding })
     }
 
     /// The keys of the rows.
     pub fn keys(&mut self, changes: &Changes) -> Result<Keys> {
+        let keys = self.of_columns(changes)?;
+        let Some(renderer) = &mut self.renderer else { return Ok(keys) };
+        if !keys.lacks_some() {
+            return Ok(keys);
+        }
+        let mut texts = EncodedValues::default();
+        renderer.render(changes, &mut texts)?;
+        Ok(match keys {
+            Keys::None => Keys::Encoded(texts),
+            keys => Keys::OrElse(Box::new(keys), texts),
+        })
+    }
+
+    fn of_columns(&mut self, changes: &Changes) -> Result<Keys> {
         match (&self.columns, &mut self.encoder) {
             (KeyColumns::One(index), _) => {
                 let column = changes.rows().columns().get(*index);
-                Keys::of_column(column.ok_or_else(|| Error::internal("the column of the record's key is missing"))?)
+                let column = column.ok_or_else(|| Error::internal("the column of the record's key is missing"))?;
+                match self.encoding {
+                    Encoding::None => Keys::of_column(column),
+                    Encoding::Base64 => Keys::of_base64(column),
+                }
             }
             (KeyColumns::Object(columns), Some(encoder)) => {
                 let rows = Changes::inserts(changes.rows().project(columns)?, changes.times().clone())?;
                 let mut keys = EncodedValues::default();
                 encoder.encode(&rows, &mut keys)?;
-                Ok(Keys::Objects(keys))
+                Ok(Keys::Encoded(keys))
             }
             _ => Ok(Keys::None),
         }
@@ -128,7 +200,10 @@ pub(super) enum Keys {
     None,
     Text(StringArray),
     Bytes(BinaryArray),
-    Objects(EncodedValues),
+    /// One for each row.
+    Encoded(EncodedValues),
+    /// Where the first have none, the second.
+    OrElse(Box<Keys>, EncodedValues),
 }
 
 impl Keys {
@@ -140,12 +215,35 @@ impl Keys {
         })
     }
 
+    fn of_base64(column: &ArrayRef) -> Result<Self> {
+        let texts = cast(column, &DataType::Binary)?;
+        let texts = texts.as_binary::<i32>();
+        let mut values = EncodedValues::default();
+        for row in 0..texts.len() {
+            values.bytes.extend_from_slice(if texts.is_valid(row) { texts.value(row) } else { b"" });
+            values.end_value();
+        }
+        let decoded = decode_values(values, "key")?;
+        let bytes = (0..texts.len()).map(|row| texts.is_valid(row).then(|| decoded.get(row)));
+        Ok(Self::Bytes(BinaryArray::from_iter(bytes)))
+    }
+
+    fn lacks_some(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Text(keys) => keys.null_count() > 0,
+            Self::Bytes(keys) => keys.null_count() > 0,
+            Self::Encoded(_) | Self::OrElse(..) => false,
+        }
+    }
+
     /// The key of the row; `None` if its column is null.
     pub fn get(&self, row: usize) -> Option<&[u8]> {
         match self {
             Self::Text(keys) if row < keys.len() && keys.is_valid(row) => Some(keys.value(row).as_bytes()),
             Self::Bytes(keys) if row < keys.len() && keys.is_valid(row) => Some(keys.value(row)),
-            Self::Objects(keys) => Some(keys.get(row)),
+            Self::Encoded(keys) => Some(keys.get(row)),
+            Self::OrElse(keys, texts) => keys.get(row).or_else(|| Some(texts.get(row))),
             _ => None,
         }
     }

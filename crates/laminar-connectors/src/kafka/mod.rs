@@ -16,14 +16,16 @@
 //! - A broker that is away is waited for; refused logins, missing topics and lost records are errors.
 //! - Options are checked without I/O when a statement is read, and against the cluster at CREATE TABLE.
 //!
-//! Reading order: `options` and `properties` (what a user may write), `client` (what all clients share), `source` and
-//! `reader`, `topics` and `inspector` (what there is to read), `sink`, `dead_letters`, `producer`, `transaction` and `marker`,
-//! `native` (the only unsafe code), `admin`, `test_connection`, `dev_broker`.
+//! Reading order: `options`, `login` and `properties` (what a user may write), `client` (what all clients share), `token`,
+//! `diagnosis` and `probe` (why a broker does not let us in), `source` and `reader`, `topics` and `inspector` (what there is to read),
+//! `sink` (with `fields`, `key`, `headers`, `template`, `sink_topics`, `outlet`, `spool`), `dead_letters`, `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin` and `cluster_admin`,
+//! `test_connection`, `dev_broker`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use laminar_core::cluster::SharedClusterAdmin;
 use laminar_core::connector::{Connector, DeadLettersOf, MetadataColumn, Role, SinkContext, SourceContext, TestStage};
 use laminar_core::options::{ALIASES, names};
 use laminar_core::sink::{Delivery, Sink};
@@ -36,29 +38,48 @@ use schemars::schema_for;
 use serde_json::{Value, json};
 
 use crate::batch::BatchOptions;
+use cluster_admin::KafkaClusterAdmin;
 use dead_letters::DeadLetterSink;
+use fields::Fields;
+use login::TokenOptions;
 use options::{ClientOptions, SinkOptions, SourceOptions, Written};
 use sink::KafkaSink;
+use sink_options::{Acks, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, TopicOptions};
 use source::KafkaSource;
 use transaction::Transactions;
 
 mod admin;
 mod client;
+mod cluster_admin;
 mod dead_letters;
 mod dev_broker;
+mod diagnosis;
+mod encoding;
 mod error;
+mod fields;
+mod headers;
 mod inspector;
 mod key;
+mod login;
 mod marker;
+mod memory_gauge;
 mod native;
 mod options;
+mod outlet;
+mod probe;
 mod producer;
 mod properties;
 mod property_names;
 mod reader;
+mod record;
 mod sink;
+mod sink_options;
+mod sink_topics;
 mod source;
+mod spool;
+mod template;
 mod test_connection;
+mod token;
 mod topics;
 mod transaction;
 
@@ -68,7 +89,9 @@ pub use properties::{Allowed, ClientProperty};
 /// The properties of librdkafka that may be given besides the connector's own options, and those that may not.
 pub fn client_properties() -> Vec<ClientProperty> {
     let mut ours = names::<ClientOptions>();
+    ours.extend(names::<TokenOptions>());
     ours.extend(names::<SourceOptions>());
+    ours.extend(names::<ProducerOptions>());
     properties::client_properties(&ours)
 }
 
@@ -80,6 +103,8 @@ pub const PROGRESS_TOPIC: &str = marker::TOPIC;
 #[derive(Default)]
 pub struct KafkaConnector {
     files_dir: Option<PathBuf>,
+    /// Where rows of sinks wait that do so on disk.
+    spool_dir: Option<PathBuf>,
     /// Name of the cluster that is a [`DevBroker`].
     dev_cluster: Option<String>,
     transactions: Arc<Transactions>,
@@ -95,6 +120,13 @@ impl KafkaConnector {
     #[must_use]
     pub fn with_files_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.files_dir = Some(dir.into());
+        self
+    }
+
+    /// Says where rows of sinks wait that do so on disk; else it is the system's folder for temporary files.
+    #[must_use]
+    pub fn with_spool_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.spool_dir = Some(dir.into());
         self
     }
 
@@ -114,7 +146,11 @@ impl KafkaConnector {
 
     /// What a sink into the cluster guarantees: what the pipeline asks for, else the table, else the best there is.
     fn delivery(&self, settings: &options::SinkSettings, asked: Option<Delivery>) -> Result<Delivery> {
-        self.delivery_into(&settings.cluster, asked.or(settings.delivery))
+        let delivery = self.delivery_into(&settings.cluster, asked.or(settings.delivery))?;
+        match (delivery, settings.producer.acks) {
+            (Delivery::AtLeastOnce, _) | (_, Acks::All) => Ok(delivery),
+            (Delivery::ExactlyOnce, acks) => Err(options::acks_conflict(acks)),
+        }
     }
 
     /// The same for what is asked for, if anything is.
@@ -169,6 +205,34 @@ const METADATA: &[MetadataColumn] = &[
     },
 ];
 
+const SINK_METADATA: &[MetadataColumn] = &[
+    MetadataColumn { key: "key", column: "_kafka_key", sql_type: "BYTEA", description: "The record's key." },
+    MetadataColumn {
+        key: "partition",
+        column: "_kafka_partition",
+        sql_type: "INT",
+        description: "The partition to write to; null: the partitioner chooses.",
+    },
+    MetadataColumn {
+        key: "timestamp",
+        column: "_kafka_timestamp",
+        sql_type: "TIMESTAMP",
+        description: "The record's timestamp; null: now.",
+    },
+    MetadataColumn {
+        key: "topic",
+        column: "_kafka_topic",
+        sql_type: "TEXT",
+        description: "The topic to write to; null: that of the option topic.",
+    },
+    MetadataColumn {
+        key: "headers",
+        column: "_kafka_headers",
+        sql_type: "JSON",
+        description: "The record's headers, an object or a map of name and value.",
+    },
+];
+
 #[async_trait]
 impl Connector for KafkaConnector {
     fn name(&self) -> &'static str {
@@ -182,7 +246,9 @@ impl Connector for KafkaConnector {
     fn source_schema(&self) -> Option<Value> {
         let groups = [
             schema_for!(ClientOptions).to_value(),
+            schema_for!(TokenOptions).to_value(),
             schema_for!(SourceOptions).to_value(),
+            schema_for!(EncodingOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
             schema_for!(RegistryOptions).to_value(),
             schema_for!(BatchOptions).to_value(),
@@ -193,7 +259,13 @@ impl Connector for KafkaConnector {
     fn sink_schema(&self) -> Option<Value> {
         let groups = [
             schema_for!(ClientOptions).to_value(),
+            schema_for!(TokenOptions).to_value(),
             schema_for!(SinkOptions).to_value(),
+            schema_for!(FieldOptions).to_value(),
+            schema_for!(EncodingOptions).to_value(),
+            schema_for!(ProducerOptions).to_value(),
+            schema_for!(TopicOptions).to_value(),
+            schema_for!(BufferOptions).to_value(),
             schema_for!(FormatOptions).to_value(),
             schema_for!(RegistryOptions).to_value(),
         ];
@@ -211,47 +283,36 @@ impl Connector for KafkaConnector {
         true
     }
 
+    fn sink_metadata_columns(&self) -> &'static [MetadataColumn] {
+        SINK_METADATA
+    }
+
     fn check_connection(&self, options: &Options) -> Result<()> {
         let written = self.read(options, None)?;
-        // Is it a format that works? One text column suits every one.
-        let value = Column {
-            name: "value".into(),
-            data_type: arrow::datatypes::DataType::Utf8,
-            nullable: true,
-            json: false,
-            metadata: None,
-        };
-        let any = TableSpec {
-            name: String::new(),
-            columns: vec![value],
-            projection: vec![0],
-            event_time: None,
-            primary_key: Vec::new(),
-        };
-        written.format.check(&any)
+        written.format.check_options()
     }
 
     fn check_table(&self, role: Role, options: &Options, table: &TableSpec) -> Result<()> {
         let written = self.read(options, Some(role))?;
         written.format.check_role(role)?;
-        written.format.check(table)?;
         match role {
             Role::Source => {
+                written.format.check(table)?;
                 let settings = written.source()?;
+                let of_key = |column: &&Column| column.metadata.as_deref() == Some("key");
+                let key = table.columns.iter().filter(of_key).map(|column| &column.data_type);
+                settings.encoding.check(&settings.format, table, key)?;
                 laminar_formats::decoder_with(&settings.format, table, &settings.formats()?).map(drop)
             }
             Role::Sink => {
-                let metadata = table.columns.iter().find(|column| column.metadata.is_some());
-                if let Some(column) = metadata {
-                    let what =
-                        format!("column {} of sink table {} is metadata of what is read", column.name, table.name);
-                    return Err(
-                        Error::new(Code::NotSupported, what).with_hint("remove it; key_field sets the record's key")
-                    );
-                }
                 let settings = written.sink()?;
-                key::KeyColumns::of(settings.key_field.as_deref(), table)?;
-                laminar_formats::encoder_with(&settings.format, table, &settings.formats()?)?;
+                // One that takes the columns of its query is checked when that is known.
+                if !table.columns.is_empty() {
+                    let fields = Fields::new(&settings, table)?;
+                    if fields.template.is_none() {
+                        laminar_formats::encoder_with(&settings.format, &fields.value, &settings.formats()?)?;
+                    }
+                }
                 self.delivery(&settings, None).map(drop)
             }
         }
@@ -279,6 +340,10 @@ impl Connector for KafkaConnector {
         test_connection::test(self.read(options, None)).await
     }
 
+    fn cluster(&self, options: &Options) -> Result<Option<SharedClusterAdmin>> {
+        Ok(Some(Arc::new(KafkaClusterAdmin::new(self.read(options, None)?.cluster()?))))
+    }
+
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>> {
         let settings = self.read(options, Some(Role::Source))?.source()?;
         Ok(Arc::new(KafkaSource::new(settings, table, ctx)?))
@@ -287,7 +352,8 @@ impl Connector for KafkaConnector {
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
         let settings = self.read(options, Some(Role::Sink))?.sink()?;
         let delivery = self.delivery(&settings, ctx.delivery)?;
-        Ok(Arc::new(KafkaSink::new(settings, table, delivery, ctx, &self.transactions)?))
+        let spool_dir = self.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
+        Ok(Arc::new(KafkaSink::new(settings, table, delivery, ctx, &self.transactions, spool_dir)?))
     }
 
     fn check_dead_letters(&self, of: &DeadLettersOf<'_>) -> Result<()> {
@@ -299,6 +365,12 @@ impl Connector for KafkaConnector {
         let settings = self.read(of.options, Some(Role::Source))?.source()?;
         let delivery = self.delivery_into(&settings.cluster, ctx.delivery)?;
         Ok(Arc::new(DeadLetterSink::new(settings, of.destination, delivery, ctx, &self.transactions)?))
+    }
+
+    fn dead_letter_source(&self, of: &DeadLettersOf<'_>, ctx: &SourceContext) -> Result<Option<Arc<dyn Source>>> {
+        let settings = self.read(of.options, Some(Role::Source))?.source()?;
+        let settings = dead_letters::as_source(settings, of.destination);
+        Ok(Some(Arc::new(KafkaSource::new(settings, of.table, ctx)?)))
     }
 }
 

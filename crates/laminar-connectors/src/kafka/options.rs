@@ -18,10 +18,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::Cluster;
+use super::login::{self, Login, TokenOptions};
 use super::marker;
 use super::properties;
+use super::sink_options::{
+    Acks, BufferMode, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, TopicOptions,
+};
 use super::topics::Topics;
 use crate::batch::BatchOptions;
+use crate::files::{self, FilesAccess};
 use crate::schema_registry::format_context;
 
 pub(super) const SUBJECT: &str = "connector kafka";
@@ -35,10 +40,10 @@ pub struct ClientOptions {
     /// Brokers to start from: `host:port`, several separated by commas. The others of the cluster are found from there.
     #[schemars(required)]
     pub bootstrap_servers: Option<String>,
-    /// How Laminar logs in. Default: `sasl` if a user name, a mechanism or a protocol with a login is given, else `none`.
+    /// How Laminar logs in. Default: `sasl` if a user name, a token, a mechanism or a protocol with a login is given, else `none`.
     #[serde(rename = "auth.type")]
     pub auth_type: Option<AuthType>,
-    /// How the password is proved. The names may be written in lower case. Default: `PLAIN`.
+    /// How the login is proved. The names may be written in lower case. Default: `OAUTHBEARER` with a token, else `PLAIN`.
     #[serde(rename = "auth.mechanism")]
     pub auth_mechanism: Option<Mechanism>,
     /// The same as `security.protocol`, under the name that goes with the login's other options.
@@ -66,6 +71,9 @@ pub struct ClientOptions {
     /// Password of the key file, if it has one.
     #[serde(rename = "ssl.key.password")]
     pub ssl_key_password: Option<Secret>,
+    /// Is there TLS at all? Another way to write `security.protocol`, which then need not be given.
+    #[serde(rename = "ssl.enable")]
+    pub ssl_enable: Option<bool>,
 }
 
 /// How we log in.
@@ -74,10 +82,9 @@ pub struct ClientOptions {
 pub enum AuthType {
     /// Not at all.
     None,
-    /// With a name and password.
+    /// With a name and password, or a token.
     Sasl,
-    /// Known, and refused: a later issue.
-    #[schemars(skip)]
+    /// With a token that the server's AWS credentials sign, as Amazon MSK wants it.
     AwsMskIam,
 }
 
@@ -93,6 +100,12 @@ pub enum Mechanism {
     /// RFC 5802 with SHA-512.
     #[serde(rename = "SCRAM-SHA-512", alias = "scram-sha-512")]
     ScramSha512,
+    /// RFC 7628: a token of OAuth 2.0.
+    #[serde(rename = "OAUTHBEARER", alias = "oauthbearer")]
+    OauthBearer,
+    /// Kerberos; only in a build with the feature `gssapi`.
+    #[serde(rename = "GSSAPI", alias = "gssapi")]
+    Gssapi,
 }
 
 impl Mechanism {
@@ -101,6 +114,8 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
+            Self::Gssapi => "GSSAPI",
         }
     }
 }
@@ -245,13 +260,14 @@ pub enum OnDataLoss {
 /// What to write.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct SinkOptions {
-    /// The topic to write to. It is created if it is missing and the broker creates topics by itself.
-    #[schemars(required)]
+    /// The topic to write to; needed, unless a column says it: see `topic_field`. What becomes of a missing one says
+    /// `topic.auto_create`.
     pub topic: Option<String>,
-    /// Column whose value is the record's key: text, integer or bytes. Rows of one key stay in order. Without it the table's
+    /// Column whose value is the record's key: text, integer or bytes; or several columns, separated by commas, whose JSON object
+    /// it is. Rows of one key stay in order. A column named `_kafka_key` is the key without this option. Without either the table's
     /// primary key is the record's: the value of its column, or, of several columns or another type, a JSON object of them. With the
     /// primary key as key, `json` takes updates and deletes: the last row of each key, and a tombstone for one that is gone. Default:
-    /// the primary key, else records have no key.
+    /// the primary key, else records have no key but that of `sink.key`.
     pub key_field: Option<String>,
     /// What is guaranteed for each row across crashes. What the pipeline says wins. Default: `exactly_once`;
     /// `at_least_once` into the broker of `laminar dev`.
@@ -293,8 +309,14 @@ pub(super) struct Written {
     /// After translation of Kafka's names; for places in messages.
     all: Options,
     pub client: ClientOptions,
+    pub token: TokenOptions,
     pub source: SourceOptions,
     pub sink: SinkOptions,
+    pub fields: FieldOptions,
+    pub encoding: EncodingOptions,
+    pub producer: ProducerOptions,
+    pub creation: TopicOptions,
+    pub buffer: BufferOptions,
     pub format: FormatOptions,
     pub registry: RegistryOptions,
     properties: Vec<(String, String)>,
@@ -304,12 +326,20 @@ impl Written {
     /// Reads and checks each option by itself. `role` is `None` for a connection, which may serve both.
     pub fn read(options: &Options, role: Option<Role>, files_dir: Option<&Path>) -> Result<Self> {
         BatchOptions::of(options)?;
-        let all = properties::translate(options)?;
+        let files = files_dir.map_or_else(FilesAccess::everywhere, |folder| FilesAccess::below(folder.into()));
+        let options = files::descriptor::inline(options, &files)?;
+        let all = properties::translate(&options)?;
         let (client, rest) = all.split_known::<ClientOptions>();
+        let (token, rest) = rest.split_known::<TokenOptions>();
         let (source, _) = all.split_known::<SourceOptions>();
         let (_, rest) = rest.split_known::<SourceOptions>();
         let (sink, _) = all.split_known::<SinkOptions>();
         let (_, rest) = rest.split_known::<SinkOptions>();
+        let (fields, rest) = rest.split_known::<FieldOptions>();
+        let (encoding, rest) = rest.split_known::<EncodingOptions>();
+        let (producer, rest) = rest.split_known::<ProducerOptions>();
+        let (creation, rest) = rest.split_known::<TopicOptions>();
+        let (buffer, rest) = rest.split_known::<BufferOptions>();
         let (format, rest) = rest.split_known::<FormatOptions>();
         let (registry, rest) = rest.split_known::<RegistryOptions>();
         let (_, mut rest) = rest.split_known::<BatchOptions>();
@@ -317,18 +347,26 @@ impl Written {
         let format = format.parse::<FormatOptions>(SUBJECT)?;
         refuse_other_role(&all, role)?;
         let mut known = names::<ClientOptions>();
+        known.extend(names::<TokenOptions>());
         known.extend(names::<SourceOptions>());
-        known.extend(names::<SinkOptions>().into_iter().filter(|name| name != "topic"));
+        known.extend(sink_only());
+        known.extend(names::<EncodingOptions>());
         known.extend(names::<FormatOptions>());
         known.extend(names::<RegistryOptions>());
         known.extend(names::<BatchOptions>());
-        let (files, _) = client.split_known::<FileOptions>();
+        let (files, _) = all.split_known::<FileOptions>();
         let properties = properties::check(&rest, role, &known, files_dir)?;
         properties::check(&files, role, &known, files_dir)?;
         let written = Self {
             client: client.parse(SUBJECT)?,
+            token: token.parse(SUBJECT)?,
             source: source.parse(SUBJECT)?,
             sink: sink.parse(SUBJECT)?,
+            fields: fields.parse(SUBJECT)?,
+            encoding: encoding.parse(SUBJECT)?,
+            producer: producer.parse(SUBJECT)?,
+            creation: creation.parse(SUBJECT)?,
+            buffer: buffer.parse(SUBJECT)?,
             format,
             registry: registry.parse(SUBJECT)?,
             properties,
@@ -340,11 +378,6 @@ impl Written {
 
     /// Checks that need no other option.
     fn check_each(&self) -> Result<()> {
-        if self.client.auth_type == Some(AuthType::AwsMskIam) {
-            return Err(self
-                .error("auth.type", Code::NotSupported, "auth.type aws_msk_iam of connector kafka is not supported yet")
-                .with_hint("use 'auth.type' = 'sasl' with SCRAM"));
-        }
         let topics = self.source.topic.iter().map(|t| ("topic", t));
         let listed = self.source.topics.iter().flatten().map(|t| ("topics", t));
         topics.chain(listed).try_for_each(|(key, topic)| self.check_topic(key, topic))?;
@@ -364,52 +397,59 @@ impl Written {
         if self.sink.linger_ms.is_some_and(|ms| !(0.0..=900_000.0).contains(&ms)) {
             return Err(self.invalid("linger_ms", "expected 0 to 900000"));
         }
+        self.check_sink()?;
         self.placed(self.registry.check_each())?;
-        self.protocol()?;
-        Ok(())
+        login::check_each(self)?;
+        login::protocol(self).map(drop)
+    }
+
+    fn check_sink(&self) -> Result<()> {
+        let (producer, creation, buffer) = (&self.producer, &self.creation, &self.buffer);
+        let sizes = [
+            ("batch.max_bytes", producer.batch_max_bytes, i32::MAX.unsigned_abs().into()),
+            ("buffer.per_partition_limit", buffer.per_partition_limit, u64::MAX),
+            ("buffer.segment_bytes", buffer.segment_bytes, u64::MAX),
+        ];
+        for (key, size, most) in sizes {
+            if size.is_some_and(|size| size.0 == 0 || size.0 > most) {
+                return Err(self.invalid(key, &format!("expected 1 byte to {most}")));
+            }
+        }
+        let counts = [
+            ("max_inflight", producer.max_inflight, 1_000_000),
+            ("topic.partitions", creation.partitions, 100_000),
+            ("topic.replication_factor", creation.replication_factor, 1_000),
+        ];
+        for (key, count, most) in counts {
+            if count.is_some_and(|count| !(1..=most).contains(&count)) {
+                return Err(self.invalid(key, &format!("expected 1 to {most}")));
+            }
+        }
+        let interval = producer.partition_count_refresh_interval;
+        if interval.is_some_and(|interval| !(10..=3_600_000).contains(&interval.0.as_millis())) {
+            return Err(self.invalid("partition_count_refresh_interval", "expected 10ms to 1h"));
+        }
+        if producer.acks != Acks::All && self.sink.delivery == Some(Delivery::ExactlyOnce) {
+            return Err(acks_conflict(producer.acks));
+        }
+        let on_disk = ["buffer.segment_bytes"].iter().find_map(|key| self.all.entry(key));
+        if let (BufferMode::Memory, Some(entry)) = (buffer.mode, on_disk) {
+            let what = format!("option {} needs buffer.mode = 'disk' or 'hybrid'", entry.key);
+            return Err(self.error(&entry.key, Code::ConflictingOptions, what));
+        }
+        let made = ["topic.partitions", "topic.replication_factor", "topic.retention", "topic.cleanup_policy"];
+        match made.iter().find_map(|key| self.all.entry(key)) {
+            Some(entry) if creation.auto_create != Some(true) => {
+                let what = format!("option {} is about a topic that is created", entry.key);
+                let error = self.error(&entry.key, Code::ConflictingOptions, what);
+                Err(error.with_hint("add 'topic.auto_create' = 'true'"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_topic(&self, key: &str, topic: &str) -> Result<()> {
         check_topic_name(topic).map_err(|what| self.invalid(key, what))
-    }
-
-    /// Security protocol and login that the options together ask for.
-    fn protocol(&self) -> Result<Protocol> {
-        let client = &self.client;
-        let wants_login = match client.auth_type {
-            Some(kind) => kind == AuthType::Sasl,
-            None => client.auth_username.is_some() || client.auth_mechanism.is_some(),
-        };
-        if let (Some(a), Some(b)) = (client.auth_protocol, client.security_protocol)
-            && a != b
-        {
-            return Err(self.error(
-                "security.protocol",
-                Code::ConflictingOptions,
-                "auth.protocol and security.protocol differ",
-            ));
-        }
-        if client.auth_type == Some(AuthType::None) && client.auth_username.is_some() {
-            return Err(self.error(
-                "auth.username",
-                Code::ConflictingOptions,
-                "auth.username is given and auth.type is none",
-            ));
-        }
-        let protocol = client.auth_protocol.or(client.security_protocol);
-        match (protocol, wants_login) {
-            (Some(protocol), true) if !protocol.has_login() => Err(self.error(
-                "auth.type",
-                Code::ConflictingOptions,
-                "a login needs SASL_SSL or SASL_PLAINTEXT as protocol",
-            )),
-            (Some(protocol), _) => Ok(protocol),
-            (None, true) => Ok(Protocol::SaslSsl),
-            (None, false) if client.ssl_ca_location.is_some() || client.ssl_certificate_location.is_some() => {
-                Ok(Protocol::Ssl)
-            }
-            (None, false) => Ok(Protocol::Plaintext),
-        }
     }
 
     /// The cluster that the options name.
@@ -417,17 +457,11 @@ impl Written {
         let client = &self.client;
         let Some(servers) = &client.bootstrap_servers else { return Err(missing("bootstrap_servers", SUBJECT)) };
         let servers = Cluster::servers(servers).map_err(|what| self.invalid("bootstrap_servers", &what))?;
-        let protocol = self.protocol()?;
+        let Login { protocol, properties, tokens } = login::login(self)?;
         let mut config: Vec<(String, String)> = self.properties.clone();
         let mut set = |key: &str, value: &str| config.push((key.to_string(), value.to_string()));
         set("security.protocol", protocol.as_str());
-        if protocol.has_login() {
-            let Some(username) = &client.auth_username else { return Err(missing("auth.username", SUBJECT)) };
-            let Some(password) = &client.auth_password else { return Err(missing("auth.password", SUBJECT)) };
-            set("sasl.mechanism", client.auth_mechanism.unwrap_or(Mechanism::Plain).as_str());
-            set("sasl.username", username);
-            set("sasl.password", password.expose());
-        }
+        properties.iter().for_each(|(key, value)| set(key, value));
         let files = [
             ("ssl.ca.location", client.ssl_ca_location.as_deref()),
             ("ssl.certificate.location", client.ssl_certificate_location.as_deref()),
@@ -439,7 +473,7 @@ impl Written {
                 set(key, value);
             }
         }
-        Ok(Cluster::new(servers, protocol, config))
+        Ok(Cluster::new(servers, protocol, config).with_tokens(tokens))
     }
 
     /// What a source is made from.
@@ -457,6 +491,7 @@ impl Written {
             read_mode: self.source.read_mode,
             on_data_loss: self.source.on_data_loss,
             commit_interval: Duration::from_millis(self.source.commit_interval_ms.unwrap_or(0)),
+            encoding: self.encoding,
             format: self.format,
             registry: self.registry,
         })
@@ -524,20 +559,25 @@ impl Written {
     /// What a sink is made from.
     pub fn sink(self) -> Result<SinkSettings> {
         let mut cluster = self.cluster()?;
-        let Some(topic) = self.sink.topic.clone() else { return Err(missing("topic", SUBJECT)) };
-        if topic == marker::TOPIC {
-            let what = format!("topic {topic} holds the progress of pipelines: no table can write to it");
+        if let Some(topic) = self.sink.topic.as_ref().filter(|topic| is_reserved(topic)) {
+            let what = format!("topic {topic} holds what Kafka or Laminar need to work: no table can write to it");
             return Err(self.error("topic", Code::ForbiddenOption, what).with_hint("name another topic"));
         }
-        cluster.set_default("compression.type", self.sink.compression.as_str());
+        self.producer.apply(&mut cluster);
         if let Some(linger_ms) = self.sink.linger_ms {
             cluster.set_default("linger.ms", &linger_ms.to_string());
         }
         Ok(SinkSettings {
             cluster,
-            topic,
+            topic: self.sink.topic,
             key_field: self.sink.key_field,
             delivery: self.sink.delivery,
+            compression: self.sink.compression,
+            fields: self.fields,
+            encoding: self.encoding,
+            producer: self.producer,
+            creation: self.creation,
+            buffer: self.buffer,
             format: self.format,
             registry: self.registry,
         })
@@ -557,7 +597,25 @@ impl Written {
         })
     }
 
-    fn invalid(&self, key: &str, what: &str) -> Error {
+    /// What a connection says it is for; `None`: for both.
+    pub fn role(&self) -> Option<Role> {
+        let given = |names: &[&str]| names.iter().any(|name| self.all.entry(name).is_some());
+        match (given(&["group_id", "offset", "topics", "timestamp"]), given(&["key_field", "delivery"])) {
+            (true, false) => Some(Role::Source),
+            (false, true) => Some(Role::Sink),
+            _ => None,
+        }
+    }
+
+    /// Is the property of librdkafka given?
+    pub fn has_property(&self, key: &str) -> bool {
+        self.property(key).is_some()
+    }
+    pub fn property(&self, key: &str) -> Option<&str> {
+        self.properties.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    pub fn invalid(&self, key: &str, what: &str) -> Error {
         let absent = OptionEntry { key: key.to_string(), value: String::new(), location: None };
         properties::invalid(self.all.entry(key).unwrap_or(&absent), what)
     }
@@ -573,6 +631,8 @@ struct FileOptions {
     certificate: Option<String>,
     #[serde(rename = "ssl.key.location")]
     key: Option<String>,
+    #[serde(rename = "https.ca.location")]
+    provider: Option<String>,
 }
 
 /// A source's settings, complete.
@@ -587,6 +647,7 @@ pub(super) struct SourceSettings {
     pub read_mode: ReadMode,
     pub on_data_loss: OnDataLoss,
     pub commit_interval: Duration,
+    pub encoding: EncodingOptions,
     pub format: FormatOptions,
     pub registry: RegistryOptions,
 }
@@ -595,9 +656,16 @@ pub(super) struct SourceSettings {
 #[derive(Clone, Debug)]
 pub(super) struct SinkSettings {
     pub cluster: Cluster,
-    pub topic: String,
+    /// `None`: a column says it.
+    pub topic: Option<String>,
     pub key_field: Option<String>,
     pub delivery: Option<Delivery>,
+    pub compression: Compression,
+    pub fields: FieldOptions,
+    pub encoding: EncodingOptions,
+    pub producer: ProducerOptions,
+    pub creation: TopicOptions,
+    pub buffer: BufferOptions,
     pub format: FormatOptions,
     pub registry: RegistryOptions,
 }
@@ -612,8 +680,47 @@ impl SourceSettings {
 impl SinkSettings {
     /// What the format gets of the connector. No I/O.
     pub fn formats(&self) -> Result<FormatContext> {
-        format_context(&self.registry, &self.topic)
+        format_context(&self.registry, self.topic.as_deref().unwrap_or_default())
     }
+}
+
+impl SinkSettings {
+    /// What librdkafka is told of each topic.
+    pub fn topic_config(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("partitioner", self.producer.partitioner.as_str()), ("compression.codec", self.compression.as_str())]
+    }
+}
+
+/// The error for a sink that cannot keep what exactly-once promises.
+pub(super) fn acks_conflict(acks: Acks) -> Error {
+    let what = format!("acks = '{}' cannot be exactly-once", acks.as_str());
+    Error::new(Code::ConflictingOptions, what)
+        .with_detail("an acknowledged row could be lost")
+        .with_hint("leave acks out, or add delivery = 'at_least_once'")
+        .with_field("acks")
+}
+
+/// Is it the name of a topic?
+pub(super) fn is_topic_name(topic: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !topic.is_empty() && topic.len() <= 249 && topic != "." && topic != ".." && topic.chars().all(legal)
+}
+
+/// Topics that hold what Kafka or Laminar need to work: no table writes to them.
+pub(super) fn is_reserved(topic: &str) -> bool {
+    let kafkas = ["__consumer_offsets", "__transaction_state", "__cluster_metadata", "__share_group_state"];
+    topic == marker::TOPIC || topic.starts_with("__laminar") || kafkas.contains(&topic)
+}
+
+/// Names of the options that only a sink has.
+fn sink_only() -> Vec<String> {
+    let mut all = names::<SinkOptions>();
+    all.retain(|name| name != "topic");
+    all.extend(names::<FieldOptions>());
+    all.extend(names::<ProducerOptions>());
+    all.extend(names::<TopicOptions>());
+    all.extend(names::<BufferOptions>());
+    all
 }
 
 /// Where a split starts that has no position yet.
@@ -650,8 +757,8 @@ const SOURCE_ONLY: &[&str] = &[
 
 fn refuse_other_role(all: &Options, role: Option<Role>) -> Result<()> {
     let (foreign, other) = match role {
-        Some(Role::Source) => (["key_field", "delivery", "compression", "linger_ms"].as_slice(), "sink"),
-        Some(Role::Sink) => (SOURCE_ONLY, "source"),
+        Some(Role::Source) => (sink_only(), "sink"),
+        Some(Role::Sink) => (SOURCE_ONLY.iter().map(ToString::to_string).collect(), "source"),
         None => return Ok(()),
     };
     let entries = foreign.iter().filter_map(|key| all.entry(key));

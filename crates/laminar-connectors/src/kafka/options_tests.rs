@@ -45,14 +45,6 @@ fn logins_and_tls_as_the_specification_writes_them() {
         "missing_option: connector kafka needs option auth.password (hint: add auth.password = '…')",
     );
     check_security(
-        &[("auth.type", "aws_msk_iam"), ("auth.region", "us-east-1")],
-        "not_supported: option auth.region of connector kafka: auth.type aws_msk_iam is not supported yet (hint: use 'auth.type' = 'sasl' with SCRAM)",
-    );
-    check_security(
-        &[("auth.type", "aws_msk_iam")],
-        "not_supported: auth.type aws_msk_iam of connector kafka is not supported yet (hint: use 'auth.type' = 'sasl' with SCRAM)",
-    );
-    check_security(
         &[&login[..], &[("security.protocol", "SSL")]].concat(),
         "conflicting_options: a login needs SASL_SSL or SASL_PLAINTEXT as protocol",
     );
@@ -60,6 +52,151 @@ fn logins_and_tls_as_the_specification_writes_them() {
         &[("auth.protocol", "SASL_SSL"), ("security.protocol", "SSL")],
         "conflicting_options: auth.protocol and security.protocol differ",
     );
+}
+
+#[test]
+fn tokens_come_from_one_place() {
+    let iam = ("auth.type", "aws_msk_iam");
+    check_security(&[iam, ("auth.region", "us-east-1")], "sasl_ssl OAUTHBEARER");
+    check_security(
+        &[iam, ("auth.region", "us-east-1"), ("auth.role_arn", "arn:aws:iam::1:role/x")],
+        "sasl_ssl OAUTHBEARER",
+    );
+    check_security(
+        &[iam],
+        "missing_option: connector kafka needs option auth.region (hint: add 'auth.region' = 'us-east-1': the names of the brokers do not say it)",
+    );
+    check_security(
+        &[iam, ("auth.region", "us east")],
+        "invalid_option: option auth.region of connector kafka cannot be 'us east': expected a region of AWS such as us-east-1",
+    );
+    check_security(
+        &[iam, ("auth.region", "us-east-1"), ("auth.username", "u")],
+        "conflicting_options: auth.username or auth.password is given and auth.type is aws_msk_iam (hint: remove them: MSK IAM uses the server's AWS credentials)",
+    );
+    check_security(&[("auth.token", "x")], "sasl_ssl OAUTHBEARER");
+    let oidc = [
+        ("auth.mechanism", "OAUTHBEARER"),
+        ("sasl.oauthbearer.method", "oidc"),
+        ("sasl.oauthbearer.client.id", "x"),
+        ("sasl.oauthbearer.client.secret", "y"),
+        ("sasl.oauthbearer.token.endpoint.url", "https://login/token"),
+    ];
+    check_security(&oidc, "sasl_ssl OAUTHBEARER");
+    check_security(
+        &oidc[..4],
+        "missing_option: connector kafka needs option sasl.oauthbearer.token.endpoint.url (hint: add sasl.oauthbearer.token.endpoint.url = '…')",
+    );
+    check_security(
+        &[&oidc[..], &[("auth.token", "x")]].concat(),
+        "conflicting_options: tokens come from more than one place: auth.token, sasl.oauthbearer.method = 'oidc' and enable.sasl.oauthbearer.unsecure.jwt exclude each other (hint: give one of them)",
+    );
+    check_security(
+        &[("auth.mechanism", "oauthbearer")],
+        "missing_option: connector kafka needs option auth.token (hint: OAUTHBEARER needs 'auth.token', or 'sasl.oauthbearer.method' = 'oidc' with an endpoint and a client)",
+    );
+    check_security(
+        &[("auth.token", "x"), ("sasl.oauthbearer.extensions", "no-letters=1")],
+        "invalid_option: option sasl.oauthbearer.extensions of connector kafka cannot be 'no-letters=1': expected name=value,…, with letters as names",
+    );
+    let unsecured = ("enable.sasl.oauthbearer.unsecure.jwt", "true");
+    check_security(
+        &[unsecured, ("auth.type", "sasl"), ("sasl.oauthbearer.config", "principal=a")],
+        "sasl_ssl OAUTHBEARER",
+    );
+    check_security(
+        &[unsecured, ("auth.type", "sasl"), ("sasl.oauthbearer.config", "user=a")],
+        "invalid_option: option sasl.oauthbearer.config of connector kafka cannot be 'user=a': user: expected one of principal, principalClaimName, scope, scopeClaimName, lifeSeconds",
+    );
+}
+
+#[test]
+fn logins_that_cannot_be_had_say_what_can() {
+    if cfg!(feature = "gssapi") {
+        check_security(&[("auth.mechanism", "GSSAPI")], "sasl_ssl GSSAPI");
+    } else {
+        check_security(
+            &[("auth.mechanism", "GSSAPI")],
+            "not_supported: this build of Laminar has no Kerberos (GSSAPI) (hint: build it with --features gssapi, or use SCRAM-SHA-512 or OAUTHBEARER)",
+        );
+    }
+    check_security(
+        &[("auth.mechanism", "DELEGATION")],
+        "not_supported: option auth.mechanism of connector kafka cannot be set: librdkafka cannot log in with delegation tokens (hint: use SCRAM-SHA-512 with a user of its own, or OAUTHBEARER)",
+    );
+    check_security(
+        &[("sasl.mechanism", "AWS_MSK_IAM")],
+        "not_supported: option sasl.mechanism of connector kafka cannot be set: it is not a mechanism of its own here (hint: use 'auth.type' = 'aws_msk_iam')",
+    );
+    check_security(
+        &[("auth.mechanism", "NTLM")],
+        "invalid_option: option auth.mechanism of connector kafka cannot be 'NTLM': expected one of PLAIN, plain, SCRAM-SHA-256, scram-sha-256, SCRAM-SHA-512, scram-sha-512, OAUTHBEARER, oauthbearer, GSSAPI, gssapi",
+    );
+}
+
+/// EMQX's bridges, and the flat names of Laminar's REST pages.
+#[test]
+fn other_names_of_logins_and_tls_are_understood() {
+    let emqx =
+        [("authentication.mechanism", "plain"), ("authentication.username", "u"), ("authentication.password", "p")];
+    check_security(&emqx, "sasl_ssl PLAIN u p");
+    check_security(&[&emqx[..], &[("ssl.enable", "false")]].concat(), "sasl_plaintext PLAIN u p");
+    let scram = [("authentication.mechanism", "scram_sha_256"), emqx[1], emqx[2], ("ssl.enable", "true")];
+    check_security(&scram, "sasl_ssl SCRAM-SHA-256 u p");
+    check_security(&[("ssl.enable", "true"), ("ssl.cacertfile", "/ca.pem")], "ssl /ca.pem");
+    check_security(
+        &[("ssl.enable", "true"), ("security.protocol", "PLAINTEXT")],
+        "conflicting_options: ssl.enable and security.protocol differ",
+    );
+    let flat = [
+        ("security_protocol", "SASL_SSL"),
+        ("sasl_mechanism", "SCRAM-SHA-512"),
+        ("sasl_username", "u"),
+        ("sasl_password", "p"),
+        ("ssl_ca_location", "/ca.pem"),
+    ];
+    check_security(&flat, "sasl_ssl SCRAM-SHA-512 u p /ca.pem");
+    let settings = [
+        ("bootstrap_hosts", "b:1"),
+        ("topic", "t"),
+        ("connect_timeout", "5s"),
+        ("metadata_request_timeout", "5s"),
+        ("min_metadata_refresh_interval", "3s"),
+        ("socket_opts.nodelay", "true"),
+        ("socket_opts.recbuf", "1024KB"),
+        ("socket_opts.sndbuf", "1024KB"),
+        ("ssl.ciphers", r#"["ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"]"#),
+        ("ssl.verify", "verify_none"),
+        ("ssl.versions", r#"["tlsv1.3", "tlsv1.2"]"#),
+        ("ssl.server_name_indication", "auto"),
+    ];
+    let cluster = written(&settings, Some(Role::Source)).and_then(|w| w.cluster()).unwrap();
+    assert_eq!(cluster.server_list(), ["b:1"]);
+    for (key, value) in [
+        ("socket.connection.setup.timeout.ms", "5000"),
+        ("socket.timeout.ms", "5000"),
+        ("topic.metadata.refresh.interval.ms", "3000"),
+        ("socket.nagle.disable", "true"),
+        ("socket.receive.buffer.bytes", "1048576"),
+        ("socket.send.buffer.bytes", "1048576"),
+        ("ssl.cipher.suites", "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256"),
+        ("enable.ssl.certificate.verification", "false"),
+    ] {
+        assert_eq!(cluster.get(key), Some(value), "{key}");
+    }
+    for (key, value, hint) in [
+        ("ssl.depth", "10", "OpenSSL takes care of that itself"),
+        ("ssl.hibernate_after", "5s", "OpenSSL takes care of that itself"),
+        ("ssl.reuse_sessions", "true", "OpenSSL takes care of that itself"),
+        ("ssl.secure_renegotiate", "true", "OpenSSL takes care of that itself"),
+        ("ssl.user_lookup_fun", "x", "OpenSSL takes care of that itself"),
+        ("ssl.versions", r#"["tlsv1"]"#, "openssl.cnf"),
+        ("ssl.server_name_indication", "disable", "ssl.endpoint.identification.algorithm"),
+    ] {
+        let error = written(&[("bootstrap_servers", "b:1"), (key, value)], None).err().unwrap();
+        assert_eq!((error.code(), error.field()), (Code::NotSupported, Some(key)));
+        assert!(error.hint().unwrap().contains(hint), "{error:?}");
+    }
 }
 
 #[track_caller]
@@ -208,11 +345,11 @@ fn a_connection_may_carry_options_of_both_roles_and_lack_some() {
     Written::read(&shared, None, None).unwrap();
     let sink = shared.overridden_by(&Options::from_pairs([("topic", "t")]));
     let settings = Written::read(&sink, Some(Role::Sink), None).unwrap().sink().unwrap();
-    assert_eq!(settings.cluster.get("compression.type"), Some("lz4"));
+    assert!(settings.topic_config().contains(&("compression.codec", "lz4")));
     assert_eq!(settings.cluster.get("linger.ms"), Some("20"));
     let config = |client| settings.cluster.config(client, &[], &[]);
-    assert_eq!(config(ClientKind::Producer).get("compression.type"), Some("lz4"));
-    assert_eq!(config(ClientKind::Consumer).get("compression.type"), None, "a consumer warns of it");
+    assert_eq!(config(ClientKind::Producer).get("linger.ms"), Some("20"));
+    assert_eq!(config(ClientKind::Consumer).get("linger.ms"), None, "a consumer warns of it");
 }
 
 #[test]

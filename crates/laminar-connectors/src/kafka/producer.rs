@@ -8,6 +8,7 @@
 //! `produced - delivered - failed` rows are on their way, never fewer. [`Producer::settle`] succeeds only when every row
 //! produced was delivered: the end-to-end check that exactly-once stands on, besides librdkafka's own.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -20,16 +21,39 @@ use tokio::sync::Notify;
 
 use super::client::{ClientKind, Cluster, Events, blocking, release};
 use super::error::{from_code, from_kafka};
-use super::native::{self, Topic};
+use super::memory_gauge::MemoryGauge;
+use super::native::{self, Refused, Topic};
+use super::record::{Carries, Record};
 
 /// Rows that may be on their way to the broker; each costs librdkafka about 350 bytes besides its own.
 const MAX_ROWS: u64 = 100_000;
 /// Bytes of keys and values that may be on their way.
 const MAX_BYTES: u64 = 32 << 20;
 
+/// What a row costs librdkafka besides its own bytes.
+const ROW_COST: u64 = 350;
+/// More bytes than this librdkafka does not hold.
+const LIBRDKAFKAS: u64 = 2_000_000_000;
+/// Bytes that may be on their way even when memory is short: they are on their way out.
+const SPARED: u64 = 1 << 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What may be on its way.
+struct Bounds {
+    rows: u64,
+    bytes: u64,
+    /// A sink said how many bytes.
+    asked: bool,
+    /// Present where sinks give way when memory is short.
+    memory: Option<MemoryGauge>,
+}
+
 /// Settings that the user may change. How long a record may be is the broker's to say: a dead letter is as long as its record.
 const DEFAULTS: &[(&str, &str)] =
-    &[("partitioner", "murmur2_random"), ("linger.ms", "5"), ("message.max.bytes", "1000000000")];
+    &[("partitioner", "murmur2_random"), ("linger.ms", "5"), ("message.max.bytes", MESSAGE_MAX_BYTES)];
+
+/// What a record may have unless the user says less.
+const MESSAGE_MAX_BYTES: &str = "1000000000";
 
 /// Settings that are ours: nothing is lost or reordered by a retry, and our own bound comes before librdkafka's.
 const FIXED: &[(&str, &str)] =
@@ -40,8 +64,9 @@ pub(super) struct Producer {
     client: Option<Arc<BaseProducer<Events>>>,
     shared: Arc<Shared>,
     cluster: Cluster,
-    max_rows: u64,
-    max_bytes: u64,
+    bounds: Mutex<Bounds>,
+    /// Settings of the topics that were opened.
+    topics: Mutex<HashMap<String, Vec<(&'static str, &'static str)>>>,
 }
 
 #[derive(Default)]
@@ -69,6 +94,7 @@ impl Producer {
         let (served, counted) = (Arc::clone(&client), Arc::clone(&shared));
         let serve = move || {
             while !counted.stop.load(Ordering::Relaxed) {
+                served.context().refresh_token(served.client());
                 let came = native::serve(&served, 100, |reports| counted.count(&served, &reports));
                 if came {
                     counted.reported.notify_waiters();
@@ -85,9 +111,14 @@ impl Producer {
         Ok(Self {
             client: Some(client),
             shared,
-            max_rows: limit("queue.buffering.max.messages", 1, MAX_ROWS),
-            max_bytes: limit("queue.buffering.max.kbytes", 1024, MAX_BYTES),
+            bounds: Mutex::new(Bounds {
+                rows: limit("queue.buffering.max.messages", 1, MAX_ROWS),
+                bytes: limit("queue.buffering.max.kbytes", 1024, MAX_BYTES),
+                asked: false,
+                memory: None,
+            }),
             cluster: cluster.clone(),
+            topics: Mutex::default(),
         })
     }
 
@@ -96,10 +127,31 @@ impl Producer {
         self.client.as_ref().ok_or_else(|| Error::internal("the producer is closed"))
     }
 
-    /// A handle through which rows go to the topic.
-    pub fn topic(&self, name: &str) -> Result<Topic> {
-        let topic = Topic::new(Arc::clone(self.client()?), name);
-        topic.map_err(|what| Error::internal(format!("topic {name} cannot be written: {what}")))
+    /// A handle through which rows go to the topic, with settings of its own.
+    ///
+    /// Errors: `conflicting_options` if the topic is open with other settings: librdkafka has one set of them for each.
+    pub fn topic(&self, name: &str, config: &[(&'static str, &'static str)]) -> Result<Topic> {
+        let mut open = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.get(name).is_some_and(|other| other != config) {
+            let what = format!("two sinks of a pipeline write to topic {name} with different settings");
+            return Err(Error::new(Code::ConflictingOptions, self.what(&what))
+                .with_hint("give both the same partitioner and compression"));
+        }
+        let topic = Topic::new(Arc::clone(self.client()?), name, config);
+        let topic = topic.map_err(|what| Error::internal(format!("topic {name} cannot be written: {what}")))?;
+        open.insert(name.to_string(), config.to_vec());
+        Ok(topic)
+    }
+
+    /// How many partitions the topic has now. Blocks at most `limit`.
+    pub fn partitions(&self, topic: &str, limit: Duration) -> Result<i32> {
+        let metadata = self.client()?.client().fetch_metadata(Some(topic), limit);
+        let metadata = metadata.map_err(|e| call_error(self, &format!("topic {topic} cannot be looked up"), &e))?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic).map_or(0, |t| t.partitions().len());
+        match i32::try_from(found) {
+            Ok(count) if count > 0 => Ok(count),
+            _ => Err(Error::new(Code::UnknownTopic, self.what(&format!("there is no topic {topic}")))),
+        }
     }
 
     /// Waits until fewer rows and bytes are on their way than allowed. Errors if a row or the client failed.
@@ -108,32 +160,58 @@ impl Producer {
             let reported = self.shared.reported.notified();
             tokio::pin!(reported);
             reported.as_mut().enable();
-            self.check()?;
-            let (rows, bytes) = self.shared.on_their_way();
-            if rows < self.max_rows && bytes < self.max_bytes {
+            if self.has_room()? {
                 return Ok(());
             }
-            reported.await;
+            // Memory may come back without a report.
+            drop(tokio::time::timeout(LOOK_AGAIN, reported).await);
         }
     }
 
-    /// Hands rows, key and value each (no value: a tombstone), to librdkafka. `bytes` is their size together, `count` their number.
+    /// Are fewer rows and bytes on their way than allowed? Errors if a row or the client failed.
+    pub fn has_room(&self) -> Result<bool> {
+        self.check()?;
+        let (rows, bytes) = self.shared.on_their_way();
+        let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = rows < bounds.rows && bytes < bounds.bytes;
+        Ok(fits && !(bytes >= SPARED && bounds.memory.as_mut().is_some_and(MemoryGauge::is_short)))
+    }
+
+    /// Sets how many bytes may be on their way; the most of what several sinks ask for.
+    pub fn bound(&self, bytes: u64) {
+        let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
+        bounds.bytes = if bounds.asked { bounds.bytes.max(bytes) } else { bytes }.clamp(1, LIBRDKAFKAS);
+        bounds.rows = bounds.rows.max(bounds.bytes / ROW_COST);
+        bounds.asked = true;
+    }
+
+    /// From now on there is no room while the machine is short of memory.
+    pub fn watch_memory(&self) {
+        let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
+        bounds.memory.get_or_insert_default();
+    }
+
+    /// Hands rows to librdkafka. `bytes` is the size of their keys, values and headers together, `count` their number.
     pub fn produce<'a>(
         &self,
         topic: &mut Topic,
-        rows: impl Iterator<Item = (Option<&'a [u8]>, Option<&'a [u8]>)>,
+        rows: impl Iterator<Item = Record<'a>>,
+        carries: Carries,
         count: usize,
         bytes: usize,
     ) -> Result<()> {
         self.shared.produced_rows.fetch_add(count as u64, Ordering::SeqCst);
         self.shared.produced_bytes.fetch_add(bytes as u64, Ordering::SeqCst);
-        let (taken, refused) = topic.produce(rows);
+        let (taken, refused) = match carries {
+            Carries::Plain => topic.produce(rows),
+            Carries::Everything => topic.produce_each(rows),
+        };
         if taken == count {
             return Ok(());
         }
         let error = match (self.fatal(), refused) {
             (Some(error), _) => error,
-            (None, Some(code)) => from_code(self.what("a row cannot be written"), code, ""),
+            (None, Some(refused)) => self.refusal(&refused),
             (None, None) => Error::internal("librdkafka took fewer rows than it was given"),
         };
         self.shared.fail(error.clone());
@@ -149,6 +227,15 @@ impl Producer {
         let error = self.fatal().unwrap_or_else(|| from_kafka(self.what("a record cannot be written"), &refused));
         self.shared.fail(error.clone());
         Err(error)
+    }
+
+    fn refusal(&self, refused: &Refused) -> Error {
+        let error = from_code(self.what("a row cannot be written"), refused.code, "");
+        if error.code() != Code::RowTooLarge {
+            return error;
+        }
+        let most = self.cluster.get("message.max.bytes").unwrap_or(MESSAGE_MAX_BYTES);
+        error.with_detail(format!("it makes a record of {} bytes, and message.max.bytes is {most}", refused.bytes))
     }
 
     /// Waits until the broker acknowledged every row produced before this call. Blocks.

@@ -18,6 +18,7 @@ use laminar_core::options::{OptionEntry, nearest};
 use laminar_core::{Code, Error, Options, Result};
 use rdkafka::ClientConfig;
 
+use super::login::{self, Foreign};
 use super::property_names::{ELSEWHERE, JAVA_ONLY, PROPERTIES, RENAMED, Scope, Verdict};
 
 /// Kafka's names for options that are ours.
@@ -37,22 +38,33 @@ const OURS: &[(&str, &str)] = &[
     ("sasl.password", "auth.password"),
     ("schema.registry.url", "schema_registry.endpoint"),
     ("schema.registry.subject", "value_subject"),
+    ("request.required.acks", "acks"),
+    ("batch.size", "batch.max_bytes"),
+    // Of the project's older pages.
+    ("sink.key_field", "key_field"),
+    ("sink.timestamp_field", "timestamp_field"),
+    ("sink.commit_mode", "delivery"),
+    // Of EMQX's bridge.
+    ("message.key", "sink.key"),
+    ("sink.key_template", "sink.key"),
+    ("message.value", "sink.value"),
+    ("sink.value_template", "sink.value"),
+    ("required_acks", "acks"),
+    ("partition_strategy", "partitioner"),
+    ("max_batch_bytes", "batch.max_bytes"),
+    ("key_encoding_mode", "key.encoding"),
+    ("value_encoding_mode", "value.encoding"),
 ];
 
 /// Properties that we set: name, the values that mean ours and are harmless, why another is refused.
 const SET: &[(&str, &[&str], &str)] = &[
     ("enable.auto.commit", &["false"], "offsets are committed to the group together with each checkpoint"),
     ("enable.idempotence", &["true"], "rows must keep their order and not repeat when a request is retried"),
-    ("acks", ALL, "an acknowledged row must not be lost"),
-    ("request.required.acks", ALL, "an acknowledged row must not be lost"),
 ];
-const ALL: &[&str] = &["all", "-1"];
 
 /// Options of the specification that are a later issue's: name, what they are about, and what to do instead.
-const LATER: &[(&str, &str, &str)] = &[
-    ("auth.region", "auth.type aws_msk_iam is", "use 'auth.type' = 'sasl' with SCRAM"),
-    ("key_subject", "keys of a registered schema are", "key_field writes a column as the key"),
-];
+const LATER: &[(&str, &str, &str)] =
+    &[("key_subject", "keys of a registered schema are", "key_field writes a column as the key")];
 
 /// The options with Kafka's names for ours, and Java's names for librdkafka's, replaced.
 ///
@@ -60,7 +72,7 @@ const LATER: &[(&str, &str, &str)] = &[
 pub(super) fn translate(options: &Options) -> Result<Options> {
     let mut translated = Options::default();
     for entry in options.iter() {
-        let entry = rename(entry)?;
+        let Some(entry) = rename(entry)? else { continue };
         match translated.entry(&entry.key) {
             Some(other) if other.value.trim() != entry.value.trim() => return Err(differ(options, &entry)),
             Some(_) => {}
@@ -70,23 +82,43 @@ pub(super) fn translate(options: &Options) -> Result<Options> {
     Ok(translated)
 }
 
-fn rename(entry: &OptionEntry) -> Result<OptionEntry> {
+/// `None`: the option asks for what we do anyway.
+fn rename(entry: &OptionEntry) -> Result<Option<OptionEntry>> {
+    match login::foreign(entry) {
+        None => {}
+        Some(Foreign::Is(key, value)) => {
+            return Ok(Some(OptionEntry { key: key.into(), value, location: entry.location }));
+        }
+        Some(Foreign::Already) => return Ok(None),
+        Some(Foreign::Not(why, hint)) => return Err(login::not_here(entry, why, hint)),
+        Some(Foreign::Wrong(expected)) => return Err(invalid(entry, expected)),
+    }
     let key = entry.key.as_str();
     let find = |table: &[(&str, &'static str)]| table.iter().find(|(from, _)| *from == key).map(|(_, to)| *to);
     if key == "buffer.memory" {
         let bytes: u64 = entry.value.trim().parse().map_err(|_| invalid(entry, "expected a number of bytes"))?;
         let value = bytes.div_ceil(1024).max(1).to_string();
-        return Ok(OptionEntry { key: "queue.buffering.max.kbytes".into(), value, location: entry.location });
+        let key = "queue.buffering.max.kbytes".into();
+        return Ok(Some(OptionEntry { key, value, location: entry.location }));
+    }
+    if key == "message.timestamp" {
+        let column = entry.value.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        let value = column.map(|name| name.strip_prefix('.').unwrap_or(name)).filter(|name| !name.is_empty());
+        let value = value.ok_or_else(|| invalid(entry, "expected a column, as ${.column}"))?;
+        return Ok(Some(OptionEntry { key: "timestamp_field".into(), value: value.into(), location: entry.location }));
+    }
+    if key == "compression" && entry.value.trim() == "no_compression" {
+        return Ok(Some(OptionEntry { value: "none".into(), ..entry.clone() }));
     }
     match find(OURS).or_else(|| find(RENAMED)) {
-        Some(to) => Ok(OptionEntry { key: to.into(), ..entry.clone() }),
-        None => Ok(entry.clone()),
+        Some(to) => Ok(Some(OptionEntry { key: to.into(), ..entry.clone() })),
+        None => Ok(Some(entry.clone())),
     }
 }
 
 /// Two written options mean the same thing and say different things.
 fn differ(options: &Options, entry: &OptionEntry) -> Error {
-    let is_this = |e: &&OptionEntry| rename(e).is_ok_and(|renamed| renamed.key == entry.key);
+    let is_this = |e: &&OptionEntry| rename(e).is_ok_and(|renamed| renamed.is_some_and(|r| r.key == entry.key));
     let names: Vec<&str> = options.iter().filter(is_this).map(|e| e.key.as_str()).collect();
     Error::new(Code::ConflictingOptions, format!("options {} differ", names.join(" and ")))
         .with_detail("they are names of one setting")
@@ -244,7 +276,7 @@ fn check_file(entry: &OptionEntry, files_dir: Option<&Path>) -> Result<()> {
 }
 
 fn is_secret(key: &str) -> bool {
-    ["password", "secret", "pem", "passphrase"].iter().any(|word| key.contains(word))
+    ["password", "secret", "pem", "passphrase", "token"].iter().any(|word| key.contains(word))
 }
 
 fn forbidden(entry: &OptionEntry, why: &str) -> Error {
@@ -338,7 +370,6 @@ mod tests {
             "unknown_option: connector kafka has no option metrics_interval_s: tremor has it (hint: counters are always current",
         );
         check_one("enable.idempotence", "false", Role::Sink, "forbidden_option: option enable.idempotence");
-        check_one("acks", "1", Role::Sink, "forbidden_option: option acks");
     }
 
     #[test]

@@ -35,9 +35,9 @@ pub(super) enum Reason {
     RunsCode,
     /// It is a function of the C interface.
     Callback,
-    /// Kerberos is not built in.
+    /// Kerberos is a feature of the build.
     Kerberos,
-    /// OAUTHBEARER is not built in.
+    /// A way to get tokens that is not built in.
     Oauth,
     /// librdkafka ignores it, or it belongs to a mode that Laminar does not use.
     NoEffect,
@@ -49,12 +49,14 @@ impl Reason {
             Engine => "it belongs to the engine: checkpoints and exactly-once depend on it",
             RunsCode => "it makes the server run a command or load a library",
             Callback => "it is a function of librdkafka's C interface",
-            Kerberos => "Kerberos is not built in; PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 are",
-            Oauth => "OAUTHBEARER is not built in; PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 are",
+            Kerberos => "Kerberos is not in this build: it is a feature, gssapi",
+            Oauth => "this way to get tokens is not built in: client credentials, auth.token and AWS MSK IAM are",
             NoEffect => "it has no effect in the way Laminar uses the client",
         }
     }
 }
+
+const TICKET: Verdict = if cfg!(feature = "gssapi") { Pass } else { Refused(Kerberos) };
 
 /// Name, kind of client, and verdict, in the order of the names.
 pub(super) const PROPERTIES: &[(&str, Scope, Verdict)] = &[
@@ -100,7 +102,7 @@ pub(super) const PROPERTIES: &[(&str, Scope, Verdict)] = &[
     ("enable.metrics.push", Both, Pass),
     ("enable.partition.eof", Consumer, Refused(Engine)),
     ("enable.random.seed", Both, Pass),
-    ("enable.sasl.oauthbearer.unsecure.jwt", Both, Refused(Oauth)),
+    ("enable.sasl.oauthbearer.unsecure.jwt", Both, Pass),
     ("enable.ssl.certificate.verification", Both, Pass),
     ("enabled_events", Both, Refused(Engine)),
     ("error_cb", Both, Refused(Callback)),
@@ -116,7 +118,7 @@ pub(super) const PROPERTIES: &[(&str, Scope, Verdict)] = &[
     ("group.protocol.type", Consumer, Refused(Engine)),
     ("group.remote.assignor", Consumer, Refused(Engine)),
     ("heartbeat.interval.ms", Consumer, Pass),
-    ("https.ca.location", Both, Refused(Oauth)),
+    ("https.ca.location", Both, File),
     ("https.ca.pem", Both, Refused(Oauth)),
     ("interceptors", Both, Refused(RunsCode)),
     ("internal.termination.signal", Both, Refused(Engine)),
@@ -170,11 +172,11 @@ pub(super) const PROPERTIES: &[(&str, Scope, Verdict)] = &[
     ("retries", Producer, Pass),
     ("retry.backoff.max.ms", Both, Pass),
     ("retry.backoff.ms", Both, Pass),
-    ("sasl.kerberos.keytab", Both, Refused(Kerberos)),
+    ("sasl.kerberos.keytab", Both, if cfg!(feature = "gssapi") { File } else { Refused(Kerberos) }),
     ("sasl.kerberos.kinit.cmd", Both, Refused(RunsCode)),
-    ("sasl.kerberos.min.time.before.relogin", Both, Refused(Kerberos)),
-    ("sasl.kerberos.principal", Both, Refused(Kerberos)),
-    ("sasl.kerberos.service.name", Both, Refused(Kerberos)),
+    ("sasl.kerberos.min.time.before.relogin", Both, TICKET),
+    ("sasl.kerberos.principal", Both, TICKET),
+    ("sasl.kerberos.service.name", Both, TICKET),
     ("sasl.mechanism", Both, Pass),
     ("sasl.mechanisms", Both, Pass),
     ("sasl.oauthbearer.assertion.algorithm", Both, Refused(Oauth)),
@@ -189,17 +191,17 @@ pub(super) const PROPERTIES: &[(&str, Scope, Verdict)] = &[
     ("sasl.oauthbearer.assertion.private.key.file", Both, Refused(Oauth)),
     ("sasl.oauthbearer.assertion.private.key.passphrase", Both, Refused(Oauth)),
     ("sasl.oauthbearer.assertion.private.key.pem", Both, Refused(Oauth)),
-    ("sasl.oauthbearer.client.credentials.client.id", Both, Refused(Oauth)),
-    ("sasl.oauthbearer.client.credentials.client.secret", Both, Refused(Oauth)),
-    ("sasl.oauthbearer.client.id", Both, Refused(Oauth)),
-    ("sasl.oauthbearer.client.secret", Both, Refused(Oauth)),
-    ("sasl.oauthbearer.config", Both, Refused(Oauth)),
-    ("sasl.oauthbearer.extensions", Both, Refused(Oauth)),
+    ("sasl.oauthbearer.client.credentials.client.id", Both, Pass),
+    ("sasl.oauthbearer.client.credentials.client.secret", Both, Pass),
+    ("sasl.oauthbearer.client.id", Both, Pass),
+    ("sasl.oauthbearer.client.secret", Both, Pass),
+    ("sasl.oauthbearer.config", Both, Pass),
+    ("sasl.oauthbearer.extensions", Both, Pass),
     ("sasl.oauthbearer.grant.type", Both, Refused(Oauth)),
     ("sasl.oauthbearer.metadata.authentication.type", Both, Refused(Oauth)),
-    ("sasl.oauthbearer.method", Both, Refused(Oauth)),
-    ("sasl.oauthbearer.scope", Both, Refused(Oauth)),
-    ("sasl.oauthbearer.token.endpoint.url", Both, Refused(Oauth)),
+    ("sasl.oauthbearer.method", Both, Pass),
+    ("sasl.oauthbearer.scope", Both, Pass),
+    ("sasl.oauthbearer.token.endpoint.url", Both, Pass),
     ("sasl.password", Both, Pass),
     ("sasl.username", Both, Pass),
     ("security.protocol", Both, Pass),

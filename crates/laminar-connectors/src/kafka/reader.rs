@@ -257,6 +257,7 @@ impl Reader {
     fn serve_events(&mut self) {
         let Some(consumer) = self.queue.consumer() else { return };
         // Records never come here: their queues are forwarded. Errors were logged and kept by the client's events.
+        consumer.context().refresh_token(consumer.client());
         drop(consumer.poll(Duration::ZERO));
         if self.failure.is_none() {
             self.failure = consumer.context().fatal();

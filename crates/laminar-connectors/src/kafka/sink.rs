@@ -1,14 +1,18 @@
-//! A Kafka topic as a sink.
+//! Kafka topics as a sink.
 //!
 //! ```text
-//!  write: changes ─► encoder ─► values end to end in one buffer ─┬─► 1024 rows at a time ─► librdkafka (copies)
-//!                         key columns, see `key` ────────────────┘
+//!  write: changes ─► columns of the value ─► encoder or template ─► values end to end ─┐
+//!                 ├► columns of the key, see `key` ────────────────────────────────────┼─► topic by topic, 1024 rows
+//!                 └► partition, timestamp, topic, headers, see `fields` ───────────────┘   at a time ─► `outlet`
 //!  flush: all rows acknowledged: inside the open transaction (exactly-once), or visible (at-least-once)
 //! ```
 //!
 //! Rows of one key go to one partition in the order written: they are handed over in order, the partition follows from the
-//! key alone (as the Java client's default does it), and a retried request keeps its place (idempotent producer).
+//! key alone (as the Java client's default does it; other partitioners say what they do), and a retried request keeps its
+//! place (idempotent producer).
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,14 +21,19 @@ use laminar_core::connector::SinkContext;
 use laminar_core::format::{EncodedValues, Encoder};
 use laminar_core::sink::{ChangeSupport, Committer, Delivery, Sink, SinkWriter};
 use laminar_core::table::TableSpec;
-use laminar_core::{Changes, Epoch, Error, Result, TaskId};
+use laminar_core::{Changes, Code, Epoch, Error, Result, TaskId};
 use laminar_formats::FormatContext;
 
-use super::admin;
-use super::key::{KeyColumns, KeyMaker, Keys};
-use super::native::Topic;
+use super::encoding::decode_values;
+use super::fields::{Fields, RowFields};
+use super::key::{KeyMaker, Keys};
 use super::options::SinkSettings;
+use super::outlet::Outlet;
 use super::producer::{Producer, settle};
+use super::record::{ANY_PARTITION, Carries, Record};
+use super::sink_options::{Acks, Encoding, Partitioner};
+use super::sink_topics::Topics;
+use super::template::Renderer;
 use super::transaction::{Transaction, Transactions};
 
 /// Rows handed to librdkafka between two looks at the bounds of what is on its way.
@@ -34,12 +43,17 @@ const SLICE: usize = 1024;
 /// five minutes.
 pub(super) const ACKNOWLEDGED: Duration = Duration::from_secs(310);
 
+/// How often the partitions of a topic are counted, unless the user says it.
+const RECOUNT: Duration = Duration::from_secs(300);
+
 pub(super) struct KafkaSink {
-    settings: SinkSettings,
+    settings: Arc<SinkSettings>,
     table: TableSpec,
-    key: KeyColumns,
+    fields: Fields,
     way: Way,
     formats: FormatContext,
+    /// Where rows wait that do so on disk.
+    spool_dir: PathBuf,
 }
 
 /// How rows become visible.
@@ -58,20 +72,19 @@ impl KafkaSink {
         delivery: Delivery,
         ctx: &SinkContext,
         transactions: &Arc<Transactions>,
+        spool_dir: PathBuf,
     ) -> Result<Self> {
-        let key = KeyColumns::of(settings.key_field.as_deref(), table)?;
+        let fields = Fields::new(&settings, table)?;
         let way = match delivery {
             Delivery::ExactlyOnce => Way::Transaction(transactions.get(&settings.cluster, ctx)?),
             Delivery::AtLeastOnce => Way::AtOnce(Mutex::new(Weak::new())),
         };
         let formats = settings.formats()?;
-        Ok(Self { settings, table: table.clone(), key, way, formats })
+        Ok(Self { settings: Arc::new(settings), table: table.clone(), fields, way, formats, spool_dir })
     }
 
-    /// Changes are written as rows and tombstones under their key: only if that key is the primary one, else a deleted row
-    /// would take others with it.
     fn upserts(&self) -> bool {
-        self.settings.format.upserts(&self.table) && self.key.is_primary(&self.table)
+        self.fields.upserts(&self.settings, &self.table)
     }
 
     fn producer(&self) -> Result<Arc<Producer>> {
@@ -82,31 +95,72 @@ impl KafkaSink {
                 if let Some(producer) = shared.upgrade() {
                     return Ok(producer);
                 }
-                let producer = Arc::new(Producer::new(&self.settings.cluster, &[])?);
+                // A row that may be lost may also change places.
+                let loose: &[(&str, &str)] = match self.settings.producer.acks {
+                    Acks::All => &[],
+                    Acks::Leader | Acks::None => &[("enable.idempotence", "false")],
+                };
+                let producer = Arc::new(Producer::new(&self.settings.cluster, loose)?);
                 *shared = Arc::downgrade(&producer);
                 Ok(producer)
             }
         }
     }
+
+    fn renderer(&self, template: Option<&super::template::Template>) -> Result<Option<Renderer>> {
+        let Some(template) = template else { return Ok(None) };
+        let (fields, format) = (&self.fields, &self.settings.format);
+        Renderer::new(template, &self.table, &fields.value, &fields.value_indices(), format).map(Some)
+    }
+
+    fn values(&self) -> Result<ValueMaker> {
+        if let Some(renderer) = self.renderer(self.fields.template.as_ref())? {
+            return Ok(ValueMaker::Template(renderer));
+        }
+        let (format, value) = (&self.settings.format, &self.fields.value);
+        let encoder = match self.upserts() {
+            true => laminar_formats::upsert_encoder_with(format, value, &self.formats)?,
+            false => laminar_formats::tombstone_encoder_with(format, value, &self.formats)?,
+        };
+        Ok(match self.settings.encoding.value {
+            Encoding::None => ValueMaker::Format(encoder),
+            Encoding::Base64 => ValueMaker::Base64(encoder),
+        })
+    }
 }
 
 #[async_trait]
 impl Sink for KafkaSink {
-    async fn open(&self, _: &TaskId) -> Result<Box<dyn SinkWriter>> {
-        admin::ensure_sink_topic(&self.settings.cluster, &self.settings.topic).await?;
+    async fn open(&self, task: &TaskId) -> Result<Box<dyn SinkWriter>> {
         let producer = self.producer()?;
-        let topic = producer.topic(&self.settings.topic)?;
-        let encoder = match self.upserts() {
-            true => laminar_formats::upsert_encoder_with(&self.settings.format, &self.table, &self.formats)?,
-            false => laminar_formats::encoder_with(&self.settings.format, &self.table, &self.formats)?,
+        let mut topics = Topics::new(Arc::clone(&producer), Arc::clone(&self.settings), self.upserts());
+        let topic = match &self.settings.topic {
+            Some(name) => Some(topics.open(name).await?),
+            None => None,
         };
-        let keys = KeyMaker::new(&self.key, &self.table)?;
+        if let Some(topic) = topic {
+            topics.get(topic)?.start_turns_at(task.index);
+        }
         let (transaction, patience) = match &self.way {
             Way::Transaction(transaction) => (Some(Arc::clone(transaction)), transaction.timeout()),
             Way::AtOnce(_) => (None, ACKNOWLEDGED),
         };
-        let values = EncodedValues::default();
-        Ok(Box::new(Writer { topic, producer, transaction, encoder, keys, values, patience }))
+        let key = &self.fields.key;
+        let outlet = Outlet::new(Arc::clone(&producer), topics, &self.settings.buffer, self.spool_dir.clone());
+        outlet.bound();
+        Ok(Box::new(Writer {
+            outlet,
+            topic,
+            producer,
+            transaction,
+            fields: self.fields.clone(),
+            makes: self.values()?,
+            keys: KeyMaker::new(key, self.renderer(key.template.as_ref())?, &self.table)?,
+            values: EncodedValues::default(),
+            partitions: Vec::new(),
+            settings: Arc::clone(&self.settings),
+            patience,
+        }))
     }
 
     fn delivery(&self) -> Delivery {
@@ -117,7 +171,11 @@ impl Sink for KafkaSink {
     }
 
     fn changes(&self) -> ChangeSupport {
-        if self.upserts() { ChangeSupport::Changes } else { self.settings.format.changes() }
+        match (self.upserts(), &self.fields.template) {
+            (true, _) => ChangeSupport::Changes,
+            (false, Some(_)) => ChangeSupport::InsertOnly,
+            (false, None) => self.settings.format.changes(),
+        }
     }
 
     fn committer(&self) -> Option<Arc<dyn Committer>> {
@@ -128,53 +186,205 @@ impl Sink for KafkaSink {
     }
 }
 
+/// What makes the values of records.
+enum ValueMaker {
+    Format(Box<dyn Encoder>),
+    /// What the format makes is text that stands for bytes.
+    Base64(Box<dyn Encoder>),
+    Template(Renderer),
+}
+
 struct Writer {
-    topic: Topic,
+    outlet: Outlet,
+    /// Where rows go whose topic no column says.
+    topic: Option<usize>,
     producer: Arc<Producer>,
     /// `None`: at least once.
     transaction: Option<Arc<Transaction>>,
-    encoder: Box<dyn Encoder>,
+    fields: Fields,
+    makes: ValueMaker,
     keys: KeyMaker,
     /// Reused from batch to batch.
     values: EncodedValues,
+    /// Of the records that are being sent, where they are not left to the partitioner.
+    partitions: Vec<i32>,
+    settings: Arc<SinkSettings>,
     patience: Duration,
 }
 
 #[async_trait]
 impl SinkWriter for Writer {
     async fn write(&mut self, changes: &Changes) -> Result<()> {
+        self.encode(changes)?;
+        let keys = self.keys.keys(changes)?;
+        let fields = self.fields.of(changes)?;
+        let sent = self.send_all(&keys, &fields).await;
+        self.explain(sent).await
+    }
+
+    async fn flush(&mut self, _: Epoch) -> Result<()> {
+        let emptied = self.outlet.empty().await;
+        let settled = match emptied {
+            Ok(()) => settle(&self.producer, self.patience).await,
+            failed => failed,
+        };
+        self.explain(settled).await
+    }
+}
+
+/// Which of a batch's values go to one topic.
+#[derive(Clone, Copy)]
+enum Chosen<'a> {
+    All(usize),
+    Some(&'a [usize]),
+}
+
+impl Chosen<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::Some(values) => values.len(),
+        }
+    }
+    /// The value that is the `index`th of them.
+    fn at(&self, index: usize) -> usize {
+        match self {
+            Self::All(_) => index,
+            Self::Some(values) => values.get(index).copied().unwrap_or(usize::MAX),
+        }
+    }
+}
+
+impl Writer {
+    /// Fills `values`.
+    fn encode(&mut self, changes: &Changes) -> Result<()> {
         self.values.clear();
-        self.encoder.encode(changes, &mut self.values)?;
+        let value = self.fields.value_of(changes)?;
+        let value = value.as_ref().unwrap_or(changes);
+        match &mut self.makes {
+            ValueMaker::Format(encoder) => encoder.encode(value, &mut self.values)?,
+            ValueMaker::Base64(encoder) => {
+                encoder.encode(value, &mut self.values)?;
+                self.values = decode_values(std::mem::take(&mut self.values), "value")?;
+            }
+            ValueMaker::Template(renderer) => renderer.render(changes, &mut self.values)?,
+        }
         let one_each = self.values.rows.is_empty() && !self.values.is_empty();
         if one_each && self.values.len() != changes.num_rows() {
             let what = format!("{} rows became {} values", changes.num_rows(), self.values.len());
             return Err(Error::internal(what));
         }
-        let keys = self.keys.keys(changes)?;
-        let sent = self.send(&keys).await;
-        self.explain(sent).await
+        Ok(())
     }
 
-    async fn flush(&mut self, _: Epoch) -> Result<()> {
-        let settled = settle(&self.producer, self.patience).await;
-        self.explain(settled).await
+    async fn send_all(&mut self, keys: &Keys, fields: &RowFields) -> Result<()> {
+        let all = Chosen::All(self.values.len());
+        if let (Some(topic), false) = (self.topic, self.fields.has_topics()) {
+            return self.send(topic, all, keys, fields).await;
+        }
+        for (topic, values) in self.by_topic(fields).await? {
+            self.send(topic, Chosen::Some(&values), keys, fields).await?;
+        }
+        Ok(())
     }
-}
 
-impl Writer {
-    /// Hands the encoded values over, a slice at a time, as the bounds allow.
-    async fn send(&mut self, keys: &Keys) -> Result<()> {
-        let values = &self.values;
-        for start in (0..values.len()).step_by(SLICE) {
-            self.producer.room().await?;
-            let end = values.len().min(start + SLICE);
-            let first_byte = start.checked_sub(1).and_then(|i| values.ends.get(i)).copied().unwrap_or(0);
-            let value_bytes = values.ends.get(end - 1).copied().unwrap_or(0) - first_byte;
-            let key = |at: usize| keys.get(values.row(at));
-            let key_bytes: usize = (start..end).filter_map(key).map(<[u8]>::len).sum();
-            let value = |at: usize| (!values.is_tombstone(at)).then(|| values.get(at));
-            let rows = (start..end).map(|at| (key(at), value(at)));
-            self.producer.produce(&mut self.topic, rows, end - start, value_bytes + key_bytes)?;
+    /// The values that go to each topic, in order; topics in the order in which they first come.
+    async fn by_topic(&mut self, fields: &RowFields) -> Result<Vec<(usize, Vec<usize>)>> {
+        let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut group_of: HashMap<usize, usize> = HashMap::new();
+        // Rows of one topic often follow each other.
+        let mut last: Option<(&str, usize)> = None;
+        for at in 0..self.values.len() {
+            let row = self.values.row(at);
+            let topic = match (fields.topic(row), last) {
+                (Some(name), Some((last_name, topic))) if name == last_name => topic,
+                (Some(name), _) => {
+                    let opened = self.open(name).await?;
+                    last = Some((name, opened));
+                    opened
+                }
+                (None, _) => self.topic.ok_or_else(no_topic)?,
+            };
+            let group = *group_of.entry(topic).or_insert_with(|| {
+                groups.push((topic, Vec::new()));
+                groups.len() - 1
+            });
+            if let Some((_, values)) = groups.get_mut(group) {
+                values.push(at);
+            }
+        }
+        Ok(groups)
+    }
+
+    async fn open(&mut self, name: &str) -> Result<usize> {
+        let before = self.outlet.topics.partitions();
+        let topic = self.outlet.topics.open(name).await?;
+        if self.outlet.topics.partitions() != before {
+            self.outlet.bound();
+        }
+        Ok(topic)
+    }
+
+    /// Hands values of one topic over, a slice at a time.
+    async fn send(&mut self, topic: usize, chosen: Chosen<'_>, keys: &Keys, fields: &RowFields) -> Result<()> {
+        self.assign(topic, chosen, fields).await?;
+        let carries = if fields.needs_more() { Carries::Everything } else { Carries::Plain };
+        let (values, partitions) = (&self.values, &self.partitions);
+        let record = |index: usize| {
+            let at = chosen.at(index);
+            let row = values.row(at);
+            Record {
+                key: keys.get(row),
+                value: (!values.is_tombstone(at)).then(|| values.get(at)),
+                partition: partitions.get(index).copied().unwrap_or(ANY_PARTITION),
+                timestamp: fields.timestamp(row).unwrap_or(0),
+                headers: fields.headers(row),
+            }
+        };
+        for start in (0..chosen.len()).step_by(SLICE) {
+            let end = chosen.len().min(start + SLICE);
+            let records = (start..end).map(record);
+            let bytes = match (chosen, carries) {
+                (Chosen::All(_), Carries::Plain) => {
+                    let of_keys = records.clone().filter_map(|record| record.key).map(<[u8]>::len);
+                    end_of(values, end) - end_of(values, start) + of_keys.sum::<usize>()
+                }
+                _ => records.clone().map(|record| record.len() + record.headers.size()).sum(),
+            };
+            self.outlet.send(topic, records, carries, end - start, bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Fills `partitions`, unless the partitioner chooses for every record.
+    async fn assign(&mut self, topic: usize, chosen: Chosen<'_>, fields: &RowFields) -> Result<()> {
+        self.partitions.clear();
+        let round_robin = self.settings.producer.partitioner == Partitioner::RoundRobin;
+        if fields.partitions.is_none() && !round_robin {
+            return Ok(());
+        }
+        let every = self.settings.producer.partition_count_refresh_interval.map_or(RECOUNT, |interval| interval.0);
+        let topics = &mut self.outlet.topics;
+        topics.count(topic, every).await?;
+        let said = |index| fields.partition(self.values.row(chosen.at(index)));
+        let highest = (0..chosen.len()).filter_map(said).max();
+        if highest.is_some_and(|highest| topics.get(topic).is_ok_and(|open| highest >= open.partitions)) {
+            topics.count(topic, Duration::ZERO).await?;
+        }
+        let open = topics.get(topic)?;
+        if let Some(highest) = highest.filter(|highest| *highest >= open.partitions) {
+            let what = format!("topic {} has no partition {highest}", open.name);
+            return Err(Error::new(Code::InvalidValue, what)
+                .with_detail(format!("it has {}, from 0 on", open.partitions))
+                .with_hint("partition_field and _kafka_partition name partitions that are there; null lets the partitioner choose"));
+        }
+        for index in 0..chosen.len() {
+            let partition = match (said(index), round_robin) {
+                (Some(partition), _) => partition,
+                (None, true) => open.next_turn(),
+                (None, false) => ANY_PARTITION,
+            };
+            self.partitions.push(partition);
         }
         Ok(())
     }
@@ -185,4 +395,15 @@ impl Writer {
             (outcome, _) => outcome,
         }
     }
+}
+
+/// Bytes of the first `count` values.
+fn end_of(values: &EncodedValues, count: usize) -> usize {
+    count.checked_sub(1).and_then(|last| values.ends.get(last)).copied().unwrap_or(0)
+}
+
+fn no_topic() -> Error {
+    Error::new(Code::InvalidValue, "a row has no topic")
+        .with_detail("the column of its topic is null, and the table has no option topic")
+        .with_hint("add topic = '…' to the table for such rows, or filter them out")
 }

@@ -21,6 +21,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, ClientKind, Cluster, Events, blocking};
+use super::encoding::Base64Decoder;
 use super::error::from_kafka;
 use super::inspector::Inspector;
 use super::native::{FetchQueue, position};
@@ -31,7 +32,7 @@ use super::reader::Reader;
 const RESOLVE: Duration = Duration::from_secs(15);
 
 /// The group whose rights a preview uses when none is named; nothing is committed to it.
-const PREVIEW_GROUP: &str = "laminar-preview";
+pub(super) const PREVIEW_GROUP: &str = "laminar-preview";
 
 /// Bounds of what one reader fetches ahead. Small records cost librdkafka about 450 bytes besides their own, so both the
 /// number and the bytes are bounded: about 30 MB a reader. A full queue is looked at again after 5 ms, not a second.
@@ -104,7 +105,8 @@ impl KafkaSource {
 #[async_trait]
 impl Source for KafkaSource {
     async fn discover(&self) -> Result<Vec<SplitId>> {
-        self.inspector.splits(self.settings.topics.clone(), self.partitions.clone()).await
+        let (topics, loss) = (self.settings.topics.clone(), self.settings.on_data_loss);
+        self.inspector.splits(topics, self.partitions.clone(), loss).await
     }
 
     async fn generations(&self, splits: &[SplitId]) -> Result<BTreeMap<SplitId, String>> {
@@ -134,7 +136,8 @@ impl Source for KafkaSource {
     }
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
-        laminar_formats::decoder_with(&self.settings.format, &self.table, &self.formats).map(Some)
+        let decoder = laminar_formats::decoder_with(&self.settings.format, &self.table, &self.formats)?;
+        Ok(Some(Base64Decoder::around(decoder, self.settings.encoding)))
     }
 
     fn can_pause(&self) -> bool {
@@ -343,7 +346,9 @@ fn group_offsets(
         return Ok(Vec::new());
     }
     let mut list = TopicPartitionList::with_capacity(partitions.len());
-    partitions.iter().for_each(|(topic, partition)| drop(list.add_partition(topic, *partition)));
+    for (topic, partition) in partitions {
+        list.add_partition(topic, *partition);
+    }
     let what = || format!("cannot ask kafka at {} for the group's offsets", cluster.name());
     let committed = consumer.committed_offsets(list, RESOLVE).map_err(|error| {
         client::drain_events(consumer);

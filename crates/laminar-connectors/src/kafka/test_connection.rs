@@ -1,23 +1,32 @@
 //! Does the cluster answer, and has it what the options name? Step by step for a person, as one answer for CREATE TABLE.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use laminar_core::connector::TestStage;
+use laminar_core::connector::{Role, TestStage};
 use laminar_core::sink::Delivery;
 use laminar_core::{Code, Error, Result};
 use laminar_formats::{FormatContext, FormatOptions};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::admin::{broker_setting, creation_hint, topic_exists};
-use super::client::{Cluster, REACH, blocking, metadata};
-use super::options::{SinkSettings, SourceSettings, Written};
+use super::client::{ClientKind, Cluster, Events, REACH, blocking, metadata, partitions};
+use super::error::{from_kafka, passes};
+use super::native;
+use super::options::{OnDataLoss, SinkSettings, SourceSettings, Written};
+use super::source::PREVIEW_GROUP;
 use super::topics::Topics;
 use super::transaction::{MIN_TIMEOUT, timeout_too_long};
 use crate::schema_registry::format_context;
 
 const CONNECT: Duration = Duration::from_secs(5);
+const REACH_MS: i32 = 6000;
 
 /// Are the topics there? Those of a pattern may come later.
 pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
@@ -25,7 +34,7 @@ pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
     let (cluster, topics) = (settings.cluster.clone(), settings.topics.clone());
     blocking(move || {
         let client = cluster.inspector("read_committed")?;
-        topics.find(&cluster, &client).map(drop)
+        topics.find(&cluster, &client, OnDataLoss::Fail).map(drop)
     })
     .await
 }
@@ -34,15 +43,15 @@ pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
 pub(super) async fn check_sink(settings: &SinkSettings, delivery: Delivery) -> Result<()> {
     check_registry(&settings.format, settings.formats()?).await?;
     let cluster = &settings.cluster;
-    if !topic_exists(cluster, &settings.topic).await?
-        && broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() == Some("false")
+    if let Some(topic) = &settings.topic
+        && settings.creation.auto_create != Some(true)
+        && !topic_exists(cluster, topic).await?
+        && (settings.creation.auto_create == Some(false)
+            || broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() == Some("false"))
     {
-        return Err(Error::new(
-            Code::UnknownTopic,
-            format!("kafka at {} has no topic {}", cluster.name(), settings.topic),
-        )
-        .with_hint(creation_hint())
-        .with_field("topic"));
+        return Err(Error::new(Code::UnknownTopic, format!("kafka at {} has no topic {topic}", cluster.name()))
+            .with_hint(creation_hint())
+            .with_field("topic"));
     }
     if delivery == Delivery::AtLeastOnce {
         return Ok(());
@@ -89,15 +98,22 @@ pub(super) async fn test(written: Result<Written>) -> Vec<TestStage> {
     // One answer shows that every layer below it works; a refusal is the login's.
     if let Err(error) = &described {
         let stage = match error.code() {
-            Code::AuthenticationFailed if protocol.has_login() => "sasl",
-            Code::Unreachable if protocol.has_tls() => "tls",
+            Code::TlsFailed => "tls",
+            Code::AuthenticationFailed => "sasl",
+            // No token came.
+            Code::Timeout | Code::Unreachable if error.field() == Some(TOKEN_ENDPOINT) => "sasl",
+            // Files are opened, and other options read, when the client is made.
+            Code::InvalidOption | Code::FileError => "options",
             _ => "metadata",
         };
-        stages.0.push(TestStage { stage: stage.into(), ok: false, message: error.to_string() });
+        if protocol.has_tls() && stage != "tls" && stage != "options" {
+            stages.passed("tls", "the connection is encrypted");
+        }
+        stages.failed(stage, error.clone());
         return stages.0;
     }
     if protocol.has_tls() {
-        stages.passed("tls", "the brokers' certificates are trusted");
+        stages.passed("tls", tls_words(&cluster));
     }
     if protocol.has_login() {
         stages.passed("sasl", "logged in");
@@ -125,44 +141,196 @@ pub(super) async fn test(written: Result<Written>) -> Vec<TestStage> {
             return stages.0;
         }
     };
-    for topics in topics.into_iter().flat_map(each) {
-        let (cluster, asked) = (cluster.clone(), topics.clone());
-        let found = blocking(move || {
-            let client = cluster.inspector("read_committed")?;
-            asked.find(&cluster, &client)
-        });
-        let say = |found: &Vec<(String, Vec<i32>)>| match found.as_slice() {
-            [(topic, partitions)] => format!("{topic} has {} partitions", partitions.len()),
-            found => {
-                let partitions: usize = found.iter().map(|(_, partitions)| partitions.len()).sum();
-                format!("{topics}: {}, with {partitions} partitions", found.len())
+    // Those of a pattern that exist now are tried one by one; that there is none yet is no fault.
+    let topics = match topics {
+        Some(topics) => match found(&cluster, &topics).await {
+            Ok(found) => found,
+            Err(error) => {
+                stages.add("topic", Err::<(), _>(error), |()| String::new());
+                return stages.0;
             }
-        };
-        if stages.add("topic", found.await, say).is_none() {
-            break;
+        },
+        None => Vec::new(),
+    };
+    for topic in &topics {
+        if !topic_stages(&mut stages, &cluster, topic).await {
+            return stages.0;
         }
+    }
+    // A connection that says what it is for is not asked what the other side needs.
+    if written.role() != Some(Role::Source) && !topics.is_empty() {
+        let tried = transactions(&cluster).await;
+        if stages.add("transactions", tried, |()| "a transactional producer gets its id".into()).is_none() {
+            return stages.0;
+        }
+    }
+    if let (Some(topic), true) = (topics.first(), written.role() != Some(Role::Sink)) {
+        let sample = sample(&cluster, topic).await;
+        stages.add("sample", sample, Clone::clone);
     }
     stages.0
 }
 
-/// Topics that are named, one by one.
-fn each(topics: Topics) -> Vec<Topics> {
-    match topics {
-        Topics::Named(names) => names.into_iter().map(|name| Topics::Named(vec![name])).collect(),
-        pattern => vec![pattern],
+/// The topics that are named, whether they exist or not, or those that match.
+async fn found(cluster: &Cluster, topics: &Topics) -> Result<Vec<String>> {
+    let (cluster, topics) = (cluster.clone(), topics.clone());
+    match &topics {
+        Topics::Named(names) => Ok(names.clone()),
+        Topics::Matching(..) => {
+            blocking(move || {
+                let client = cluster.inspector("read_committed")?;
+                Ok(topics.find(&cluster, &client, OnDataLoss::Fail)?.into_iter().map(|(name, _)| name).collect())
+            })
+            .await
+        }
     }
+}
+
+const TOKEN_ENDPOINT: &str = "sasl.oauthbearer.token.endpoint.url";
+
+fn tls_words(cluster: &Cluster) -> &'static str {
+    match cluster.get("enable.ssl.certificate.verification") {
+        Some("false") => "the connection is encrypted; nobody checks the brokers' certificates",
+        _ => "the brokers' certificates are trusted",
+    }
+}
+
+/// Is the topic there, and may we read and write it? `false` ends the test.
+async fn topic_stages(stages: &mut Stages, cluster: &Cluster, topic: &str) -> bool {
+    let (asked, name) = (cluster.clone(), topic.to_string());
+    let found = blocking(move || {
+        let client = asked.inspector("read_committed")?;
+        let found = partitions(&asked, &client, &name, REACH)?;
+        let rights = native::rights(client.client(), &name, REACH_MS);
+        // A broker too old to say lets the first row find out.
+        Ok((found.len(), rights.ok().flatten()))
+    })
+    .await;
+    let Some((_, rights)) = stages.add("topic", found, |(count, _)| format!("{topic} has {count} partitions")) else {
+        return false;
+    };
+    let Some(rights) = rights else { return true };
+    let user = "this user";
+    for (stage, may, verb) in [("read", rights.read, "read"), ("write", rights.write, "write")] {
+        match may {
+            true => stages.passed(stage, &format!("{user} may {verb} {topic}")),
+            false => stages.0.push(TestStage {
+                stage: stage.into(),
+                // Many users may do only one of the two, and need no more.
+                ok: true,
+                message: format!("{user} may not {verb} {topic}"),
+            }),
+        }
+    }
+    if !rights.read && !rights.write {
+        let what = format!("this user may neither read nor write topic {topic}");
+        let error = Error::new(Code::AuthenticationFailed, what).with_hint("grant it READ or WRITE on the topic");
+        stages.failed("read", error);
+        return false;
+    }
+    true
+}
+
+/// Begins as an exactly-once sink does, under a name of its own, and writes nothing.
+async fn transactions(cluster: &Cluster) -> Result<()> {
+    let cluster = cluster.clone();
+    blocking(move || {
+        let fixed = [("transactional.id", "laminar.connection-test"), ("transaction.timeout.ms", "60000")];
+        let config = cluster.config(ClientKind::Producer, &[], &fixed);
+        let producer: BaseProducer<Events> = cluster.create(&config)?;
+        let begun = producer.init_transactions(REACH);
+        begun.map_err(|e| from_kafka(format!("kafka at {} gives us no transactions", cluster.name()), &e))
+    })
+    .await
+}
+
+/// What the topic's newest record looks like; its content is not shown.
+async fn sample(cluster: &Cluster, topic: &str) -> Result<String> {
+    let (cluster, topic) = (cluster.clone(), topic.to_string());
+    blocking(move || {
+        let config = cluster.config(
+            ClientKind::Consumer,
+            &[],
+            &[
+                ("group.id", PREVIEW_GROUP),
+                ("enable.auto.commit", "false"),
+                ("enable.partition.eof", "true"),
+                ("isolation.level", "read_committed"),
+                ("allow.auto.create.topics", "false"),
+            ],
+        );
+        let client: BaseConsumer<Events> = cluster.create(&config)?;
+        let found = partitions(&cluster, &client, &topic, REACH)?;
+        let what = || format!("topic {topic} of kafka at {} cannot be read", cluster.name());
+        let mut list = TopicPartitionList::with_capacity(found.len());
+        for partition in &found {
+            list.add_partition_offset(&topic, *partition, Offset::OffsetTail(1)).map_err(|e| from_kafka(what(), &e))?;
+        }
+        client.assign(&list).map_err(|e| from_kafka(what(), &e))?;
+        let (deadline, mut ended) = (Instant::now() + CONNECT, 0);
+        while ended < found.len() && Instant::now() < deadline {
+            match client.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => return Ok(describe_record(&message)),
+                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+                Some(Err(error)) if error.rdkafka_error_code().is_none_or(|code| !passes(code)) => {
+                    return Err(from_kafka(what(), &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(format!("{topic} has no record yet"))
+    })
+    .await
+}
+
+fn describe_record(message: &impl Message) -> String {
+    let value = message.payload().unwrap_or_default();
+    let kind = match (value, serde_json::from_slice::<serde_json::Value>(value)) {
+        ([], _) => "nothing".to_string(),
+        ([0, id @ ..], _) if id.len() >= 4 => {
+            let id: [u8; 4] = id.first_chunk().copied().unwrap_or_default();
+            format!("the framing of a schema registry, schema {}", u32::from_be_bytes(id))
+        }
+        (_, Ok(serde_json::Value::Object(fields))) => {
+            let names: Vec<&str> = fields.keys().take(20).map(String::as_str).collect();
+            format!("a JSON object of {}", names.join(", "))
+        }
+        (_, Ok(_)) => "JSON".to_string(),
+        (bytes, _) if std::str::from_utf8(bytes).is_ok() => "text".to_string(),
+        _ => "bytes".to_string(),
+    };
+    let key = message.key().map_or("no key".to_string(), |key| format!("a key of {} bytes", key.len()));
+    format!(
+        "partition {} offset {}: {key}, a value of {} bytes: {kind}",
+        message.partition(),
+        message.offset(),
+        value.len()
+    )
 }
 
 struct Stages(Vec<TestStage>);
 
 impl Stages {
     fn add<T>(&mut self, stage: &str, outcome: Result<T>, say: impl FnOnce(&T) -> String) -> Option<T> {
-        let (ok, message) = match &outcome {
-            Ok(value) => (true, say(value)),
-            Err(error) => (false, error.to_string()),
+        match outcome {
+            Ok(value) => {
+                self.passed(stage, &say(&value));
+                Some(value)
+            }
+            Err(error) => {
+                self.failed(stage, error);
+                None
+            }
+        }
+    }
+    fn failed(&mut self, stage: &str, error: Error) {
+        let message = match error.hint() {
+            Some(hint) => format!("{error} (hint: {hint})"),
+            None => error.to_string(),
         };
-        self.0.push(TestStage { stage: stage.into(), ok, message });
-        outcome.ok()
+        // Each stage is told once: the client is made after the options were read.
+        self.0.retain(|told| told.stage != stage);
+        self.0.push(TestStage { stage: stage.into(), ok: false, message });
     }
     fn passed(&mut self, stage: &str, message: &str) {
         self.0.push(TestStage { stage: stage.into(), ok: true, message: message.into() });

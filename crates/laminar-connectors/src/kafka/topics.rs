@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use laminar_core::Result;
+use laminar_core::{Code, Result};
 use rdkafka::consumer::BaseConsumer;
 use regex::Regex;
 
 use super::client::{self, Cluster, Events, REACH};
+use super::options::OnDataLoss;
 
 /// Kafka's own topics, and ours, begin like this.
 const INTERNAL: &str = "__";
@@ -49,12 +50,22 @@ impl Topics {
 
     /// Those that exist now, by name, with the numbers of their partitions. Blocks.
     ///
-    /// Errors: `unknown_topic` if one that is named is missing; `unreachable`, `authentication_failed`.
-    pub fn find(&self, cluster: &Cluster, client: &BaseConsumer<Events>) -> Result<Vec<(String, Vec<i32>)>> {
+    /// Errors: `unknown_topic` if one that is named is missing and `loss` does not let it be; `unreachable`,
+    /// `authentication_failed`.
+    pub fn find(
+        &self,
+        cluster: &Cluster,
+        client: &BaseConsumer<Events>,
+        loss: OnDataLoss,
+    ) -> Result<Vec<(String, Vec<i32>)>> {
         match self {
             Self::Named(names) => {
-                let of = |name: &String| Ok((name.clone(), client::partitions(cluster, client, name, REACH)?));
-                names.iter().map(of).collect()
+                let of = |name: &String| match client::partitions(cluster, client, name, REACH) {
+                    Ok(partitions) => Ok(Some((name.clone(), partitions))),
+                    Err(error) if error.code() == Code::UnknownTopic && loss == OnDataLoss::Skip => Ok(None),
+                    Err(error) => Err(error),
+                };
+                names.iter().filter_map(|name| of(name).transpose()).collect()
             }
             Self::Matching(..) => {
                 let metadata = client::metadata(cluster, client, None, REACH)?;

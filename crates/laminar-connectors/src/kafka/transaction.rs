@@ -31,6 +31,7 @@ use super::error::{from_code, is_refusal};
 use super::marker;
 use super::native::{self, TransactionError};
 use super::producer::{Producer, call_error};
+use super::record::{Carries, Record};
 use super::source::offset_list;
 
 /// How long the broker may take to decide what our predecessor left open.
@@ -69,7 +70,9 @@ impl Transactions {
                 );
                 return Err(Error::new(Code::ConflictingOptions, what)
                     .with_detail("they share one transaction, and so one client")
-                    .with_hint("give both sinks the same compression, linger_ms and librdkafka properties"));
+                    .with_hint(
+                        "give both sinks the same linger_ms, batch.max_bytes, max_inflight and librdkafka properties",
+                    ));
             }
             return Ok(transaction);
         }
@@ -282,9 +285,9 @@ impl Identity {
 
     /// Writes a record about this pipeline into the open transaction.
     fn note(producer: &Producer, key: &str, value: &[u8]) -> Result<()> {
-        let mut topic = producer.topic(marker::TOPIC)?;
-        let record = (Some(key.as_bytes()), Some(value));
-        producer.produce(&mut topic, std::iter::once(record), 1, key.len() + value.len())
+        let mut topic = producer.topic(marker::TOPIC, &[])?;
+        let record = Record::new(Some(key.as_bytes()), Some(value));
+        producer.produce(&mut topic, std::iter::once(record), Carries::Plain, 1, record.len())
     }
 
     /// Commits the open transaction and begins the next.

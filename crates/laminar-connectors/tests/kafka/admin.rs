@@ -20,7 +20,13 @@ async fn a_connection_is_tested_step_by_step() {
     let topic = topic("test", 2).await;
     let passed = [("options", true), ("dns", true), ("tcp", true), ("metadata", true)];
     assert_eq!(stages(&[]).await, expected(&passed));
-    assert_eq!(stages(&[("topic", &topic)]).await, expected(&[&passed[..], &[("topic", true)]].concat()));
+    let rights = [("topic", true), ("read", true), ("write", true)];
+    let both = [&passed[..], &rights, &[("transactions", true), ("sample", true)]].concat();
+    assert_eq!(stages(&[("topic", &topic)]).await, expected(&both));
+    let source = [&passed[..], &rights, &[("sample", true)]].concat();
+    assert_eq!(stages(&[("topic", &topic), ("group_id", "g")]).await, expected(&source));
+    let sink = [&passed[..], &rights, &[("transactions", true)]].concat();
+    assert_eq!(stages(&[("topic", &topic), ("delivery", "exactly_once")]).await, expected(&sink));
     assert_eq!(stages(&[("topic", &unique("no"))]).await, expected(&[&passed[..], &[("topic", false)]].concat()));
     assert_eq!(stages(&[("auth.type", "sasl")]).await, expected(&[("options", false)]));
     assert_eq!(
@@ -34,6 +40,19 @@ async fn a_connection_is_tested_step_by_step() {
     // The port speaks no TLS.
     let tls = [("security.protocol", "SSL")];
     assert_eq!(stages(&tls).await, expected(&[("options", true), ("dns", true), ("tcp", true), ("tls", false)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_record_is_described_and_not_shown() {
+    let topic = topic("test", 2).await;
+    let sample = async || {
+        let stages = KafkaConnector::new().test(&options(&[("topic", &topic)])).await;
+        stages.last().unwrap().message.clone()
+    };
+    assert_eq!(sample().await, format!("{topic} has no record yet"));
+    put(&topic, [Record { key: Some("k1".into()), ..value(1, r#"{"id":1,"card":"4111-1111"}"#) }]);
+    let text = "partition 1 offset 0: a key of 2 bytes, a value of 27 bytes: a JSON object of id, card";
+    assert_eq!(sample().await, text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use laminar_core::source::{Source, SourceReader, SplitStart, StartAt};
+use laminar_core::source::{Source, SplitStart, StartAt};
 use laminar_core::{Code, Position, SplitId};
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
 
@@ -160,6 +160,9 @@ async fn a_topic_that_is_deleted_is_an_error_unless_it_may_be_missed() {
     };
     assert_eq!(error.code(), Code::UnknownTopic, "{error:?}");
     assert!(error.to_string().contains(&topic) && error.hint().unwrap().contains("on_data_loss"), "{error:?}");
+    let found = strict.discover().await.err().unwrap();
+    assert_eq!(found.code(), Code::UnknownTopic, "{found:?}");
+    assert_eq!(names(&lenient.discover().await.unwrap()), [format!("{other}/0")]);
     let left = lenient.generations(&splits).await.unwrap();
     assert_eq!(left.keys().map(SplitId::as_str).collect::<Vec<_>>(), [format!("{other}/0")]);
 }

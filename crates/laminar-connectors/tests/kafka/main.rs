@@ -5,10 +5,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod admin;
+mod buffer;
+mod cluster;
 mod dead_letters;
 mod dev_broker;
+mod fields;
 mod growth;
+mod security;
 mod sink;
 mod source;
 mod support;
 mod transaction;
+mod two_clusters;

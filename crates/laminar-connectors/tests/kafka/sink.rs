@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arrow::datatypes::DataType;
 use laminar_core::sink::{ChangeSupport, Delivery};
 use laminar_core::table::TableSpec;
-use laminar_core::{ChangeKind, Changes, Code, Epoch};
+use laminar_core::{ChangeKind, Changes, Code, Epoch, Retry};
 
 use super::support::*;
 
@@ -167,10 +167,16 @@ async fn many_rows_pass_through_bounded_buffers() {
 async fn a_row_that_the_broker_refuses_fails_the_writer() {
     let topic = topic("sink", 1).await;
     let mut writer = at_least_once(&[("topic", &topic)]).await;
+    writer.write(&changes([(1, "x".repeat(2_000_000))])).await.unwrap();
+    let error = writer.flush(Epoch(1)).await.err().unwrap();
+    assert_eq!((error.code(), error.retry()), (Code::RowTooLarge, Retry::Never), "{error:?}");
+
+    let mut writer = at_least_once(&[("topic", &topic), ("message.max.bytes", "1000000")]).await;
     let error = writer.write(&changes([(1, "x".repeat(2_000_000))])).await.err().unwrap();
-    assert_eq!(error.code(), Code::ConnectorError, "{error:?}");
+    assert_eq!((error.code(), error.retry()), (Code::RowTooLarge, Retry::Never), "{error:?}");
     assert!(error.hint().unwrap().contains("message.max.bytes"), "{error:?}");
-    assert_eq!(writer.flush(Epoch(1)).await.err().unwrap().code(), Code::ConnectorError);
+    assert!(error.detail().unwrap().contains("of 2000018 bytes, and message.max.bytes is 1000000"), "{error:?}");
+    assert_eq!(writer.flush(Epoch(1)).await.err().unwrap().code(), Code::RowTooLarge);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,14 +103,21 @@ pub struct Found {
 
 /// Everything in the topic up to its present end, as `isolation` sees it.
 pub async fn read(topic: &str, isolation: &str) -> Vec<Found> {
-    let (topic, isolation) = (topic.to_string(), isolation.to_string());
-    tokio::task::spawn_blocking(move || read_blocking(&topic, &isolation)).await.unwrap()
+    read_at(&bootstrap(), topic, isolation).await
 }
 
-fn read_blocking(topic: &str, isolation: &str) -> Vec<Found> {
+/// The same, in another cluster.
+pub async fn read_at(servers: &str, topic: &str, isolation: &str) -> Vec<Found> {
+    let (servers, topic, isolation) = (servers.to_string(), topic.to_string(), isolation.to_string());
+    tokio::task::spawn_blocking(move || read_blocking(&servers, &topic, &isolation)).await.unwrap()
+}
+
+fn read_blocking(servers: &str, topic: &str, isolation: &str) -> Vec<Found> {
     let group = unique("judge");
     let settings = [("group.id", group.as_str()), ("isolation.level", isolation), ("enable.partition.eof", "true")];
-    let consumer: BaseConsumer = client(&settings).set("enable.auto.commit", "false").create().unwrap();
+    let mut config = client(&settings);
+    let consumer: BaseConsumer =
+        config.set("enable.auto.commit", "false").set("bootstrap.servers", servers).create().unwrap();
     let metadata = consumer.fetch_metadata(Some(topic), SOON).unwrap();
     let partitions = metadata.topics()[0].partitions().len();
     let mut list = TopicPartitionList::new();

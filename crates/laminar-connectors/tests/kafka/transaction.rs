@@ -153,7 +153,7 @@ async fn sinks_of_a_pipeline_share_one_transaction() {
     let (a, b) = (topic("a", 1).await, topic("b", 1).await);
     let installation = Installation::new();
     let sinks = [installation.sink(&[("topic", &a)]).unwrap(), installation.sink(&[("topic", &b)]).unwrap()];
-    let error = installation.sink(&[("topic", &b), ("compression", "zstd")]).err().unwrap();
+    let error = installation.sink(&[("topic", &b), ("linger_ms", "77")]).err().unwrap();
     assert_eq!(error.code(), Code::ConflictingOptions, "{error:?}");
     assert_eq!(sinks[0].committer().unwrap().id(), sinks[1].committer().unwrap().id());
     let mut first = open_sink(&sinks[0]).await;

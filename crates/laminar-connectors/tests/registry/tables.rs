@@ -25,7 +25,7 @@ fn at_least_once<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 
 /// The rows of the topic as a table of these columns reads them, and how many records were bad.
 async fn rows(pairs: &[(&str, &str)], table: &TableSpec, count: usize) -> (String, usize) {
-    let ctx = SourceContext { pipeline: None, clock: Arc::new(SystemClock) };
+    let ctx = SourceContext { pipeline: None, clock: Arc::new(SystemClock), partitions: None };
     let source = KafkaConnector::new().source(&options(pairs), table, &ctx).unwrap();
     let mut decoder = source.decoder().unwrap().unwrap();
     let mut reader = reader(&source).await;

@@ -28,6 +28,7 @@ use super::pending::PendingState;
 use super::protocol::{Action, Protocol};
 use crate::crash::CrashPoints;
 use crate::job::{CheckpointSummary, JobEvent, StopMode};
+use crate::ledger::{Books, LedgerEntry, Totals};
 use crate::metrics::JobMetrics;
 use crate::tasks::{Command, Frozen, TaskEvent};
 
@@ -60,6 +61,7 @@ pub(crate) struct Coordinator {
     pub crash: CrashPoints,
     /// What every operator computes, for the manifest.
     pub operators: BTreeMap<OperatorId, String>,
+    pub books: Books,
     /// The last checkpoint that counts, if any.
     pub previous: Option<(Manifest, String)>,
     /// What was frozen since `previous`.
@@ -92,6 +94,8 @@ struct Current {
     watermarks: Vec<Option<i64>>,
     /// Of each operator's tasks, by their index.
     operator_watermarks: BTreeMap<OperatorId, Vec<Option<i64>>>,
+    totals: Totals,
+    ledger: Vec<LedgerEntry>,
     manifest: Option<(Manifest, String)>,
     files: usize,
     bytes: u64,
@@ -306,9 +310,9 @@ impl Coordinator {
         for action in actions {
             match action {
                 Action::Inject(barrier) => self.inject(barrier, current).await?,
-                Action::Persist(_) => {
+                Action::Persist(epoch) => {
+                    current.ledger = self.books.close(epoch, &current.totals)?;
                     self.crash.hit("sinks-flushed")?;
-                    let epoch = current.epoch;
                     let (persist, handle) = abortable(self.persist(current));
                     self.persisting = Some(handle);
                     work.push(Box::pin(async move {
@@ -440,6 +444,7 @@ impl Coordinator {
                 let _ = source.commands.send(Command::Committed(positions)).await;
             }
         }
+        self.metrics.set_ledger(std::mem::take(&mut current.ledger));
         current.deadline = None;
         self.failures = 0;
         let finished_micros = self.clock.now_micros();
@@ -497,6 +502,7 @@ impl Current {
         for (operator, snapshot) in frozen.snapshots {
             pending.add(operator, snapshot);
         }
+        self.totals.add(frozen.counts);
         self.watermarks.push(frozen.watermark);
         for operator in frozen.operators {
             let of_tasks = self.operator_watermarks.entry(operator).or_default();

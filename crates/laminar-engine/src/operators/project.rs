@@ -30,7 +30,8 @@ pub struct ProjectFactory {
 impl OperatorFactory for ProjectFactory {
     fn create(&self, _task: &TaskId) -> Result<Box<dyn Operator>> {
         let plain = |e: &Arc<dyn PhysicalExpr>| e.downcast_ref::<Column>().map(Column::index);
-        Ok(Box::new(Project { plan: self.clone(), columns: self.exprs.iter().map(plain).collect() }))
+        let columns = self.exprs.iter().map(plain).collect();
+        Ok(Box::new(Project { plan: self.clone(), columns, filtered: 0 }))
     }
 
     fn fingerprint(&self) -> String {
@@ -44,18 +45,25 @@ struct Project {
     plan: ProjectFactory,
     /// Input columns, if the projection only picks columns.
     columns: Option<Vec<usize>>,
+    /// Rows that did not satisfy the predicate.
+    filtered: u64,
 }
 
 #[async_trait]
 impl Operator for Project {
     async fn on_changes(&mut self, _input: usize, changes: Changes, out: &mut Output) -> Result<()> {
         let changes = if self.plan.timed { with_time(changes)? } else { changes };
+        let mut left_out = 0;
         let mask = match &self.plan.predicate {
             None => None,
             Some(predicate) => {
                 let mask = as_mask(evaluate(predicate, changes.rows())?)?;
+                left_out = changes.num_rows() - mask.true_count();
                 match mask.true_count() {
-                    0 => return Ok(()),
+                    0 => {
+                        self.filtered += left_out as u64;
+                        return Ok(());
+                    }
                     n if n == changes.num_rows() => None,
                     _ => Some(mask),
                 }
@@ -83,8 +91,13 @@ impl Operator for Project {
                 kept.with_rows(rows)?
             }
         };
+        self.filtered += left_out as u64;
         out.push(projected);
         Ok(())
+    }
+
+    fn filtered(&self) -> Option<u64> {
+        Some(self.filtered)
     }
 
     fn can_retry(&self) -> bool {

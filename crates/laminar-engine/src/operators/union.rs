@@ -39,4 +39,8 @@ impl Operator for Union {
         out.push(changes.with_rows(rows)?);
         Ok(())
     }
+
+    fn filtered(&self) -> Option<u64> {
+        Some(0)
+    }
 }

@@ -37,6 +37,7 @@ pub(crate) struct BadRows {
     /// Bad ones since the last batch.
     in_batch: usize,
     letters: LetterBuilder,
+    written: u64,
     /// Absent if the table keeps no dead letters.
     writer: Option<SinkEnd>,
     events: mpsc::Sender<TaskEvent>,
@@ -86,6 +87,7 @@ impl BadRows {
             records: Vec::new(),
             in_batch: 0,
             letters: LetterBuilder::new(pipeline.as_str(), table),
+            written: 0,
             writer,
             events,
             metrics,
@@ -98,7 +100,8 @@ impl BadRows {
         // Every format says so of a column that has no value, and of nothing else.
         let stage = if fault.message.contains("NOT NULL") { Stage::Constraint } else { Stage::Decode };
         let what = format!("a record of table {} at {} cannot be decoded", self.table, place(record));
-        self.reject(Some(record), stage, Error::new(Code::BadData, what).with_detail(fault.to_string()))
+        let why = fault.to_string();
+        self.reject(Some(record), stage, Error::new(Code::BadData, what).with_detail(&why), why)
     }
 
     /// Keeps the records that have just been decoded into `rows` rows.
@@ -135,7 +138,8 @@ impl BadRows {
         let records = std::mem::take(&mut self.records);
         let origin = rows.origins().and_then(|origins| origins.values().first().copied());
         let record = origin.and_then(|origin| record_of(&records, origin as usize));
-        let outcome = self.reject(record.as_ref(), Stage::Expression, self.told(error, record.as_ref()));
+        let why = error.to_string();
+        let outcome = self.reject(record.as_ref(), Stage::Expression, self.told(error, record.as_ref()), why);
         self.records = records;
         outcome
     }
@@ -147,7 +151,8 @@ impl BadRows {
         error.hint().map_or(told.clone(), |hint| told.with_hint(hint))
     }
 
-    fn reject(&mut self, record: Option<&RawRecord<'_>>, stage: Stage, error: Error) -> Result<()> {
+    /// `error` is what the job fails with, if it does; `message` says only what is wrong.
+    fn reject(&mut self, record: Option<&RawRecord<'_>>, stage: Stage, error: Error, message: String) -> Result<()> {
         add(&self.metrics.bad_records, 1);
         add(&self.job.bad_records, 1);
         self.in_batch += 1;
@@ -172,10 +177,6 @@ impl BadRows {
             let code = error.detail().map_or(code.clone(), |detail| code.with_detail(detail));
             return Err(code.with_hint(format!("more than max_errors_per_batch = {max} records of one batch are bad")));
         }
-        let message = match error.detail() {
-            Some(detail) if stage != Stage::Expression => detail.to_string(),
-            _ => error.to_string(),
-        };
         let bad = BadRow {
             table: self.table.clone(),
             topic: record.map(|r| r.topic.to_string()),
@@ -196,6 +197,12 @@ impl BadRows {
     fn write_letter(&mut self, record: &RawRecord<'_>, reason: Reason<'_>) {
         add(&self.metrics.dead_letters, 1);
         self.letters.push(record, reason);
+        self.written += 1;
+    }
+
+    /// Letters since the job started.
+    pub(crate) fn letters(&self) -> u64 {
+        self.written
     }
 
     /// Hands the letters to the writer if they are many.
@@ -258,15 +265,23 @@ fn record_of(records: &[Records], mut row: usize) -> Option<RawRecord<'_>> {
 
 /// Parts of a batch for which something may not be computable, the earlier ones first: one that fails is halved, until a single
 /// row is left, which is bad.
-pub(crate) struct Parts(Vec<Changes>);
+pub(crate) struct Parts {
+    waiting: Vec<Changes>,
+    rejected: u64,
+}
 
 impl Parts {
     pub(crate) fn of(changes: Changes) -> Self {
-        Self(vec![changes])
+        Self { waiting: vec![changes], rejected: 0 }
     }
 
     pub(crate) fn next(&mut self) -> Option<Changes> {
-        self.0.pop()
+        self.waiting.pop()
+    }
+
+    /// Rows that were bad.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejected
     }
 
     /// Errors: `error`, if it is not about the values of a row that may be left out; what [`BadRows::row`] says.
@@ -277,11 +292,14 @@ impl Parts {
         }
         match part.num_rows() {
             0 => Err(error),
-            1 => bad.row(part, error),
+            1 => {
+                self.rejected += 1;
+                bad.row(part, error)
+            }
             rows => {
                 let half = rows / 2;
-                self.0.push(part.slice(half, rows - half));
-                self.0.push(part.slice(0, half));
+                self.waiting.push(part.slice(half, rows - half));
+                self.waiting.push(part.slice(0, half));
                 Ok(())
             }
         }

@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 use super::bad_rows::{BadRows, Parts};
 use super::channel::Outlet;
 use super::sink::SinkEnd;
+use crate::crash::CrashPoints;
+use crate::ledger::{Counts, TaskCounts};
 use crate::metrics::{OperatorMetrics, add};
 use crate::operator::{Operator, Output, Snapshot};
 
@@ -18,16 +20,31 @@ pub(crate) struct Chain {
     /// In topological order; the head is first.
     pub nodes: Vec<ChainNode>,
     output: Output,
+    crash: CrashPoints,
 }
 
 pub(crate) struct ChainNode {
     pub id: OperatorId,
     pub step: Step,
-    /// Nodes of this chain that get the rows, as (index into `nodes`, their input).
-    pub children: Vec<(usize, usize)>,
-    /// Other chains that get the rows.
-    pub outlets: Vec<Outlet>,
+    pub ways: Vec<Way>,
     pub metrics: Arc<OperatorMetrics>,
+    pub counts: Counts,
+}
+
+/// Where a node's rows go.
+pub(crate) struct Way {
+    /// The edge's index in the graph.
+    pub edge: usize,
+    pub to: Next,
+    /// Rows that went.
+    pub sent: u64,
+}
+
+pub(crate) enum Next {
+    /// A node of this chain, by its index, and which of its inputs.
+    Child(usize, usize),
+    /// Another chain.
+    Outlet(Outlet),
 }
 
 pub(crate) enum Step {
@@ -38,8 +55,24 @@ pub(crate) enum Step {
 }
 
 impl Chain {
-    pub(crate) fn new(nodes: Vec<ChainNode>) -> Self {
-        Self { nodes, output: Output::default() }
+    pub(crate) fn new(nodes: Vec<ChainNode>, crash: CrashPoints) -> Self {
+        Self { nodes, output: Output::default(), crash }
+    }
+
+    /// What every node counted, and what went over its edges. The head's, if it is a source, are its task's to add to.
+    pub(crate) fn counts(&self) -> TaskCounts {
+        let mut all = TaskCounts::default();
+        for node in &self.nodes {
+            let mut counts = node.counts;
+            match &node.step {
+                Step::Source => {}
+                Step::Operator(operator) => counts.filtered = operator.filtered(),
+                Step::Sink(sink) => counts.rows_out = sink.done(),
+            }
+            all.operators.push((node.id.clone(), counts));
+            all.sent.extend(node.ways.iter().map(|way| (way.edge, way.sent)));
+        }
+        all
     }
 
     pub(crate) fn head_metrics(&self) -> Option<&Arc<OperatorMetrics>> {
@@ -59,19 +92,25 @@ impl Chain {
     ) -> Result<()> {
         while let Some((at, input, changes)) = pending.pop() {
             let Some(node) = self.nodes.get_mut(at) else { continue };
+            if !matches!(node.step, Step::Source) {
+                node.counts.rows_in += changes.num_rows() as u64;
+            }
             match &mut node.step {
                 Step::Source => self.output.push(changes),
                 Step::Operator(operator) => {
                     add(&node.metrics.rows_in, changes.num_rows());
                     add(&node.metrics.batches_in, 1);
                     match bad.as_deref_mut().filter(|_| operator.can_retry()) {
-                        Some(bad) => offer(operator.as_mut(), input, changes, &mut self.output, bad).await?,
+                        Some(bad) => {
+                            let rejected = offer(operator.as_mut(), input, changes, &mut self.output, bad).await?;
+                            node.counts.rejected += rejected;
+                        }
                         None => operator.on_changes(input, changes, &mut self.output).await?,
                     }
                 }
                 Step::Sink(sink) => sink.write(changes).await?,
             }
-            let emitted = node.forward(&mut self.output, bad.as_deref_mut()).await?;
+            let emitted = node.forward(&mut self.output, bad.as_deref_mut(), &self.crash).await?;
             // Last in, first out: the earliest batch must be on top.
             pending.extend(emitted.into_iter().rev());
         }
@@ -153,28 +192,30 @@ impl Chain {
     /// Sends what node `at` has just pushed to everything behind it.
     async fn emit_from(&mut self, at: usize) -> Result<()> {
         let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
-        let mut emitted = node.forward(&mut self.output, None).await?;
+        let mut emitted = node.forward(&mut self.output, None, &self.crash).await?;
         emitted.reverse();
         self.push_at(emitted, None).await
     }
 
     async fn send(&mut self, at: usize, message: Message) -> Result<()> {
         let Some(node) = self.nodes.get(at) else { return Ok(()) };
-        for outlet in &node.outlets {
-            outlet.send(message.clone()).await?;
+        for way in &node.ways {
+            if let Next::Outlet(outlet) = &way.to {
+                outlet.send(message.clone()).await?;
+            }
         }
         Ok(())
     }
 }
 
-/// Gives the operator the batch, or what is left of it without the rows that it cannot take.
+/// Gives the operator the batch, or what is left of it without the rows that it cannot take; returns how many those are.
 async fn offer(
     operator: &mut dyn Operator,
     input: usize,
     changes: Changes,
     output: &mut Output,
     bad: &mut BadRows,
-) -> Result<()> {
+) -> Result<u64> {
     let mut parts = Parts::of(changes);
     while let Some(part) = parts.next() {
         let mut pushed = Output::default();
@@ -183,7 +224,7 @@ async fn offer(
             Err(error) => parts.failed(&part, error, bad)?,
         }
     }
-    Ok(())
+    Ok(parts.rejected())
 }
 
 impl ChainNode {
@@ -192,23 +233,40 @@ impl ChainNode {
         &mut self,
         output: &mut Output,
         mut bad: Option<&mut BadRows>,
+        crash: &CrashPoints,
     ) -> Result<Vec<(usize, usize, Changes)>> {
         let mut to_children = Vec::new();
         for changes in output.take() {
             add(&self.metrics.rows_out, changes.num_rows());
-            for outlet in &self.outlets {
-                let mut parts = Parts::of(changes.clone());
-                while let Some(part) = parts.next() {
-                    // Which receiver a row goes to is computed before the first one is sent.
-                    match (outlet.send(Message::Changes(part.clone())).await, bad.as_deref_mut()) {
-                        (Err(error), Some(bad)) => parts.failed(&part, error, bad)?,
-                        (outcome, _) => outcome?,
-                    }
+            let changes = crash.leak("operator", changes);
+            self.counts.rows_out += changes.num_rows() as u64;
+            for way in &mut self.ways {
+                way.sent += changes.num_rows() as u64;
+                let changes = crash.leak("edge", changes.clone());
+                match &way.to {
+                    Next::Child(child, input) => to_children.push((*child, *input, changes)),
+                    Next::Outlet(outlet) => way.sent -= outlet.send_good(changes, bad.as_deref_mut()).await?,
                 }
             }
-            let children = self.children.iter().map(|(child, input)| (*child, *input, changes.clone()));
-            to_children.extend(children);
         }
         Ok(to_children)
+    }
+}
+
+impl Outlet {
+    /// Sends the rows, but those whose receiver cannot be computed; returns how many those are.
+    async fn send_good(&self, changes: Changes, bad: Option<&mut BadRows>) -> Result<u64> {
+        let Some(bad) = bad else {
+            self.send(Message::Changes(changes)).await?;
+            return Ok(0);
+        };
+        let mut parts = Parts::of(changes);
+        while let Some(part) = parts.next() {
+            // Which receiver a row goes to is computed before the first one is sent.
+            if let Err(error) = self.send(Message::Changes(part.clone())).await {
+                parts.failed(&part, error, bad)?;
+            }
+        }
+        Ok(parts.rejected())
     }
 }

@@ -19,6 +19,7 @@ use laminar_core::{Barrier, Epoch, Error, OperatorId, Position, SplitId, TaskId}
 use laminar_state::SourcePositions;
 
 use crate::job::BadRow;
+use crate::ledger::TaskCounts;
 use crate::operator::Snapshot;
 
 /// From the coordinator to a source task.
@@ -51,6 +52,7 @@ pub(crate) struct Frozen {
     pub snapshots: Vec<(OperatorId, Snapshot)>,
     /// All of the chain, those without a snapshot too.
     pub operators: Vec<OperatorId>,
+    pub counts: TaskCounts,
     /// µs since 1970 UTC.
     pub watermark: Option<i64>,
 }

@@ -128,9 +128,15 @@ impl OperatorTask {
     async fn freeze(&mut self, barrier: Barrier) -> Result<()> {
         let snapshots = self.chain.barrier(barrier).await?;
         self.crash.hit("task-frozen")?;
-        let (operators, watermark) = (self.chain.operators(), self.watermarks.last());
-        let frozen =
-            Frozen { task: self.id.clone(), epoch: barrier.epoch, source: None, snapshots, operators, watermark };
+        let frozen = Frozen {
+            task: self.id.clone(),
+            epoch: barrier.epoch,
+            source: None,
+            snapshots,
+            operators: self.chain.operators(),
+            counts: self.chain.counts(),
+            watermark: self.watermarks.last(),
+        };
         self.events.send(TaskEvent::Frozen(frozen)).await.map_err(|_| coordinator_gone())
     }
 }

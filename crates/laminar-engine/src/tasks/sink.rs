@@ -35,6 +35,8 @@ pub(crate) struct SinkEnd {
     held: VecDeque<Changes>,
     held_rows: usize,
     held_bytes: usize,
+    /// Rows that the writer took, or that are outside already.
+    done: u64,
     metrics: Arc<OperatorMetrics>,
 }
 
@@ -57,12 +59,14 @@ impl SinkEnd {
             held,
             held_rows: 0,
             held_bytes: 0,
+            done: 0,
             metrics,
         }
     }
 
     pub(crate) async fn write(&mut self, changes: Changes) -> Result<()> {
         if self.muted_until.is_some() {
+            self.done += changes.num_rows() as u64;
             return Ok(());
         }
         add(&self.metrics.rows_in, changes.num_rows());
@@ -116,6 +120,12 @@ impl SinkEnd {
     async fn hand_over(&mut self, changes: &Changes) -> Result<()> {
         self.writer.write(changes).await?;
         add(&self.metrics.rows_out, changes.num_rows());
+        self.done += changes.num_rows() as u64;
         Ok(())
+    }
+
+    /// Rows since the job started that need nothing more from the writer but its flush.
+    pub(crate) fn done(&self) -> u64 {
+        self.done
     }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
-use laminar_core::format::Decoder;
+use laminar_core::format::{DecodeError, Decoder};
 use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart, StartAt};
 use laminar_core::{Barrier, Changes, Epoch, Error, OperatorId, Position, Result, Retry, SplitId, TaskId, Watermark};
 use laminar_state::SourcePositions;
@@ -28,6 +28,7 @@ use super::watermark::{SplitWatermarks, UNKNOWN};
 use super::{Command, Frozen, TaskEvent, coordinator_gone};
 use crate::crash::CrashPoints;
 use crate::graph::{LateRows, RowTime, SourceNode, with_watermark_column};
+use crate::ledger::{Counts, TaskCounts};
 use crate::metrics::{OperatorMetrics, add};
 
 /// How often watermarks are looked at when no rows come.
@@ -60,6 +61,8 @@ pub(crate) struct SourceTask {
     pub wait_for_barrier: bool,
     pub metrics: Arc<OperatorMetrics>,
     pub bad: BadRows,
+    /// Records and rows up to the head of the chain.
+    pub read: Counts,
     pub crash: CrashPoints,
 }
 
@@ -230,18 +233,24 @@ impl SourceTask {
                     uneven.extend((at..index + run.count).map(|at| (at, 0)));
                     break;
                 }
+                self.read.read += 1;
                 bytes += record.value.map_or(0, <[u8]>::len);
                 let rows_before = decoder.len();
-                if let Err(fault) = decoder.push(&record) {
-                    if let Some(outage) = &fault.outage {
-                        return Err(outage.clone());
-                    }
-                    self.bad.record(&record, &fault)?;
-                }
+                let fault = decoder.push(&record);
                 // A record may have been no row, or two.
                 let decoded = decoder.len() - rows_before;
                 if decoded != 1 {
                     uneven.push((at, decoded));
+                    self.read.extra += decoded.saturating_sub(1) as u64;
+                }
+                match fault {
+                    Err(DecodeError { outage: Some(outage), .. }) => return Err(outage),
+                    Err(fault) => {
+                        self.read.bad += 1;
+                        self.bad.record(&record, &fault)?;
+                    }
+                    Ok(()) if decoded == 0 => self.read.none += 1,
+                    Ok(()) => {}
                 }
             }
             let decoded = decoder.len() - before;
@@ -280,6 +289,7 @@ impl SourceTask {
         let changes = Changes::inserts(fetched.rows, fetched.times)?;
         match &self.replay {
             None => {
+                self.read.read += changes.num_rows() as u64;
                 let runs: Vec<_> = fetched.runs.iter().map(|r| (r.split.clone(), r.count)).collect();
                 self.positions.extend(fetched.runs.into_iter().map(|run| (run.split, run.next)));
                 self.push(changes, &runs, batch).await
@@ -294,6 +304,7 @@ impl SourceTask {
                     self.positions.insert(run.split, next);
                 }
                 for (split, offset, kept) in parts {
+                    self.read.read += kept as u64;
                     self.push(changes.slice(offset, kept), &[(split, kept)], batch).await?;
                 }
                 Ok(())
@@ -333,11 +344,13 @@ impl SourceTask {
         let changes = self.bad.traced(changes);
         let changes = match self.node.late {
             LateRows::Drop | LateRows::DeadLetter if !late.is_empty() => {
+                self.read.late += late.len() as u64;
                 self.bad.late(&late, changes.times());
                 without(&changes, late.iter().map(|(place, _)| *place))?
             }
             _ => changes,
         };
+        let changes = self.crash.leak("source", changes);
         self.chain.push(0, changes, Some(&mut self.bad)).await?;
         self.advance_watermark(batch).await
     }
@@ -383,6 +396,15 @@ impl SourceTask {
         self.bad.settle().await
     }
 
+    /// Those of the chain, its head's with what happened before its rows.
+    fn counts(&self) -> TaskCounts {
+        let mut counts = self.chain.counts();
+        if let Some((_, head)) = counts.operators.first_mut() {
+            *head = Counts { rows_out: head.rows_out, dead: self.bad.letters(), ..self.read };
+        }
+        counts
+    }
+
     async fn freeze(&mut self, barrier: Barrier, watermark: Option<i64>) -> Result<()> {
         let snapshots = self.chain.barrier(barrier).await?;
         self.bad.flush(barrier.epoch).await?;
@@ -393,8 +415,15 @@ impl SourceTask {
             generations: self.generations.clone(),
         };
         let source = Some((self.operator.clone(), positions));
-        let operators = self.chain.operators();
-        let frozen = Frozen { task: self.id.clone(), epoch: barrier.epoch, source, snapshots, operators, watermark };
+        let frozen = Frozen {
+            task: self.id.clone(),
+            epoch: barrier.epoch,
+            source,
+            snapshots,
+            operators: self.chain.operators(),
+            counts: self.counts(),
+            watermark,
+        };
         self.events.send(TaskEvent::Frozen(frozen)).await.map_err(|_| coordinator_gone())
     }
 

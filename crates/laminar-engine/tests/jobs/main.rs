@@ -6,6 +6,7 @@ mod dead_letters;
 mod drift;
 mod envelopes;
 mod growth;
+mod ledger;
 mod slow_checkpoints;
 mod topics;
 

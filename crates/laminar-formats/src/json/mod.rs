@@ -10,9 +10,10 @@
 //! Decoding is one pass over the message with no tree in between and no copy of the message. All of a message is checked,
 //! also what no column reads: whether it is well-formed never depends on the query.
 
-mod column;
+pub(crate) mod column;
 mod decode;
 mod encode;
+mod framed;
 pub(crate) mod nested;
 pub(crate) mod number;
 mod object;
@@ -31,4 +32,5 @@ pub(crate) mod write;
 
 pub(crate) use decode::{JsonDecoder, Unstructured, not_an_object};
 pub(crate) use encode::{JsonEncoder, can_write, refuse_changes};
+pub(crate) use framed::{FramedDecoder, FramedEncoder};
 pub(crate) use types::check_column;

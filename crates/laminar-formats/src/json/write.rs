@@ -196,6 +196,11 @@ pub(crate) fn write_object(out: &mut Out<'_>, fields: &mut [Writer], row: usize,
     out.push(b'}');
 }
 
+/// A column's value by itself; `null` where it is null.
+pub(crate) fn write_column_item(out: &mut Out<'_>, writer: &mut Writer, row: usize, style: Style) {
+    write_item(out, writer, row, style);
+}
+
 fn write_item(out: &mut Out<'_>, writer: &mut Writer, row: usize, style: Style) {
     if writer.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
         out.block(b"null", 4);

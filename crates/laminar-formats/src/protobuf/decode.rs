@@ -12,6 +12,7 @@ use super::wire::Wire;
 use crate::fault::{Fault, fault_of_record};
 use crate::options::TimestampFormat;
 use crate::record::ValueDecoder;
+use crate::registry::MAGIC;
 
 /// A record's value is one message; its fields fill the columns.
 pub(crate) struct ProtobufDecoder {
@@ -39,8 +40,12 @@ impl ValueDecoder for ProtobufDecoder {
         let rows = self.reader.rows();
         match self.reader.read(Wire::new(bytes)) {
             Ok(()) => Ok(()),
-            Err(fault) => {
+            Err(mut fault) => {
                 self.reader.truncate(rows);
+                if bytes.first() == Some(&MAGIC) {
+                    let framed = "it begins like a record whose schema is in a registry";
+                    fault.message = fault.message.replace("is this Protobuf?", framed);
+                }
                 Err(fault)
             }
         }

@@ -1,5 +1,6 @@
 //! Rows to records: one message a row, framed with the schema's id where a registry is used.
 
+use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
 use laminar_core::format::{EncodedValues, Encoder};
@@ -14,6 +15,7 @@ use super::{derive, plan};
 use crate::json::refuse_changes;
 use crate::options::{FormatOptions, TimestampFormat};
 use crate::registry::{SchemaKind, SchemaText, TableRegistry, write_frame, write_message_index};
+use crate::upsert::RowEncoder;
 use crate::{FormatContext, internal};
 
 /// Writes one message a row.
@@ -49,7 +51,7 @@ impl ProtobufEncoder {
     pub fn new(options: &FormatOptions, table: &TableSpec, ctx: &FormatContext) -> Result<Self> {
         let columns: Vec<Field> = table.columns.iter().map(laminar_core::table::Column::field).collect();
         let format = options.timestamp_format();
-        let schema = match &ctx.registry {
+        let schema = match options.framing(ctx)? {
             None => State::Ready(Ready::new(&options.protobuf_descriptor()?, &columns, Vec::new())?),
             Some(registry) => {
                 let name = options.protobuf_message_name()?.map(str::to_string);
@@ -166,7 +168,12 @@ fn one(field: &FieldDescriptor, data_type: &DataType) -> Result<Shape> {
 impl Encoder for ProtobufEncoder {
     fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
         refuse_changes(changes, "protobuf")?;
-        let rows = changes.rows();
+        self.write(changes.rows(), out)
+    }
+}
+
+impl RowEncoder for ProtobufEncoder {
+    fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
         if rows.num_columns() != self.columns.len() {
             return Err(internal("the rows have other columns than the sink"));
         }

@@ -25,35 +25,48 @@ pub(super) fn read_parts(mut wire: Wire<'_>) -> Result<(i64, i32), Fault> {
     Ok((seconds, nanos))
 }
 
-/// Appends the message as JSON text; it stands inside `depth` others. Of equal names, and of the kinds of one value, the last
-/// counts.
-pub(super) fn write_json(wire: Wire<'_>, source: &Source, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
+/// Appends the message as JSON text. It is given as `parts` that add up, as where its field came more than once, and stands inside
+/// `depth` others. Of equal names, and of the kinds of one value, the last counts.
+pub(super) fn write_json(parts: &[Wire<'_>], source: &Source, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
     if depth >= MAX_DEPTH {
-        return Err(too_deep(wire.at()));
+        return Err(too_deep(parts.first().map_or(0, Wire::at)));
     }
     match source {
-        Source::JsonObject => write_object(wire, out, depth),
-        Source::JsonList => write_list(wire, out, depth),
-        _ => write_value(wire, out, depth),
+        Source::JsonObject => write_object(parts, out, depth),
+        Source::JsonList => write_list(parts, out, depth),
+        _ => write_value(parts, out, depth),
     }
 }
 
-fn write_value(mut wire: Wire<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
+fn write_value(parts: &[Wire<'_>], out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
     let mut last = None;
-    while !wire.is_at_end() {
-        let (number, kind) = wire.tag()?;
-        let expected = match number {
-            1 | 4 => WireType::Varint,
-            2 => WireType::Fixed64,
-            3 | 5 | 6 => WireType::Bytes,
-            _ => {
-                wire.skip(number, kind)?;
-                continue;
+    // Of an object or array, all that belongs to it.
+    let mut inner = Vec::new();
+    for part in parts {
+        let mut wire = *part;
+        while !wire.is_at_end() {
+            let (number, kind) = wire.tag()?;
+            let expected = match number {
+                1 | 4 => WireType::Varint,
+                2 => WireType::Fixed64,
+                3 | 5 | 6 => WireType::Bytes,
+                _ => {
+                    wire.skip(number, kind)?;
+                    continue;
+                }
+            };
+            expect_wire(wire.at(), number, kind, expected)?;
+            if last.is_none_or(|(before, _)| before != number) {
+                inner.clear();
             }
-        };
-        expect_wire(wire.at(), number, kind, expected)?;
-        last = Some((number, wire));
-        wire.skip(number, kind)?;
+            last = Some((number, wire));
+            if matches!(number, 5 | 6) {
+                let (start, end) = wire.bytes()?;
+                inner.push(wire.within(start, end));
+            } else {
+                wire.skip(number, kind)?;
+            }
+        }
     }
     let Some((number, mut wire)) = last else {
         out.extend_from_slice(b"null");
@@ -62,97 +75,87 @@ fn write_value(mut wire: Wire<'_>, out: &mut Vec<u8>, depth: usize) -> Result<()
     match number {
         2 => {
             let at = wire.at();
-            write_number(f64::from_bits(wire.fixed64()?), at, out)
+            return write_number(f64::from_bits(wire.fixed64()?), at, out);
         }
         3 => {
             let (start, end) = wire.bytes()?;
-            write_text(wire.slice(start, end), start, out)
+            return write_text(wire.slice(start, end), start, out);
         }
-        4 => {
-            let text = if wire.varint()? == 0 { "false" } else { "true" };
-            out.extend_from_slice(text.as_bytes());
-            Ok(())
-        }
-        5 | 6 => {
-            let (start, end) = wire.bytes()?;
-            let source = if number == 5 { Source::JsonObject } else { Source::JsonList };
-            write_json(wire.within(start, end), &source, out, depth + 1)
-        }
-        _ => {
-            out.extend_from_slice(b"null");
-            Ok(())
-        }
+        5 => return write_json(&inner, &Source::JsonObject, out, depth + 1),
+        6 => return write_json(&inner, &Source::JsonList, out, depth + 1),
+        4 if wire.varint()? == 0 => out.extend_from_slice(b"false"),
+        4 => out.extend_from_slice(b"true"),
+        _ => out.extend_from_slice(b"null"),
     }
+    Ok(())
 }
 
-fn write_list(mut wire: Wire<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
+fn write_list(parts: &[Wire<'_>], out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
     out.push(b'[');
     let start = out.len();
-    while !wire.is_at_end() {
-        let (number, kind) = wire.tag()?;
-        if number != 1 {
-            wire.skip(number, kind)?;
-            continue;
+    for part in parts {
+        let mut wire = *part;
+        while let Some(item) = next_of_first_field(&mut wire)? {
+            if out.len() > start {
+                out.push(b',');
+            }
+            write_value(&[item], out, depth)?;
         }
-        expect_wire(wire.at(), number, kind, WireType::Bytes)?;
-        let (from, to) = wire.bytes()?;
-        if out.len() > start {
-            out.push(b',');
-        }
-        write_value(wire.within(from, to), out, depth)?;
     }
     out.push(b']');
     Ok(())
 }
 
-fn write_object(mut wire: Wire<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
-    // In the order of first appearance, each with the place of its last value.
+fn write_object(parts: &[Wire<'_>], out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
+    // In the order of first appearance, each with its last value.
     let mut places: HashMap<&[u8], usize> = HashMap::new();
-    let mut fields = Vec::new();
-    while !wire.is_at_end() {
-        let (number, kind) = wire.tag()?;
-        if number != 1 {
-            wire.skip(number, kind)?;
-            continue;
-        }
-        expect_wire(wire.at(), number, kind, WireType::Bytes)?;
-        let (start, end) = wire.bytes()?;
-        let (name, value) = read_entry(wire.within(start, end))?;
-        let place = *places.entry(wire.slice(name.0, name.1)).or_insert(fields.len());
-        match fields.get_mut(place) {
-            Some((_, earlier)) => *earlier = value,
-            None => fields.push((name, value)),
+    let mut fields: Vec<((usize, &[u8]), Vec<Wire<'_>>)> = Vec::new();
+    for part in parts {
+        let mut wire = *part;
+        while let Some(mut entry) = next_of_first_field(&mut wire)? {
+            let (mut name, mut value) = ((entry.at(), Default::default()), Vec::new());
+            while !entry.is_at_end() {
+                let (number, kind) = entry.tag()?;
+                if !matches!(number, 1 | 2) {
+                    entry.skip(number, kind)?;
+                    continue;
+                }
+                expect_wire(entry.at(), number, kind, WireType::Bytes)?;
+                let (start, end) = entry.bytes()?;
+                if number == 1 { name = (start, entry.slice(start, end)) } else { value.push(entry.within(start, end)) }
+            }
+            let place = *places.entry(name.1).or_insert(fields.len());
+            match fields.get_mut(place) {
+                Some((_, earlier)) => *earlier = value,
+                None => fields.push((name, value)),
+            }
         }
     }
     out.push(b'{');
-    for (at, ((start, end), value)) in fields.into_iter().enumerate() {
+    for (at, ((start, name), value)) in fields.into_iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
-        write_text(wire.slice(start, end), start, out)?;
+        write_text(name, start, out)?;
         out.push(b':');
-        write_value(wire.within(value.0, value.1), out, depth)?;
+        write_value(&value, out, depth)?;
     }
     out.push(b'}');
     Ok(())
 }
 
-type Range = (usize, usize);
-
-fn read_entry(mut wire: Wire<'_>) -> Result<(Range, Range), Fault> {
-    let (mut name, mut value) = ((0, 0), (0, 0));
+/// The next message of the repeated field 1, which is all that objects and arrays have.
+fn next_of_first_field<'a>(wire: &mut Wire<'a>) -> Result<Option<Wire<'a>>, Fault> {
     while !wire.is_at_end() {
         let (number, kind) = wire.tag()?;
-        match number {
-            1 | 2 => {
-                expect_wire(wire.at(), number, kind, WireType::Bytes)?;
-                let range = wire.bytes()?;
-                if number == 1 { name = range } else { value = range }
-            }
-            _ => wire.skip(number, kind)?,
+        if number == 1 {
+            expect_wire(wire.at(), number, kind, WireType::Bytes)?;
+            let (start, end) = wire.bytes()?;
+            return Ok(Some(wire.within(start, end)));
         }
+        wire.skip(number, kind)?;
     }
-    Ok((name, value))
+    Ok(None)
 }
 
 fn write_text(text: &[u8], at: usize, out: &mut Vec<u8>) -> Result<(), Fault> {

@@ -32,6 +32,7 @@ pub(crate) use encode::ProtobufEncoder;
 pub(crate) use framed::FramedDecoder;
 pub(crate) use schema::Schema;
 
+use arrow::datatypes::Field;
 use laminar_core::Result;
 use laminar_core::table::Column;
 use prost_reflect::MessageDescriptor;
@@ -41,4 +42,19 @@ use prost_reflect::MessageDescriptor;
 /// Errors: `unknown_column`, `type_mismatch`, `not_supported`, each naming the column.
 pub(crate) fn check(message: &MessageDescriptor, columns: &[&Column]) -> Result<()> {
     columns.iter().try_for_each(|column| plan::check(&plan::field_of(message, &column.name)?, &column.field()))
+}
+
+/// The columns that hold everything the message says.
+///
+/// Errors: `not_supported` for a message that contains itself.
+pub(crate) fn columns_of(message: &MessageDescriptor) -> Result<Vec<Column>> {
+    let fields = plan::natural_fields(message, 0)?;
+    let column = |field: &Field| Column {
+        name: field.name().clone(),
+        data_type: field.data_type().clone(),
+        nullable: true,
+        json: plan::is_json(field),
+        metadata: None,
+    };
+    Ok(fields.iter().map(column).collect())
 }

@@ -25,6 +25,7 @@ use crate::json::scan::expect_end;
 use crate::json::skip::skip_value;
 use crate::json::text::Bytes;
 use crate::options::TimestampFormat;
+use crate::text_column::digits_of;
 use crate::times::{self, Instant};
 
 /// One column and what fills it.
@@ -199,7 +200,7 @@ impl Scalars {
                 let (Target::Json(column) | Target::Text(column)) = &mut self.target else {
                     return Err(self.misfit(at));
                 };
-                write_json(inner, &self.source, &mut column.bytes, 0)?;
+                write_json(&[inner], &self.source, &mut column.bytes, 0)?;
                 column.end_entry(start)
             }
             Source::Number(_) | Source::Enum(_) | Source::Text => Err(self.misfit(at)),
@@ -480,15 +481,6 @@ impl<T: arrow::datatypes::ArrowNativeType + TryFrom<i128>> TryPush for Values<T>
             }
             Err(_) => false,
         }
-    }
-}
-
-pub(super) fn digits_of(unit: TimeUnit) -> u32 {
-    match unit {
-        TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 3,
-        TimeUnit::Microsecond => 6,
-        TimeUnit::Nanosecond => 9,
     }
 }
 

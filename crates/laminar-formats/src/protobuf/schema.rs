@@ -273,7 +273,7 @@ mod tests {
     fn a_schema_that_is_none_says_where() {
         check_error(
             Schema::parse("syntax = 'proto3';\nmessage A { strin id = 1; }"),
-            "invalid_schema: the Protobuf schema is not valid: protobuf.schema:2:13: type name 'strin' was not found",
+            "invalid_schema: the Protobuf schema is not valid: protobuf.schema:2:13: name 'strin' is not defined",
         );
         assert!(Schema::parse("message A { int32 a = 1 }").is_err());
         assert!(Schema::parse("import 'other.proto'; message A {}").is_err());

@@ -3,25 +3,23 @@
 //! What a field can be written from is what it can fill (see `source`), so that a table reads what it wrote. Of a field without
 //! presence the default is not written, and neither is NULL: both are read as the default.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type, IntervalMonthDayNano,
-    IntervalMonthDayNanoType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
+    IntervalMonthDayNanoType, Time64NanosecondType, TimeUnit,
 };
 use laminar_core::{Code, Error, Result};
 
 use super::json_value;
-use super::scalar::{digits_of, rescaled};
+use super::scalar::rescaled;
 use super::source::{EnumNames, Number, Source, put_bytes, put_number, put_varint};
 use super::wire::WireType;
 use crate::internal;
 use crate::options::TimestampFormat;
-use crate::times::{self, Instant, LastDate};
+use crate::text_column::{digits_of, texts, timestamps};
+use crate::times::Instant;
 
 /// A field and the column that it is written from.
 pub(super) struct FieldWriter {
@@ -444,40 +442,4 @@ fn entries(offsets: &OffsetBuffer<i32>, row: usize) -> std::ops::Range<usize> {
 
 fn integers(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
     Ok(cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().values().clone())
-}
-
-fn timestamps(column: &ArrayRef, unit: TimeUnit) -> ScalarBuffer<i64> {
-    match unit {
-        TimeUnit::Second => column.as_primitive::<TimestampSecondType>().values().clone(),
-        TimeUnit::Millisecond => column.as_primitive::<TimestampMillisecondType>().values().clone(),
-        TimeUnit::Microsecond => column.as_primitive::<TimestampMicrosecondType>().values().clone(),
-        TimeUnit::Nanosecond => column.as_primitive::<TimestampNanosecondType>().values().clone(),
-    }
-}
-
-/// Times as RFC 3339, decimals with all their digits.
-fn texts(column: &ArrayRef) -> Result<StringArray> {
-    let text = |text: times::Text| String::from_utf8_lossy(text.bytes.get(..text.len).unwrap_or_default()).into_owned();
-    let strings: ArrayRef = match column.data_type() {
-        DataType::Utf8 => Arc::clone(column),
-        DataType::Timestamp(unit, _) => {
-            let (digits, mut date) = (digits_of(*unit), LastDate::new());
-            let values = timestamps(column, *unit);
-            let values =
-                values.iter().map(|value| text(times::timestamp_text(Instant::from_units(*value, digits), &mut date)));
-            Arc::new(StringArray::from_iter_values(values))
-        }
-        DataType::Date32 => {
-            let days = column.as_primitive::<Date32Type>().values();
-            Arc::new(StringArray::from_iter_values(days.iter().map(|days| text(times::date_text(i64::from(*days))))))
-        }
-        DataType::Time64(_) => {
-            let nanos = cast(column, &DataType::Time64(TimeUnit::Nanosecond))?;
-            let nanos = nanos.as_primitive::<Time64NanosecondType>().values().clone();
-            let nanos = nanos.iter().map(|nanos| text(times::time_text(Instant::from_units(*nanos, 9))));
-            Arc::new(StringArray::from_iter_values(nanos))
-        }
-        _ => cast(column, &DataType::Utf8)?,
-    };
-    Ok(strings.as_string::<i32>().clone())
 }

@@ -79,21 +79,32 @@ pub(crate) struct Metadata<'a> {
     pub connector: &'a dyn Connector,
     /// `include_metadata = true`.
     pub included: bool,
+    /// The table is a sink: columns become metadata of the records that it writes.
+    pub written: bool,
     /// In the raw format, a record's only value column leaves the bare metadata names free.
     pub raw: bool,
 }
 
 impl Metadata<'_> {
     fn of(&self, column: &ColumnSyntax) -> Result<Option<String>> {
-        let all = self.connector.metadata_columns();
+        let all = match self.written {
+            true => self.connector.sink_metadata_columns(),
+            false => self.connector.metadata_columns(),
+        };
         if let Some(key) = &column.metadata {
             if let Some(found) = all.iter().find(|m| m.key == key.value) {
+                if self.written {
+                    return Ok(Some(found.key.to_string()));
+                }
                 return holds(column, found).map(Some);
             }
             let keys: Vec<&str> = all.iter().map(|m| m.key).collect();
             let error = Error::new(
                 Code::UnknownColumn,
-                format!("connector {} has no metadata {}", self.connector.name(), key.value),
+                match self.written {
+                    true => format!("a sink of connector {} writes no metadata {}", self.connector.name(), key.value),
+                    false => format!("connector {} has no metadata {}", self.connector.name(), key.value),
+                },
             );
             return Err(match (nearest(&key.value, keys.iter().copied()), keys.is_empty()) {
                 (Some(near), _) => error.with_hint(format!("did you mean {near}?")),
@@ -101,6 +112,10 @@ impl Metadata<'_> {
                 (None, true) => error,
             }
             .at(key.location));
+        }
+        // The connector knows the names of a sink's columns, and checks their types.
+        if self.written {
+            return Ok(None);
         }
         let name = column.name.value.as_str();
         let by_name = all.iter().find(|m| m.column == name);
@@ -111,8 +126,13 @@ impl Metadata<'_> {
                 format!("column {name} is metadata of the record, which is not included"),
             )
             .with_hint(format!(
-                "add include_metadata = 'true', or write {name} {} METADATA FROM '{}'",
-                column.sql_type, found.key
+                "add include_metadata = 'true', or write {name} {} METADATA FROM '{}'{}",
+                column.sql_type,
+                found.key,
+                match self.connector.sink_metadata_columns().iter().any(|m| m.column == name) {
+                    true => "; in a table to write to, add type = 'sink'",
+                    false => "",
+                }
             ))
             .with_field(name)
             .at(column.name.location)),

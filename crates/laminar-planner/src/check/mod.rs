@@ -3,7 +3,10 @@
 mod columns;
 mod table;
 
-use laminar_core::connector::{Role, TestStage};
+use std::sync::Arc;
+
+use laminar_core::cluster::SharedClusterAdmin;
+use laminar_core::connector::{Connector, Role, TestStage};
 use laminar_core::options::OptionEntry;
 use laminar_core::table::Column;
 use laminar_core::{Code, Error, Options, Result};
@@ -122,10 +125,24 @@ pub(crate) async fn test_connection(
     connection: &ConnectionDef,
     resolver: &dyn Resolver,
 ) -> Result<Vec<TestStage>> {
-    let connector = planner.registry.get(&connection.connector)?;
-    let subject = format!("connection {}", connection.name);
-    let (_, theirs) = TableSettings::split(&connection.options, &subject)?;
+    let (connector, theirs) = connected(planner, connection)?;
     Ok(connector.test(&substitute(&theirs, resolver)?).await)
+}
+
+pub(crate) fn cluster(
+    planner: &Planner,
+    connection: &ConnectionDef,
+    resolver: &dyn Resolver,
+) -> Result<Option<SharedClusterAdmin>> {
+    let (connector, theirs) = connected(planner, connection)?;
+    connector.cluster(&substitute(&theirs, resolver)?)
+}
+
+/// A connection's connector, and those of its options that are the connector's.
+fn connected(planner: &Planner, connection: &ConnectionDef) -> Result<(Arc<dyn Connector>, Options)> {
+    let connector = planner.registry.get(&connection.connector)?;
+    let (_, theirs) = TableSettings::split(&connection.options, &format!("connection {}", connection.name))?;
+    Ok((Arc::clone(connector), theirs))
 }
 
 pub(crate) fn view(planner: &Planner, catalog: &CatalogSnapshot, statement: &CreateView) -> Result<ViewDef> {

@@ -129,7 +129,7 @@ pub(crate) fn table(
         connection: connection.map(|c| c.name.clone()),
         connector: bound.connector.name().to_string(),
         role: None,
-        columns: columns(planner, statement, metadata(&bound))?,
+        columns: columns(planner, statement, metadata(&bound, role, statement))?,
         primary_key: statement.primary_key.iter().map(|k| k.value.clone()).collect(),
         watermark: None,
         options: without_places(&statement.options),
@@ -233,12 +233,13 @@ fn refuse_other_type(connection: &ConnectionDef, statement: &CreateTable) -> Res
     .at(ours.location))
 }
 
-fn metadata(bound: &Bound) -> Metadata<'_> {
+fn metadata<'a>(bound: &'a Bound, role: Option<Role>, statement: &CreateTable) -> Metadata<'a> {
+    let written = role == Some(Role::Sink) || statement.query.is_some();
     let raw = bound
         .options
         .get("format")
         .is_some_and(|f| f.eq_ignore_ascii_case("raw") || f.eq_ignore_ascii_case("raw_bytes"));
-    Metadata { connector: bound.connector.as_ref(), included: bound.settings.include_metadata, raw }
+    Metadata { connector: bound.connector.as_ref(), included: bound.settings.include_metadata, written, raw }
 }
 
 fn refuse_two_event_times(statement: &CreateTable) -> Result<()> {
@@ -270,7 +271,11 @@ fn refuse_waiting(statement: &CreateTable) -> Result<()> {
 fn narrow(roles: Vec<Role>, statement: &CreateTable) -> Result<Vec<Role>> {
     let name = &statement.name.value;
     let generated = statement.columns.iter().find(|c| c.generated.is_some());
-    let from_metadata = statement.columns.iter().find_map(|c| c.metadata.as_ref());
+    // In a sink they are metadata of what is written.
+    let from_metadata = match roles.as_slice() {
+        [Role::Sink] => None,
+        _ => statement.columns.iter().find_map(|c| c.metadata.as_ref()),
+    };
     let source_only = SOURCE_OPTIONS.iter().find_map(|key| statement.options.entry(key));
     let why_source = match (generated, from_metadata, &statement.watermark, source_only) {
         (Some(column), ..) => Some((format!("column {} is generated", column.name.value), column.name.location)),

@@ -1,17 +1,35 @@
 //! Where the dead letters of a pipeline's sources go.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use laminar_core::Result;
-use laminar_core::connector::{Role, SinkContext};
+use laminar_core::connector::{Role, SinkContext, SourceContext};
 use laminar_core::sink::Delivery;
+use laminar_core::source::Source;
 use laminar_engine::graph::{Graph, LateRows, NodeKind};
 
 use super::explain;
-use crate::catalog::CatalogSnapshot;
+use crate::catalog::{CatalogSnapshot, TableDef};
 use crate::check;
 use crate::planner::{PipelineContext, Planner};
+use crate::resolver::Resolver;
 use crate::settings::LateData;
+
+/// What reads the letters of a table; `None` if it keeps none, or they cannot be looked at.
+pub(crate) fn source(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    table: &TableDef,
+    (ctx, resolver): (&SourceContext, &dyn Resolver),
+) -> Result<Option<Arc<dyn Source>>> {
+    let bound = check::bind(planner, catalog, table, resolver)?;
+    if !bound.settings.keeps_dead_letters() || !table.can_be(Role::Source) {
+        return Ok(None);
+    }
+    let spec = check::spec(table, &bound.settings, Role::Source);
+    bound.connector.dead_letter_source(&bound.dead_letters_of(&spec), ctx)
+}
 
 /// Opens them, after the sinks: what is written to the same place shares their transaction. Returns notices.
 pub(super) fn open(

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use laminar_controller::{JobHandle, JobStatus, Phase};
 use laminar_core::{Code, Error, JobId, PipelineId, Result};
+use laminar_engine::LedgerEntry;
 use laminar_engine::metrics::{JobSnapshot, TaskSnapshot};
 use laminar_metastore::{CheckpointRow, DesiredState, JobErrorRow, Page};
 use serde_json::Value;
@@ -154,6 +155,16 @@ impl System {
         self.controller.latest_jobs().into_iter().filter_map(numbers).collect()
     }
 
+    /// The same of the latest checkpoints' ledgers.
+    pub(crate) fn job_ledgers(&self) -> Vec<(String, String, Vec<LedgerEntry>)> {
+        let catalog = self.catalog();
+        let ledgers = |h: JobHandle| {
+            let status = h.status();
+            Some((pipeline_name(&catalog, &status.pipeline), status.id.to_string(), h.metrics()?.ledgers()))
+        };
+        self.controller.latest_jobs().into_iter().filter_map(ledgers).collect()
+    }
+
     /// µs since 1970 UTC.
     pub(crate) fn now_micros(&self) -> i64 {
         self.config.clock.now_micros()
@@ -265,7 +276,7 @@ fn running_desired(catalog: &Catalog, id: &PipelineId) -> bool {
 }
 
 fn error_info(row: JobErrorRow) -> JobErrorInfo {
-    let record = row.detail.get("split").map(|_| row.detail.clone());
+    let record = row.detail.get("position").filter(|position| !position.is_null()).map(|_| row.detail.clone());
     JobErrorInfo {
         id: row.id,
         job_id: row.job_id.to_string(),

@@ -1,5 +1,6 @@
 //! The system's resources as the REST API and system tables show them.
 
+mod clusters;
 mod connections;
 mod connectors;
 mod jobs;

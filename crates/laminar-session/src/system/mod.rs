@@ -5,8 +5,14 @@
 mod checkpoints;
 mod connections;
 mod connectors;
+mod dead_letters;
 mod functions;
 mod jobs;
+mod kafka_brokers;
+mod kafka_consumer_groups;
+mod kafka_partitions;
+mod kafka_topics;
+mod ledger;
 mod metrics;
 mod pipelines;
 mod rows;
@@ -22,7 +28,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session as QueryState, TableProvider};
 use datafusion::common::DataFusionError;
 use datafusion::datasource::MemTable;
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 use laminar_core::Result;
@@ -54,6 +60,8 @@ impl SystemTable {
 pub(crate) struct Source {
     pub system: Arc<System>,
     pub settings: Settings,
+    /// The only connection that the query wants rows of, if it says so: the others are then not asked.
+    pub connection: Option<String>,
 }
 
 pub(crate) const TABLES: &[&SystemTable] = &[
@@ -62,7 +70,13 @@ pub(crate) const TABLES: &[&SystemTable] = &[
     &checkpoints::TABLE,
     &metrics::TABLE,
     &tasks::TABLE,
+    &ledger::TABLE,
+    &dead_letters::TABLE,
     &connections::TABLE,
+    &kafka_brokers::TABLE,
+    &kafka_topics::TABLE,
+    &kafka_partitions::TABLE,
+    &kafka_consumer_groups::TABLE,
     &tables::TABLE,
     &views::TABLE,
     &connectors::TABLE,
@@ -101,6 +115,13 @@ impl TableProvider for Provider {
     fn table_type(&self) -> TableType {
         TableType::View
     }
+    /// DataFusion still filters: a table may look at `connection` only.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
     async fn scan(
         &self,
         state: &dyn QueryState,
@@ -109,8 +130,22 @@ impl TableProvider for Provider {
         limit: Option<usize>,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         let external = |e: laminar_core::Error| DataFusionError::External(Box::new(e));
-        let rows = (self.table.rows)(&self.source).await.map_err(external)?;
+        let source = Source { connection: filters.iter().find_map(wanted_connection), ..self.source.clone() };
+        let rows = (self.table.rows)(&source).await.map_err(external)?;
         let batch = batch(&self.table.shape(), rows).map_err(external)?;
         MemTable::try_new(self.schema(), vec![vec![batch]])?.scan(state, projection, filters, limit).await
+    }
+}
+
+/// The name in `connection = 'name'`.
+fn wanted_connection(filter: &Expr) -> Option<String> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter else { return None };
+    match (left.as_ref(), right.as_ref()) {
+        (Expr::Column(column), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(column))
+            if column.name == "connection" =>
+        {
+            value.try_as_str().flatten().map(str::to_string)
+        }
+        _ => None,
     }
 }

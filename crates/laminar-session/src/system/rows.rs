@@ -28,6 +28,24 @@ pub(crate) enum Cell {
 
 pub(crate) type Row = Vec<Cell>;
 
+/// Rows of what each connection's cluster answered, the connection's name before them and `error` behind; one row of `width`
+/// nulls in between for a cluster that did not answer.
+pub(crate) fn with_errors<T>(
+    answers: Vec<(String, Result<T>)>,
+    width: usize,
+    rows: impl Fn(T) -> Vec<Row>,
+) -> Vec<Row> {
+    let mut all = Vec::new();
+    for (connection, answer) in answers {
+        let (rows, error) = match answer {
+            Ok(answer) => (rows(answer), Cell::Null),
+            Err(error) => (vec![vec![Cell::Null; width]], Cell::Text(format!("{}: {error}", error.code()))),
+        };
+        all.extend(rows.into_iter().map(|row| [vec![connection.clone().into()], row, vec![error.clone()]].concat()));
+    }
+    all
+}
+
 impl ColumnType {
     pub fn sql(self) -> &'static str {
         match self {

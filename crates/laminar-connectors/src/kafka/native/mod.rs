@@ -2,7 +2,7 @@
 //!
 //! One record at a time through the safe wrapper costs about twice what the batch calls do, in both directions. Here are
 //! `fetch` (many records at once, as librdkafka holds them), `produce` (many rows in one call, reports counted in bulk,
-//! and a few transactional calls that only the C interface offers) and `topics` (their ids).
+//! and a few transactional calls that only the C interface offers); `topics`, `token` and `groups` have calls of that kind.
 //!
 //! Invariants that make it sound:
 //! - whatever librdkafka handed out (a message, a queue, a topic handle) keeps the client that made it alive and is given
@@ -11,7 +11,9 @@
 #![allow(unsafe_code)]
 
 mod fetch;
+mod groups;
 mod produce;
+mod token;
 mod topics;
 
 use std::ffi::{CStr, c_char};
@@ -19,7 +21,9 @@ use std::ffi::{CStr, c_char};
 use laminar_core::Position;
 
 pub(super) use fetch::{FetchQueue, News};
-pub(super) use produce::{Reports, Topic, TransactionError, commit_transaction, flush, send_offsets, serve};
+pub(super) use groups::{Committed, committed, rights};
+pub(super) use produce::{Refused, Reports, Topic, TransactionError, commit_transaction, flush, send_offsets, serve};
+pub(super) use token::{AnyClient, set_token};
 pub(super) use topics::{TopicId, topic_ids};
 
 /// An offset as a position; the offsets of records are never negative.

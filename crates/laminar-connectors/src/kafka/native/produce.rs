@@ -12,10 +12,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::super::client::{Events, release};
+use super::super::record::{ANY_PARTITION, Record};
 use super::text;
-
-/// `RD_KAFKA_PARTITION_UA` of rdkafka.h: the partitioner chooses.
-const PARTITION_BY_KEY: i32 = -1;
 
 /// A topic of a producer.
 pub(in super::super) struct Topic {
@@ -29,29 +27,28 @@ pub(in super::super) struct Topic {
 unsafe impl Send for Topic {}
 
 impl Topic {
-    pub fn new(producer: Arc<BaseProducer<Events>>, name: &str) -> Result<Self, String> {
+    /// `config`: settings of this topic that the client has otherwise. Those of a topic that the client knows already stay.
+    pub fn new(producer: Arc<BaseProducer<Events>>, name: &str, config: &[(&str, &str)]) -> Result<Self, String> {
         let name = CString::new(name).map_err(|e| e.to_string())?;
-        // SAFETY: the client and the name are alive during the call; the handle is ours until destroyed.
-        let handle = unsafe { c::rd_kafka_topic_new(producer.client().native_ptr(), name.as_ptr(), ptr::null_mut()) };
+        let config = topic_config(&producer, config)?;
+        // SAFETY: the client and the name are alive during the call, which takes the settings; the handle is ours until destroyed.
+        let handle = unsafe { c::rd_kafka_topic_new(producer.client().native_ptr(), name.as_ptr(), config) };
         let handle = NonNull::new(handle).ok_or_else(|| format!("librdkafka has no topic {name:?}"))?;
         Ok(Self { handle, producer: Some(producer), batch: Vec::new() })
     }
 
-    /// Copies the rows, key and value each (no value: a tombstone), into the producer's queue; never waits. Returns how many were taken and why
+    /// Copies the rows' keys, values and partitions into the producer's queue; never waits. Returns how many were taken and why
     /// the first of the others was not. The rows taken may not be the first ones: an error means the batch is spoilt.
-    pub fn produce<'a>(
-        &mut self,
-        rows: impl Iterator<Item = (Option<&'a [u8]>, Option<&'a [u8]>)>,
-    ) -> (usize, Option<RDKafkaErrorCode>) {
+    pub fn produce<'a>(&mut self, rows: impl Iterator<Item = Record<'a>>) -> (usize, Option<Refused>) {
         self.batch.clear();
-        self.batch.extend(rows.map(|(key, value)| c::rd_kafka_message_t {
+        self.batch.extend(rows.map(|row| c::rd_kafka_message_t {
             err: c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
             rkt: ptr::null_mut(),
-            partition: 0,
-            payload: value.map_or(ptr::null_mut(), |value| value.as_ptr().cast_mut().cast()),
-            len: value.map_or(0, <[u8]>::len),
-            key: key.map_or(ptr::null_mut(), |key| key.as_ptr().cast_mut().cast()),
-            key_len: key.map_or(0, <[u8]>::len),
+            partition: row.partition,
+            payload: row.value.map_or(ptr::null_mut(), |value| value.as_ptr().cast_mut().cast()),
+            len: row.value.map_or(0, <[u8]>::len),
+            key: row.key.map_or(ptr::null_mut(), |key| key.as_ptr().cast_mut().cast()),
+            key_len: row.key.map_or(0, <[u8]>::len),
             offset: 0,
             _private: ptr::null_mut(),
         }));
@@ -61,16 +58,126 @@ impl Topic {
         let taken = unsafe {
             c::rd_kafka_produce_batch(
                 self.handle.as_ptr(),
-                PARTITION_BY_KEY,
-                c::RD_KAFKA_MSG_F_COPY,
+                ANY_PARTITION,
+                c::RD_KAFKA_MSG_F_COPY | c::RD_KAFKA_MSG_F_PARTITION,
                 self.batch.as_mut_ptr(),
                 count,
             )
         };
         let none = c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
-        let refused = self.batch.iter().find(|m| m.err != none).map(|m| m.err.into());
+        let refused = self.batch.iter().find(|m| m.err != none);
+        let refused = refused.map(|m| Refused { code: m.err.into(), bytes: m.len + m.key_len });
         self.batch.clear();
         (usize::try_from(taken).unwrap_or(0), refused)
+    }
+
+    /// As [`Self::produce`], with timestamps and headers: a call for each row. Stops at the first that is refused.
+    pub fn produce_each<'a>(&mut self, rows: impl Iterator<Item = Record<'a>>) -> (usize, Option<Refused>) {
+        let mut taken = 0;
+        for row in rows {
+            if let Err(code) = self.produce_one(&row) {
+                return (taken, Some(Refused { code, bytes: row.len() + row.headers.size() }));
+            }
+            taken += 1;
+        }
+        (taken, None)
+    }
+
+    fn produce_one(&self, row: &Record<'_>) -> Result<(), RDKafkaErrorCode> {
+        use c::rd_kafka_vtype_t as Kind;
+        let Some(producer) = &self.producer else { return Err(RDKafkaErrorCode::InvalidArgument) };
+        // A zeroed union is a valid one: every member is a number or a pointer.
+        let zero = || unsafe { std::mem::zeroed::<c::rd_kafka_vu_s__bindgen_ty_1>() };
+        let argument = |vtype, fill: &dyn Fn(&mut c::rd_kafka_vu_s__bindgen_ty_1)| {
+            let mut u = zero();
+            fill(&mut u);
+            c::rd_kafka_vu_t { vtype, u }
+        };
+        let memory = |bytes: Option<&[u8]>| c::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+            ptr: bytes.map_or(ptr::null_mut(), |bytes| bytes.as_ptr().cast_mut().cast()),
+            size: bytes.map_or(0, <[u8]>::len),
+        };
+        let headers = (row.headers.len() > 0).then(|| headers_of(row));
+        let headers_size = row.headers.size();
+        let arguments = [
+            argument(Kind::RD_KAFKA_VTYPE_RKT, &|u| u.rkt = self.handle.as_ptr()),
+            argument(Kind::RD_KAFKA_VTYPE_PARTITION, &|u| u.i32_ = row.partition),
+            argument(Kind::RD_KAFKA_VTYPE_MSGFLAGS, &|u| u.i = c::RD_KAFKA_MSG_F_COPY),
+            argument(Kind::RD_KAFKA_VTYPE_VALUE, &|u| u.mem = memory(row.value)),
+            argument(Kind::RD_KAFKA_VTYPE_KEY, &|u| u.mem = memory(row.key)),
+            argument(Kind::RD_KAFKA_VTYPE_TIMESTAMP, &|u| u.i64_ = row.timestamp),
+            // The report gives it back: so headers count there too.
+            argument(Kind::RD_KAFKA_VTYPE_OPAQUE, &|u| u.ptr = ptr::without_provenance_mut(headers_size)),
+            argument(Kind::RD_KAFKA_VTYPE_HEADERS, &|u| u.headers = headers.unwrap_or(ptr::null_mut())),
+        ];
+        let count = if headers.is_some() { arguments.len() } else { arguments.len() - 1 };
+        // SAFETY: client, handle, key and value are alive; F_COPY makes librdkafka copy before it returns. The headers are its
+        // own once it took the row, and ours to destroy if it did not; an error is ours and destroyed.
+        unsafe {
+            let error = c::rd_kafka_produceva(producer.client().native_ptr(), arguments.as_ptr(), count);
+            if error.is_null() {
+                return Ok(());
+            }
+            if let Some(headers) = headers {
+                c::rd_kafka_headers_destroy(headers);
+            }
+            let code = c::rd_kafka_error_code(error).into();
+            c::rd_kafka_error_destroy(error);
+            Err(code)
+        }
+    }
+}
+
+/// Why a row was not taken.
+#[derive(Debug)]
+pub(in super::super) struct Refused {
+    pub code: RDKafkaErrorCode,
+    /// Of the row's key, value and headers.
+    pub bytes: usize,
+}
+
+/// A copy of the row's headers that nobody owns yet.
+fn headers_of(row: &Record<'_>) -> *mut c::rd_kafka_headers_t {
+    // SAFETY: names and values are alive during the calls, which copy them.
+    unsafe {
+        let headers = c::rd_kafka_headers_new(row.headers.len());
+        for (name, value) in row.headers.iter() {
+            let (start, size) = value.map_or((ptr::null(), 0), |value| (value.as_ptr(), value.len()));
+            c::rd_kafka_header_add(
+                headers,
+                name.as_ptr().cast(),
+                name.len().try_into().unwrap_or(0),
+                start.cast(),
+                size.try_into().unwrap_or(0),
+            );
+        }
+        headers
+    }
+}
+
+/// The client's settings for topics with these changed, for librdkafka to take.
+fn topic_config(
+    producer: &BaseProducer<Events>,
+    config: &[(&str, &str)],
+) -> Result<*mut c::rd_kafka_topic_conf_t, String> {
+    if config.is_empty() {
+        return Ok(ptr::null_mut());
+    }
+    // SAFETY: the client, names and values are alive during the calls; the settings are ours, and destroyed on an error.
+    unsafe {
+        let settings = c::rd_kafka_default_topic_conf_dup(producer.client().native_ptr());
+        for (name, value) in config {
+            let mut why = [0; 256];
+            let pair = CString::new(*name).and_then(|name| Ok((name, CString::new(*value)?)));
+            let set = pair.map(|(name, value)| {
+                c::rd_kafka_topic_conf_set(settings, name.as_ptr(), value.as_ptr(), why.as_mut_ptr(), why.len())
+            });
+            if !matches!(set, Ok(c::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK)) {
+                c::rd_kafka_topic_conf_destroy(settings);
+                return Err(format!("{name} = {value}: {}", text(why.as_ptr())));
+            }
+        }
+        Ok(settings)
     }
 }
 
@@ -87,7 +194,7 @@ impl Drop for Topic {
 pub(in super::super) struct Reports {
     pub delivered: u64,
     pub failed: u64,
-    /// Of keys and values, delivered or failed.
+    /// Of keys, values and headers, delivered or failed.
     pub bytes: u64,
     pub first_error: Option<RDKafkaErrorCode>,
 }
@@ -135,7 +242,8 @@ unsafe fn count(event: *mut c::rd_kafka_event_t) -> Reports {
         let Some(message) = NonNull::new(message.cast_mut()) else { return reports };
         // SAFETY: the message lives as long as the event.
         let message = unsafe { message.as_ref() };
-        reports.bytes += (message.len + message.key_len) as u64;
+        // Besides key and value: the size of the headers, which came with the row as its opaque.
+        reports.bytes += (message.len + message.key_len + message._private.addr()) as u64;
         if message.err == c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             reports.delivered += 1;
         } else {

@@ -1,0 +1,133 @@
+//! Where a writer's encoded records leave it: to librdkafka while there is room, else to disk or nowhere until there is.
+//!
+//! ```text
+//!  records ─┬─ room, and nothing on disk ──────────────────────► librdkafka ─► broker
+//!           └─ no room ─┬─ memory:         wait ──────────────────► ▲
+//!                       └─ disk, hybrid:   spool ─► oldest first ───┘ (full: wait)
+//! ```
+//!
+//! Invariant: records of a topic leave in the order they came: nothing overtakes what is on disk. No record is dropped: over
+//! the limit the pipeline waits. A flush empties the disk: it never holds records of two epochs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use laminar_core::{Error, Result};
+
+use super::client::blocking;
+use super::producer::Producer;
+use super::record::{Carries, Record};
+use super::sink_options::{BufferMode, BufferOptions};
+use super::sink_topics::Topics;
+use super::spool::{Frame, Spool, encode};
+
+/// Of a sink that buffers on disk: bytes in memory that are on their way.
+const DISK_MODE_BYTES: u64 = 4 << 20;
+
+/// Bytes of each partition that may wait on disk.
+const DISK_LIMIT: u64 = 1 << 30;
+const SEGMENT_BYTES: u64 = 100 << 20;
+
+pub(super) struct Outlet {
+    producer: Arc<Producer>,
+    pub topics: Topics,
+    options: BufferOptions,
+    /// Taken while it is being read or written elsewhere.
+    spool: Option<Spool>,
+    frame: Vec<u8>,
+}
+
+impl Outlet {
+    /// `dir`: where files are made, if any.
+    pub fn new(producer: Arc<Producer>, topics: Topics, options: &BufferOptions, dir: PathBuf) -> Self {
+        let segment = options.segment_bytes.map_or(SEGMENT_BYTES, |size| size.0);
+        let spool = (options.mode != BufferMode::Memory).then(|| Spool::new(&dir, segment));
+        Self { producer, topics, options: options.clone(), spool, frame: Vec::new() }
+    }
+
+    /// Tells the producer how much may be in memory. To be called after a topic was opened.
+    pub fn bound(&self) {
+        let all = |size: u64| size.saturating_mul(self.topics.partitions().max(1));
+        let limit = self.options.per_partition_limit.map(|size| size.0);
+        match (self.options.mode, limit) {
+            (BufferMode::Memory, Some(limit)) => self.producer.bound(all(limit)),
+            (BufferMode::Disk, _) => self.producer.bound(DISK_MODE_BYTES),
+            (BufferMode::Memory, None) | (BufferMode::Hybrid, _) => {}
+        }
+        if self.options.memory_overload_protection {
+            self.producer.watch_memory();
+        }
+    }
+
+    /// Sends `count` records of the topic, or puts them behind those that wait.
+    pub async fn send<'a>(
+        &mut self,
+        topic: usize,
+        records: impl Iterator<Item = Record<'a>> + Clone,
+        carries: Carries,
+        count: usize,
+        bytes: usize,
+    ) -> Result<()> {
+        if self.options.mode == BufferMode::Memory {
+            self.producer.room().await?;
+            let open = self.topics.get(topic)?;
+            return self.producer.produce(&mut open.handle, records, carries, count, bytes);
+        }
+        self.drain().await?;
+        if self.waiting() == 0 && self.producer.has_room()? {
+            let open = self.topics.get(topic)?;
+            return self.producer.produce(&mut open.handle, records, carries, count, bytes);
+        }
+        let limit = self.options.per_partition_limit.map_or(DISK_LIMIT, |size| size.0);
+        let limit = limit.saturating_mul(self.topics.partitions().max(1));
+        while self.waiting() >= limit {
+            self.producer.room().await?;
+            self.send_oldest().await?;
+        }
+        let mut frame = std::mem::take(&mut self.frame);
+        encode(topic, records, &mut frame);
+        let mut spool = self.take_spool()?;
+        let (frame, spool) = blocking(move || spool.push(&frame).map(|()| (frame, spool))).await?;
+        (self.frame, self.spool) = (frame, Some(spool));
+        Ok(())
+    }
+
+    /// Sends everything that waits.
+    pub async fn empty(&mut self) -> Result<()> {
+        while self.waiting() > 0 {
+            self.producer.room().await?;
+            self.send_oldest().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what waits as far as there is room now.
+    async fn drain(&mut self) -> Result<()> {
+        while self.waiting() > 0 && self.producer.has_room()? {
+            self.send_oldest().await?;
+        }
+        Ok(())
+    }
+
+    fn waiting(&self) -> u64 {
+        self.spool.as_ref().map_or(0, Spool::bytes)
+    }
+
+    async fn send_oldest(&mut self) -> Result<()> {
+        let mut spool = self.take_spool()?;
+        let (frame, spool) = blocking(move || spool.pop().map(|frame| (frame, spool))).await?;
+        self.spool = Some(spool);
+        let Some(frame) = frame else { return Ok(()) };
+        self.produce(&frame)
+    }
+
+    fn produce(&mut self, frame: &Frame) -> Result<()> {
+        let carries = if frame.needs_more() { Carries::Everything } else { Carries::Plain };
+        let open = self.topics.get(frame.topic)?;
+        self.producer.produce(&mut open.handle, frame.records(), carries, frame.len(), frame.size())
+    }
+
+    fn take_spool(&mut self) -> Result<Spool> {
+        self.spool.take().ok_or_else(|| Error::internal("rows that wait for kafka are gone"))
+    }
+}

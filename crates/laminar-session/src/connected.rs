@@ -55,8 +55,9 @@ impl ConnectionStatus {
         }
     }
 
-    fn of(phase: Phase) -> Self {
+    fn of(phase: Phase, restarts: u64) -> Self {
         match phase {
+            Phase::Created | Phase::Scheduling if restarts > 0 => Self::Recovering,
             Phase::Created | Phase::Scheduling | Phase::Running | Phase::Stopping => Self::Running,
             Phase::Recovering => Self::Recovering,
             Phase::Stopped | Phase::Finished => Self::Stopped,
@@ -103,7 +104,13 @@ impl System {
 
 fn add(job: &JobHandle, uses: &[(OperatorId, String)], states: &mut BTreeMap<String, ConnectionState>) {
     let status = job.status();
+    let own = ConnectionStatus::of(status.phase, status.restarts);
     let failure = status.failure.as_ref().map(ToString::to_string);
+    // While it starts again the job itself has no failure, and its log has the last.
+    let failure = failure.or_else(|| {
+        let last = job.errors().into_iter().next().filter(|_| own == ConnectionStatus::Recovering)?;
+        Some(last.message)
+    });
     let operators = job.metrics().map(|metrics| metrics.snapshot().operators).unwrap_or_default();
     for (operator, connection) in uses {
         let state = states.entry(connection.clone()).or_default();
@@ -111,7 +118,7 @@ fn add(job: &JobHandle, uses: &[(OperatorId, String)], states: &mut BTreeMap<Str
         let trouble = numbers.and_then(|n| n.trouble.clone()).filter(|_| status.phase == Phase::Running);
         match trouble {
             Some(trouble) => state.take(ConnectionStatus::Unreachable, Some(trouble)),
-            None => state.take(ConnectionStatus::of(status.phase), failure.clone()),
+            None => state.take(own, failure.clone()),
         }
         match numbers {
             Some(n) if n.kind == OperatorKind::Source => state.messages_in += n.rows_out + n.bad_records,

@@ -47,7 +47,10 @@ class FragileBroker(Broker):
             pass
 
     def close(self):
-        self.resume()
+        try:
+            self.resume()
+        except ProcessLookupError:
+            pass  # it was killed
         self._parts("stop")
 
 

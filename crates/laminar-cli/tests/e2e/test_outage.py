@@ -102,8 +102,7 @@ def test_a_broker_that_goes_away_and_comes_back(how, fragile, binary, tmp_path, 
     assert error is None and came > 0 and went > 0, (error, came, went)
 
     getattr(fragile, how)()
-    wait_until(lambda: copy.connection()[0] != "running", 60, "a sign of the outage", copy.server.tail)
-    status, error, *_ = copy.connection()
+    status, error, *_ = copy.wait_for_status("unreachable", "recovering")
     assert error, f"{status} without a reason"
     say(f"{how}: {status}, {error}")
     feed.ending.wait(outage)  # it is not ending: the outage goes on

@@ -332,8 +332,6 @@ pub(super) fn foreign(entry: &OptionEntry) -> Option<Foreign> {
     Some(match entry.key.as_str() {
         "bootstrap_hosts" => same("bootstrap_servers"),
         "security_protocol" => same("security.protocol"),
-        "sasl_mechanism" => same("auth.mechanism"),
-        "authentication.mechanism" => Foreign::Is("auth.mechanism", value.replace('_', "-")),
         "sasl_username" | "authentication.username" => same("auth.username"),
         "sasl_password" | "authentication.password" => same("auth.password"),
         "authentication.protocol" => same("auth.protocol"),
@@ -385,16 +383,18 @@ pub(super) fn foreign(entry: &OptionEntry) -> Option<Foreign> {
         | "ssl.user_lookup_fun" => {
             Foreign::Not("only Erlang's TLS has it", "remove it: OpenSSL takes care of that itself")
         }
-        "auth.mechanism" | "sasl.mechanism" | "sasl.mechanisms" => match lower.replace(['-', '_'], "").as_str() {
-            "awsmskiam" => Foreign::Not("it is not a mechanism of its own here", "use 'auth.type' = 'aws_msk_iam'"),
-            "delegation" | "delegationtoken" | "tokenauth" => Foreign::Not(
-                "librdkafka cannot log in with delegation tokens",
-                "use SCRAM-SHA-512 with a user of its own, or OAUTHBEARER",
-            ),
-            "scramsha256" if !value.contains('-') => Foreign::Is("auth.mechanism", "SCRAM-SHA-256".into()),
-            "scramsha512" if !value.contains('-') => Foreign::Is("auth.mechanism", "SCRAM-SHA-512".into()),
-            _ => return None,
-        },
+        "auth.mechanism" | "sasl.mechanism" | "sasl.mechanisms" | "sasl_mechanism" | "authentication.mechanism" => {
+            match lower.replace(['-', '_'], "").as_str() {
+                "awsmskiam" => Foreign::Not("it is not a mechanism of its own here", "use 'auth.type' = 'aws_msk_iam'"),
+                "delegation" | "delegationtoken" | "tokenauth" => Foreign::Not(
+                    "librdkafka cannot log in with delegation tokens",
+                    "use SCRAM-SHA-512 with a user of its own, or OAUTHBEARER",
+                ),
+                "scramsha256" => Foreign::Is("auth.mechanism", "SCRAM-SHA-256".into()),
+                "scramsha512" => Foreign::Is("auth.mechanism", "SCRAM-SHA-512".into()),
+                _ => same("auth.mechanism"),
+            }
+        }
         _ => return None,
     })
 }

@@ -42,6 +42,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 struct Bounds {
     rows: u64,
     bytes: u64,
+    /// The user said how many rows.
+    rows_given: bool,
     /// A sink said how many bytes.
     asked: bool,
     /// Present where sinks give way when memory is short.
@@ -114,6 +116,7 @@ impl Producer {
             bounds: Mutex::new(Bounds {
                 rows: limit("queue.buffering.max.messages", 1, MAX_ROWS),
                 bytes: limit("queue.buffering.max.kbytes", 1024, MAX_BYTES),
+                rows_given: cluster.get("queue.buffering.max.messages").is_some(),
                 asked: false,
                 memory: None,
             }),
@@ -181,7 +184,9 @@ impl Producer {
     pub fn bound(&self, bytes: u64) {
         let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
         bounds.bytes = if bounds.asked { bounds.bytes.max(bytes) } else { bytes }.clamp(1, LIBRDKAFKAS);
-        bounds.rows = bounds.rows.max(bounds.bytes / ROW_COST);
+        if !bounds.rows_given {
+            bounds.rows = bounds.rows.max(bounds.bytes / ROW_COST);
+        }
         bounds.asked = true;
     }
 

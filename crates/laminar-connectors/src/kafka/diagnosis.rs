@@ -16,12 +16,17 @@ use super::error::{from_code, is_refusal};
 use super::options::Protocol;
 use super::probe::{self, Login, Port, Tls};
 
+/// How librdkafka lists a broker's mechanisms when it got no answer.
+const UNNAMED: &str = "broker's supported mechanisms: (n/a)";
+
 /// The error for an event that a client of the cluster at `name` got; `None` if waiting may help.
 pub(super) fn said(name: &str, code: RDKafkaErrorCode, reason: &str) -> Option<Error> {
     let reason = without_state(reason);
     match code {
         // Reading does not need the group: its offsets are only for others to see.
         RDKafkaErrorCode::GroupAuthorizationFailed => None,
+        // The broker went away before it named any: nobody was refused.
+        RDKafkaErrorCode::Authentication if reason.ends_with(UNNAMED) => None,
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => Some(login(name, reason)),
         code if is_refusal(code) => Some(from_code(format!("kafka at {name} refuses us"), code, reason)),
         // A broker that is being stopped ends handshakes too.
@@ -246,6 +251,11 @@ mod tests {
             "tls_failed: kafka at b:1 refuses our certificate",
         );
         check(SSL, "SSL handshake failed: error:0A000126:SSL routines::unexpected eof while reading", "wait");
+        check(
+            Authentication,
+            "b:1/bootstrap: SASL OAUTHBEARER mechanism handshake failed: Local: Broker transport failure: broker's supported mechanisms: (n/a) (after 9ms in state AUTH_HANDSHAKE)",
+            "wait",
+        );
         check(BrokerTransportFailure, "Connect to ipv4#127.0.0.1:1 failed: Connection refused", "wait");
     }
 }

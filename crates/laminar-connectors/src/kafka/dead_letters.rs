@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use laminar_core::connector::SinkContext;
-use laminar_core::dead_letter::{HEADER_PREFIX, Letter, Letters};
+use laminar_core::dead_letter::{HEADER_PREFIX, Letter, Letters, REPLAYED_HEADER};
 use laminar_core::sink::{Committer, Delivery, Sink, SinkWriter};
 use laminar_core::{Changes, Code, Epoch, Error, Result, TaskId};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -37,14 +37,26 @@ const MAX_MESSAGE: usize = 1000;
 
 /// Where the letters of one table go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Destination {
-    /// What `dlq_topic` says; `None`: for each topic one beside it.
-    topic: Option<String>,
+enum Destination {
+    /// What `dlq_topic` says.
+    Topic(String),
+    /// For each topic one beside it.
+    Beside,
+    /// Back to the topic that their records came from, as these records.
+    Back,
 }
 
 impl Destination {
+    fn new(topic: Option<&str>) -> Self {
+        topic.map_or(Self::Beside, |topic| Self::Topic(topic.to_string()))
+    }
+
     fn of(&self, topic: &str) -> String {
-        self.topic.clone().unwrap_or_else(|| format!("{topic}{SUFFIX}"))
+        match self {
+            Self::Topic(topic) => topic.clone(),
+            Self::Beside => format!("{topic}{SUFFIX}"),
+            Self::Back => topic.to_string(),
+        }
     }
 
     /// Errors: `invalid_option`, `conflicting_options`.
@@ -69,12 +81,12 @@ impl Destination {
 
 /// Can the letters of a table with these settings go there? No I/O.
 pub(super) fn check(settings: &SourceSettings, topic: Option<&str>) -> Result<()> {
-    Destination { topic: topic.map(str::to_string) }.check(settings)
+    Destination::new(topic).check(settings)
 }
 
 /// What reads the letters of the table that reads with `settings`.
 pub(super) fn as_source(mut settings: SourceSettings, topic: Option<&str>) -> SourceSettings {
-    let destination = Destination { topic: topic.map(str::to_string) };
+    let destination = Destination::new(topic);
     settings.topics = settings.topics.iter().map(|topic| destination.of(topic)).collect();
     settings.topics.sort();
     settings.topics.dedup();
@@ -97,6 +109,15 @@ enum Way {
     AtOnce(Mutex<Weak<Producer>>),
 }
 
+impl Way {
+    fn new(cluster: &Cluster, delivery: Delivery, ctx: &SinkContext, transactions: &Arc<Transactions>) -> Result<Self> {
+        Ok(match delivery {
+            Delivery::ExactlyOnce => Self::Transaction(transactions.join(cluster, ctx)?),
+            Delivery::AtLeastOnce => Self::AtOnce(Mutex::new(Weak::new())),
+        })
+    }
+}
+
 impl DeadLetterSink {
     pub fn new(
         settings: SourceSettings,
@@ -105,13 +126,21 @@ impl DeadLetterSink {
         ctx: &SinkContext,
         transactions: &Arc<Transactions>,
     ) -> Result<Self> {
-        let destination = Destination { topic: topic.map(str::to_string) };
+        let destination = Destination::new(topic);
         destination.check(&settings)?;
-        let way = match delivery {
-            Delivery::ExactlyOnce => Way::Transaction(transactions.join(&settings.cluster, ctx)?),
-            Delivery::AtLeastOnce => Way::AtOnce(Mutex::new(Weak::new())),
-        };
+        let way = Way::new(&settings.cluster, delivery, ctx, transactions)?;
         Ok(Self { cluster: settings.cluster, destination, topics: settings.topics, way })
+    }
+
+    /// A sink that makes records of letters again.
+    pub fn putting_back(
+        settings: SourceSettings,
+        delivery: Delivery,
+        ctx: &SinkContext,
+        transactions: &Arc<Transactions>,
+    ) -> Result<Self> {
+        let way = Way::new(&settings.cluster, delivery, ctx, transactions)?;
+        Ok(Self { cluster: settings.cluster, destination: Destination::Back, topics: Vec::new(), way })
     }
 
     fn producer(&self) -> Result<Arc<Producer>> {
@@ -195,7 +224,14 @@ impl Writer {
         for letter in Letters::of(changes.rows())?.iter() {
             let topic = self.topic_for(letter.topic).await?;
             self.producer.room().await?;
-            let mut record = BaseRecord::<[u8], [u8]>::to(&topic).headers(headers(&letter));
+            let mut record = BaseRecord::<[u8], [u8]>::to(&topic);
+            match &self.destination {
+                Destination::Back => {
+                    record.headers = Some(headers_again(&letter));
+                    record.timestamp = Some(letter.timestamp_micros / 1000).filter(|millis| *millis > 0);
+                }
+                Destination::Topic(_) | Destination::Beside => record.headers = Some(headers(&letter)),
+            }
             (record.key, record.payload) = (letter.key, letter.value);
             self.producer.send(record)?;
         }
@@ -206,7 +242,12 @@ impl Writer {
     async fn topic_for(&mut self, topic: &str) -> Result<String> {
         let topic_of_letters = self.destination.of(topic);
         if !self.known.contains(&topic_of_letters) {
-            admin::ensure_dead_letter_topic(&self.cluster, &topic_of_letters, topic).await?;
+            match &self.destination {
+                Destination::Back => admin::ensure_sink_topic(&self.cluster, topic).await?,
+                Destination::Topic(_) | Destination::Beside => {
+                    admin::ensure_dead_letter_topic(&self.cluster, &topic_of_letters, topic).await?;
+                }
+            }
             self.known.insert(topic_of_letters.clone());
         }
         Ok(topic_of_letters)
@@ -218,6 +259,19 @@ impl Writer {
             (outcome, _) => outcome,
         }
     }
+}
+
+/// The record's own, and which record it was.
+fn headers_again(letter: &Letter<'_>) -> OwnedHeaders {
+    let mut all = OwnedHeaders::new();
+    letter.headers(&mut |name, value| {
+        // Of an earlier time that it was put back.
+        if name != REPLAYED_HEADER {
+            all = std::mem::take(&mut all).insert(Header { key: name, value });
+        }
+    });
+    let place = format!("{}/{}/{}", letter.topic, letter.partition, letter.offset);
+    all.insert(Header { key: REPLAYED_HEADER, value: Some(place.as_bytes()) })
 }
 
 /// The record's own, then ours: where a record is a dead letter for the second time, the last of a name counts.

@@ -80,6 +80,12 @@ pub trait Connector: Send + Sync {
         Err(Error::internal(format!("connector {} has no sink of dead letters", self.name())))
     }
 
+    /// A sink that puts letters back: each becomes the record that it was, in its own topic, with a header that says so.
+    fn replay(&self, of: &DeadLettersOf<'_>, _ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
+        self.check_dead_letters(of)?;
+        Err(Error::new(Code::NotSupported, format!("connector {} cannot put dead letters back", self.name())))
+    }
+
     /// A source of the letters themselves, to look at them: records with the headers that [`crate::dead_letter`] names. It has no
     /// decoder for them. `None`: they cannot be looked at.
     fn dead_letter_source(&self, _of: &DeadLettersOf<'_>, _ctx: &SourceContext) -> Result<Option<Arc<dyn Source>>> {

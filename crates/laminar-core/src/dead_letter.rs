@@ -19,6 +19,9 @@ use crate::{Changes, Code, Error, Result};
 /// Names of the headers that a letter adds to its record's own begin with this.
 pub const HEADER_PREFIX: &str = "__laminar.errors.";
 
+/// A record that was put back has a header of this name: which record it was, as `topic/partition/offset`.
+pub const REPLAYED_HEADER: &str = "__laminar.replayed";
+
 /// Where a row was when it turned out to be of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {

@@ -43,7 +43,7 @@ pub mod types;
 
 pub use catalog::CatalogSnapshot;
 pub use memory::DEFAULT_QUERY_MEMORY;
-pub use parse::{mask, parse};
+pub use parse::{mask, parse, parse_query};
 pub use plan::PlannedPipeline;
 pub use planner::{Changing, PipelineContext, Planner, RelationProviders, Retain};
 pub use resolver::Resolver;

@@ -8,7 +8,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame;
 use laminar_connectors::Registry;
 use laminar_core::cluster::SharedClusterAdmin;
-use laminar_core::connector::{Role, SourceContext, TestStage};
+use laminar_core::connector::{Role, SinkContext, SourceContext, TestStage};
+use laminar_core::sink::Sink;
 use laminar_core::source::Source;
 use laminar_core::time::SharedClock;
 use laminar_core::{PipelineId, Result};
@@ -198,6 +199,17 @@ impl Planner {
         resolver: &dyn Resolver,
     ) -> Result<Option<Arc<dyn Source>>> {
         plan::dead_letter_source(self, catalog, table, (ctx, resolver))
+    }
+
+    /// A sink that puts dead letters of a table back.
+    pub fn replay_sink(
+        &self,
+        catalog: &CatalogSnapshot,
+        table: &TableDef,
+        ctx: &SinkContext,
+        resolver: &dyn Resolver,
+    ) -> Result<Arc<dyn Sink>> {
+        plan::replay_sink(self, catalog, table, (ctx, resolver))
     }
 
     /// Columns of a table, view or pipeline result, as DESCRIBE shows them.

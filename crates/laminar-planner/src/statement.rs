@@ -47,6 +47,7 @@ pub enum Statement {
     /// `SELECT test_connection('name')`.
     TestConnection(Name),
     Subscribe(Name),
+    ReplayDeadLetters(Replay),
     Explain(Explain),
     Set {
         name: Name,
@@ -54,6 +55,14 @@ pub enum Statement {
     },
     ShowSetting(Name),
     ShowAll,
+}
+
+/// `REPLAY DLQ pipeline [WHERE condition] [LIMIT n]`: over the columns of `system.dead_letters`.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    pub pipeline: Name,
+    pub filter: Option<SqlExpr>,
+    pub limit: Option<SqlExpr>,
 }
 
 /// An identifier as it counts (unquoted ones in lower case), and where it stands.

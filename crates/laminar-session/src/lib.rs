@@ -30,6 +30,7 @@ mod preview;
 mod query;
 pub mod reference;
 mod render;
+mod replay;
 mod resources;
 mod service;
 mod session;

@@ -324,6 +324,15 @@ def test_letters_are_shown_and_put_back(broker, postgres, binary, tmp_path):
     assert {(e["record"]["stage"], e["record"]["topic"], e["record"]["position"]) for e in errors} == {
         ("decode", scene.source, 1), ("decode", scene.source, 3), ("expression", scene.source, 4)
     }, errors
+
+    # Put back, the record is read again and is as bad as before: one more letter, which says what it was.
+    assert "REPLAY 1" in json.dumps(server.sql("REPLAY DLQ poisoned WHERE stage = 'decode' AND \"offset\" = 1 LIMIT 1"))
+    assert scene.dead.wait_for(4, 60), server.tail()
+    again = [found for found in scene.dead.drain(quiet=1) if "__laminar.replayed" in dict(found["headers"])]
+    assert [(found["key"], found["value"]) for found in again] == [(b"k1", b"\xff")]
+    headers = [(name, value) for name, value in again[0]["headers"] if not name.startswith("__laminar.errors.")]
+    assert headers == [("n", b"1"), ("__laminar.replayed", f"{scene.source}/0/1".encode())]
+    assert "REPLAY 0" in json.dumps(server.sql("REPLAY DLQ poisoned WHERE stage = 'late'"))
     assert server.stop() == 0
 
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use laminar_core::connector::SinkContext;
-use laminar_core::dead_letter::{HEADER_PREFIX, Letter, Letters};
+use laminar_core::dead_letter::{HEADER_PREFIX, Letter, Letters, REPLAYED_HEADER};
 use laminar_core::options::missing;
 use laminar_core::sink::{Committer, Delivery, Sink, SinkWriter};
 use laminar_core::{Changes, Code, Epoch, Error, Result, TaskId};
@@ -40,22 +40,34 @@ const MAX_MESSAGE: usize = 1000;
 
 /// Where the letters of one table go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Destination {
-    /// What `dlq_topic` says; `None`: for each topic one beside it.
-    topic: Option<String>,
+enum Destination {
+    /// What `dlq_topic` says.
+    Topic(String),
+    /// For each topic one beside it.
+    Beside,
+    /// Back to the topic that their records came from, as these records.
+    Back,
 }
 
 impl Destination {
+    fn new(topic: Option<&str>) -> Self {
+        topic.map_or(Self::Beside, |topic| Self::Topic(topic.to_string()))
+    }
+
     fn of(&self, topic: &str) -> String {
-        self.topic.clone().unwrap_or_else(|| format!("{topic}{SUFFIX}"))
+        match self {
+            Self::Topic(topic) => topic.clone(),
+            Self::Beside => format!("{topic}{SUFFIX}"),
+            Self::Back => topic.to_string(),
+        }
     }
 
     /// Sorted, distinct; `None` if those of a pattern would go beside what it matches.
     fn topics(&self, read: &Topics) -> Option<Vec<String>> {
-        let mut topics: Vec<String> = match (read, &self.topic) {
-            (_, Some(topic)) => vec![topic.clone()],
-            (Topics::Named(names), None) => names.iter().map(|name| self.of(name)).collect(),
-            (Topics::Matching(..), None) => return None,
+        let mut topics: Vec<String> = match (read, self) {
+            (_, Self::Topic(topic)) => vec![topic.clone()],
+            (Topics::Named(names), _) => names.iter().map(|name| self.of(name)).collect(),
+            (Topics::Matching(..), _) => return None,
         };
         topics.sort();
         topics.dedup();
@@ -87,13 +99,13 @@ impl Destination {
 
 /// Can the letters of a table with these settings go there? No I/O.
 pub(super) fn check(settings: &SourceSettings, topic: Option<&str>) -> Result<()> {
-    Destination { topic: topic.map(str::to_string) }.check(settings)
+    Destination::new(topic).check(settings)
 }
 
 /// What reads the letters of the table that reads with `settings`.
 pub(super) fn as_source(mut settings: SourceSettings, topic: Option<&str>) -> SourceSettings {
-    let destination = Destination { topic: topic.map(str::to_string) };
-    settings.topics = Topics::Named(destination.topics(&settings.topics).unwrap_or_default());
+    let topics = Destination::new(topic).topics(&settings.topics);
+    settings.topics = Topics::Named(topics.unwrap_or_default());
     settings.start = Start::Earliest;
     // Letters are as their records came.
     settings.encoding = EncodingOptions::default();
@@ -115,6 +127,15 @@ enum Way {
     AtOnce(Mutex<Weak<Producer>>),
 }
 
+impl Way {
+    fn new(cluster: &Cluster, delivery: Delivery, ctx: &SinkContext, transactions: &Arc<Transactions>) -> Result<Self> {
+        Ok(match delivery {
+            Delivery::ExactlyOnce => Self::Transaction(transactions.join(cluster, ctx)?),
+            Delivery::AtLeastOnce => Self::AtOnce(Mutex::new(Weak::new())),
+        })
+    }
+}
+
 impl DeadLetterSink {
     pub fn new(
         settings: SourceSettings,
@@ -123,13 +144,21 @@ impl DeadLetterSink {
         ctx: &SinkContext,
         transactions: &Arc<Transactions>,
     ) -> Result<Self> {
-        let destination = Destination { topic: topic.map(str::to_string) };
+        let destination = Destination::new(topic);
         destination.check(&settings)?;
-        let way = match delivery {
-            Delivery::ExactlyOnce => Way::Transaction(transactions.join(&settings.cluster, ctx)?),
-            Delivery::AtLeastOnce => Way::AtOnce(Mutex::new(Weak::new())),
-        };
+        let way = Way::new(&settings.cluster, delivery, ctx, transactions)?;
         Ok(Self { cluster: settings.cluster, destination, topics: settings.topics.names().to_vec(), way })
+    }
+
+    /// A sink that makes records of letters again.
+    pub fn putting_back(
+        settings: SourceSettings,
+        delivery: Delivery,
+        ctx: &SinkContext,
+        transactions: &Arc<Transactions>,
+    ) -> Result<Self> {
+        let way = Way::new(&settings.cluster, delivery, ctx, transactions)?;
+        Ok(Self { cluster: settings.cluster, destination: Destination::Back, topics: Vec::new(), way })
     }
 
     fn producer(&self) -> Result<Arc<Producer>> {
@@ -213,7 +242,14 @@ impl Writer {
         for letter in Letters::of(changes.rows())?.iter() {
             let topic = self.topic_for(letter.topic).await?;
             self.producer.room().await?;
-            let mut record = BaseRecord::<[u8], [u8]>::to(&topic).headers(headers(&letter));
+            let mut record = BaseRecord::<[u8], [u8]>::to(&topic);
+            match &self.destination {
+                Destination::Back => {
+                    record.headers = Some(headers_again(&letter));
+                    record.timestamp = Some(letter.timestamp_micros / 1000).filter(|millis| *millis > 0);
+                }
+                Destination::Topic(_) | Destination::Beside => record.headers = Some(headers(&letter)),
+            }
             (record.key, record.payload) = (letter.key, letter.value);
             self.producer.send(record)?;
         }
@@ -224,7 +260,12 @@ impl Writer {
     async fn topic_for(&mut self, topic: &str) -> Result<String> {
         let topic_of_letters = self.destination.of(topic);
         if !self.known.contains(&topic_of_letters) {
-            admin::ensure_dead_letter_topic(&self.cluster, &topic_of_letters, topic).await?;
+            match &self.destination {
+                Destination::Back => admin::ensure_sink_topic(&self.cluster, topic).await?,
+                Destination::Topic(_) | Destination::Beside => {
+                    admin::ensure_dead_letter_topic(&self.cluster, &topic_of_letters, topic).await?;
+                }
+            }
             self.known.insert(topic_of_letters.clone());
         }
         Ok(topic_of_letters)
@@ -236,6 +277,19 @@ impl Writer {
             (outcome, _) => outcome,
         }
     }
+}
+
+/// The record's own, and which record it was.
+fn headers_again(letter: &Letter<'_>) -> OwnedHeaders {
+    let mut all = OwnedHeaders::new();
+    letter.headers(&mut |name, value| {
+        // Of an earlier time that it was put back.
+        if name != REPLAYED_HEADER {
+            all = std::mem::take(&mut all).insert(Header { key: name, value });
+        }
+    });
+    let place = format!("{}/{}/{}", letter.topic, letter.partition, letter.offset);
+    all.insert(Header { key: REPLAYED_HEADER, value: Some(place.as_bytes()) })
 }
 
 /// The record's own, then ours: where a record is a dead letter for the second time, the last of a name counts.

@@ -367,6 +367,12 @@ impl Connector for KafkaConnector {
         Ok(Arc::new(DeadLetterSink::new(settings, of.destination, delivery, ctx, &self.transactions)?))
     }
 
+    fn replay(&self, of: &DeadLettersOf<'_>, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {
+        let settings = self.read(of.options, Some(Role::Source))?.source()?;
+        let delivery = self.delivery_into(&settings.cluster, ctx.delivery)?;
+        Ok(Arc::new(DeadLetterSink::putting_back(settings, delivery, ctx, &self.transactions)?))
+    }
+
     fn dead_letter_source(&self, of: &DeadLettersOf<'_>, ctx: &SourceContext) -> Result<Option<Arc<dyn Source>>> {
         let settings = self.read(of.options, Some(Role::Source))?.source()?;
         let settings = dead_letters::as_source(settings, of.destination);

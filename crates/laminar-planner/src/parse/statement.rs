@@ -9,8 +9,8 @@ use laminar_core::{Code, Error, Result};
 
 use super::{Cursor, create, identifier_location, options, pipeline};
 use crate::statement::{
-    Drop, Explain, ExplainFormat, Insert, Name, ObjectKind, ObjectName, Parsed, PipelineStep, RestartFrom, ShowKind,
-    SqlQuery, Statement, StopMode,
+    Drop, Explain, ExplainFormat, Insert, Name, ObjectKind, ObjectName, Parsed, PipelineStep, Replay, RestartFrom,
+    ShowKind, SqlQuery, Statement, StopMode,
 };
 
 const FIRST_WORDS: &[&str] = &[
@@ -25,6 +25,7 @@ const FIRST_WORDS: &[&str] = &[
     "SELECT",
     "WITH",
     "SUBSCRIBE",
+    "REPLAY",
     "EXPLAIN",
     "SET",
 ];
@@ -87,6 +88,9 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
         cursor.expect_words(&["TO"])?;
         return cursor.object_name("pipeline").map(Statement::Subscribe);
     }
+    if cursor.take_word("REPLAY") {
+        return replay(cursor).map(Statement::ReplayDeadLetters);
+    }
     if cursor.take_words(&["START", "PIPELINE"]) {
         return cursor.object_name("pipeline").map(Statement::StartPipeline);
     }
@@ -100,6 +104,14 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
         return Err(cursor.unexpected("PIPELINE"));
     }
     Err(unknown_statement(cursor))
+}
+
+fn replay(cursor: &mut Cursor<'_>) -> Result<Replay> {
+    cursor.expect_words(&["DLQ"])?;
+    let pipeline = cursor.object_name("pipeline")?;
+    let filter = if cursor.take_word("WHERE") { Some(cursor.expr()?) } else { None };
+    let limit = if cursor.take_word("LIMIT") { Some(cursor.expr()?) } else { None };
+    Ok(Replay { pipeline, filter, limit })
 }
 
 fn unknown_statement(cursor: &Cursor<'_>) -> Error {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use laminar_core::Result;
 use laminar_core::connector::{Role, SinkContext, SourceContext};
-use laminar_core::sink::Delivery;
+use laminar_core::sink::{Delivery, Sink};
 use laminar_core::source::Source;
 use laminar_engine::graph::{Graph, LateRows, NodeKind};
 
@@ -29,6 +29,18 @@ pub(crate) fn source(
     }
     let spec = check::spec(table, &bound.settings, Role::Source);
     bound.connector.dead_letter_source(&bound.dead_letters_of(&spec), ctx)
+}
+
+/// What puts letters of a table back.
+pub(crate) fn replay(
+    planner: &Planner,
+    catalog: &CatalogSnapshot,
+    table: &TableDef,
+    (ctx, resolver): (&SinkContext, &dyn Resolver),
+) -> Result<Arc<dyn Sink>> {
+    let bound = check::bind(planner, catalog, table, resolver)?;
+    let spec = check::spec(table, &bound.settings, Role::Source);
+    bound.connector.replay(&bound.dead_letters_of(&spec), ctx)
 }
 
 /// Opens them, after the sinks: what is written to the same place shares their transaction. Returns notices.

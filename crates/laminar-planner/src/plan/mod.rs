@@ -35,7 +35,7 @@ use laminar_core::table::{Column, TableSpec};
 use laminar_core::{Code, Error, OperatorId, Result};
 use laminar_engine::graph::{Graph, NodeKind, RowTime, SinkNode};
 
-pub(crate) use self::dead_letters::source as dead_letter_source;
+pub(crate) use self::dead_letters::{replay as replay_sink, source as dead_letter_source};
 pub use self::source::OpenedTable;
 pub(crate) use self::source::open_source;
 use crate::catalog::{CatalogSnapshot, ObjectRef, TableDef};

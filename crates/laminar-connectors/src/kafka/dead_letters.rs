@@ -261,7 +261,11 @@ impl Writer {
         let topic_of_letters = self.destination.of(topic);
         if !self.known.contains(&topic_of_letters) {
             match &self.destination {
-                Destination::Back => admin::ensure_sink_topic(&self.cluster, topic).await?,
+                Destination::Back if admin::topic_exists(&self.cluster, topic).await? => {}
+                Destination::Back => {
+                    let what = format!("topic {topic} of kafka at {} is gone", self.cluster.name());
+                    return Err(Error::new(Code::UnknownTopic, what).with_hint("create it again to put letters back"));
+                }
                 Destination::Topic(_) | Destination::Beside => {
                     admin::ensure_dead_letter_topic(&self.cluster, &topic_of_letters, topic).await?;
                 }

@@ -277,7 +277,7 @@ mod tests {
         );
         assert!(Schema::parse("message A { int32 a = 1 }").is_err());
         assert!(Schema::parse("import 'other.proto'; message A {}").is_err());
-        assert!(Schema::parse("").is_err());
+        assert!(Schema::parse("").and_then(|schema| schema.message(None)).is_err());
         assert!(Schema::parse("abcd").is_err());
     }
 

@@ -13,6 +13,9 @@ use crate::json::scan::{expect_end, skip_space};
 use crate::options::{FormatOptions, TimestampFormat};
 use crate::record::ValueDecoder;
 
+/// A longer field fits text, JSON and bytes only.
+const MAX_VALUE_BYTES: usize = 4096;
+
 /// Fills the wanted columns from fields by their place.
 pub(crate) struct CsvDecoder {
     dialect: Dialect,
@@ -98,6 +101,10 @@ fn fill(slot: &mut Slot, field: &Field<'_>, null: &[u8], scratch: &mut Vec<u8>) 
         | column::Column::Map(_)) => {
             let end = column.read(text, skip_space(text, 0), 0)?;
             expect_end(text, end)
+        }
+        // No number, time or truth is as long; noise that is must not cost more than its length.
+        column if text.len() > MAX_VALUE_BYTES && !matches!(column, column::Column::Binary(_)) => {
+            Err(fault(0, format!("a text of {} bytes is no value of the column's type", text.len())))
         }
         column => {
             scratch.clear();

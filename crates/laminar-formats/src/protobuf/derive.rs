@@ -23,11 +23,11 @@ pub(super) fn schema_of(columns: &[Field], name: Option<&str>, table: &str) -> R
     write_message(name, columns, 0, &mut body)?;
     let mut text = String::from("syntax = \"proto3\";\n");
     if let Some(package) = package {
-        let _ = write!(text, "package {package};\n");
+        let _ = writeln!(text, "package {package};");
     }
     for import in ["timestamp", "duration"] {
         if body.contains(&format!("google.protobuf.{}", camel_case(import))) {
-            let _ = write!(text, "import \"google/protobuf/{import}.proto\";\n");
+            let _ = writeln!(text, "import \"google/protobuf/{import}.proto\";");
         }
     }
     Ok(text + "\n" + &body)
@@ -35,7 +35,7 @@ pub(super) fn schema_of(columns: &[Field], name: Option<&str>, table: &str) -> R
 
 fn write_message(name: &str, columns: &[Field], depth: usize, out: &mut String) -> Result<()> {
     let indent = "  ".repeat(depth);
-    let _ = write!(out, "{indent}message {name} {{\n");
+    let _ = writeln!(out, "{indent}message {name} {{");
     for (at, column) in columns.iter().enumerate() {
         if !is_identifier(column.name()) {
             let text = format!(
@@ -61,9 +61,9 @@ fn write_message(name: &str, columns: &[Field], depth: usize, out: &mut String) 
             _ if column.is_nullable() => ("optional ", one(column, column, &inner, depth, out)?),
             _ => ("", one(column, column, &inner, depth, out)?),
         };
-        let _ = write!(out, "{indent}  {label}{kind} {} = {};\n", column.name(), at + 1);
+        let _ = writeln!(out, "{indent}  {label}{kind} {} = {};", column.name(), at + 1);
     }
-    let _ = write!(out, "{indent}}}\n");
+    let _ = writeln!(out, "{indent}}}");
     Ok(())
 }
 

@@ -109,7 +109,7 @@ fn write_list(parts: &[Wire<'_>], out: &mut Vec<u8>, depth: usize) -> Result<(),
 fn write_object(parts: &[Wire<'_>], out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
     // In the order of first appearance, each with its last value.
     let mut places: HashMap<&[u8], usize> = HashMap::new();
-    let mut fields: Vec<((usize, &[u8]), Vec<Wire<'_>>)> = Vec::new();
+    let mut fields: Vec<(Name<'_>, Vec<Wire<'_>>)> = Vec::new();
     for part in parts {
         let mut wire = *part;
         while let Some(mut entry) = next_of_first_field(&mut wire)? {
@@ -143,6 +143,9 @@ fn write_object(parts: &[Wire<'_>], out: &mut Vec<u8>, depth: usize) -> Result<(
     out.push(b'}');
     Ok(())
 }
+
+/// Where a name stands, and the name.
+type Name<'a> = (usize, &'a [u8]);
 
 /// The next message of the repeated field 1, which is all that objects and arrays have.
 fn next_of_first_field<'a>(wire: &mut Wire<'a>) -> Result<Option<Wire<'a>>, Fault> {

@@ -471,12 +471,14 @@ fn push(decoder: &mut dyn Decoder, message: &[u8]) -> bool {
     decoder.push(&record).is_ok()
 }
 
+type Codec = (Box<dyn Decoder>, Box<dyn Encoder>);
+
 /// Generates messages from `entropy`, decodes them with one decoder, compares with prost-reflect; and the way back.
 pub fn check(entropy: &[u8]) {
     let mut entropy = Entropy(entropy);
     // Compiling the schema takes longer than all that is tested here. After a failure both are made anew.
     thread_local! {
-        static CODEC: Cell<Option<(Box<dyn Decoder>, Box<dyn Encoder>)>> = const { Cell::new(None) };
+        static CODEC: Cell<Option<Codec>> = const { Cell::new(None) };
     }
     let (mut decoder, mut encoder) = CODEC.take().unwrap_or_else(|| {
         let spec = table();

@@ -68,6 +68,7 @@ pub(super) enum Login {
 pub(super) fn ask(cluster: &Cluster) -> Option<Port> {
     let mechanism = cluster.get("sasl.mechanism").unwrap_or("PLAIN");
     cluster.server_list().iter().take(2).filter(|server| connect(server).is_ok()).find_map(|server| {
+        #[allow(clippy::type_complexity)] // two functions of one kind
         let asked: [fn(&Cluster, &str, &str) -> Option<Port>; 2] =
             if cluster.protocol().has_tls() { [ask_tls, ask_clear] } else { [ask_clear, ask_tls] };
         asked.iter().find_map(|ask| ask(cluster, server, mechanism))

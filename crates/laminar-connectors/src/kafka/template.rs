@@ -109,6 +109,7 @@ pub(super) struct Renderer {
     row: Option<(Box<dyn Encoder>, Vec<usize>)>,
 }
 
+#[allow(clippy::large_enum_variant)] // one a placeholder and sink
 enum RenderPart {
     Text(String),
     Row,

@@ -52,6 +52,7 @@ async fn letters_of(topic: &str, count: usize) -> laminar_core::Changes {
 
 type Pairs = Vec<(String, Option<Vec<u8>>)>;
 
+#[allow(clippy::type_complexity)] // key, value and headers
 fn read_all(topic: &str) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>, Pairs)> {
     let group = unique("judge");
     let settings = [("group.id", group.as_str()), ("enable.partition.eof", "true")];

@@ -323,10 +323,8 @@ fn digits(unit: TimeUnit) -> u32 {
 /// The writer's field for a column that none is named exactly like.
 fn find_field(writer: &RecordSchema, reader: Option<&RecordSchema>, name: &str, all: &[String]) -> Option<usize> {
     let position = |name: &str| writer.fields.iter().position(|field| field.name == name);
-    let resembling = writer
-        .fields
-        .iter()
-        .position(|field| field.name.eq_ignore_ascii_case(name) && !all.iter().any(|other| *other == field.name));
+    let resembling =
+        writer.fields.iter().position(|field| field.name.eq_ignore_ascii_case(name) && !all.contains(&field.name));
     let renamed = || {
         let field = reader.and_then(|record| reader_field(record, name))?;
         position(&field.name).or_else(|| field.aliases.iter().find_map(|alias| position(alias)))

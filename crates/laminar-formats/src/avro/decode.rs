@@ -56,6 +56,7 @@ impl Compiled {
 }
 
 /// Where a record's schema comes from.
+#[allow(clippy::large_enum_variant)] // there is one a decoder
 enum Schemas {
     /// All records have this one.
     Given(Compiled),

@@ -98,7 +98,7 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    fn read<'a>(self, bytes: &'a [u8], at: usize) -> Result<(&'a [u8], usize), Fault> {
+    fn read(self, bytes: &[u8], at: usize) -> Result<(&[u8], usize), Fault> {
         match self {
             Self::Bytes => wire::slice(bytes, at),
             Self::Fixed(length) => wire::fixed(bytes, at, length),

@@ -319,6 +319,7 @@ pub(super) struct BoundField<'a> {
     source: Source<'a>,
 }
 
+#[allow(clippy::large_enum_variant)] // one a field and batch
 enum Source<'a> {
     Column(Bound<'a>),
     Constant(&'a [u8]),

@@ -80,7 +80,7 @@ impl Type {
 
     fn value(&self, random: &mut impl FnMut() -> u64) -> Value {
         match self {
-            Self::Simple("boolean", _) => Value::Boolean(random() % 2 == 0),
+            Self::Simple("boolean", _) => Value::Boolean(random().is_multiple_of(2)),
             Self::Simple("int", "date") => Value::Date(random() as i32),
             Self::Simple("int", _) => Value::Int(random() as i32 >> (random() % 32)),
             Self::Simple("long", "time-micros") => Value::TimeMicros((random() % 86_400_000_000) as i64),
@@ -106,7 +106,7 @@ impl Type {
                 let at = (random() % 3) as u32;
                 Value::Enum(at, ["A", "B", "C"][at as usize].into())
             }
-            Self::Nullable(_) if random() % 3 == 0 => Value::Union(0, Box::new(Value::Null)),
+            Self::Nullable(_) if random().is_multiple_of(3) => Value::Union(0, Box::new(Value::Null)),
             Self::Nullable(inner) => Value::Union(1, Box::new(inner.value(random))),
             Self::Array(inner) => Value::Array((0..random() % 4).map(|_| inner.value(random)).collect()),
             Self::Map(inner) => {

@@ -153,10 +153,14 @@ impl KafkaConnector {
         }
     }
 
+    /// Is it the built-in broker?
+    fn is_dev(&self, cluster: &client::Cluster) -> bool {
+        self.dev_cluster.as_deref() == Some(cluster.name())
+    }
+
     /// The same for what is asked for, if anything is.
     fn delivery_into(&self, cluster: &client::Cluster, asked: Option<Delivery>) -> Result<Delivery> {
-        let is_dev = self.dev_cluster.as_deref() == Some(cluster.name());
-        match (asked, is_dev) {
+        match (asked, self.is_dev(cluster)) {
             (Some(Delivery::ExactlyOnce), true) => {
                 Err(Error::new(Code::NotSupported, "the built-in broker cannot deliver exactly once")
                     .with_detail("it accepts transactions and does not isolate them")
@@ -346,7 +350,9 @@ impl Connector for KafkaConnector {
 
     fn source(&self, options: &Options, table: &TableSpec, ctx: &SourceContext) -> Result<Arc<dyn Source>> {
         let settings = self.read(options, Some(Role::Source))?.source()?;
-        Ok(Arc::new(KafkaSource::new(settings, table, ctx)?))
+        let is_dev = self.is_dev(&settings.cluster);
+        let source = KafkaSource::new(settings, table, ctx)?;
+        Ok(Arc::new(if is_dev { source.without_topic_ids() } else { source }))
     }
 
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {

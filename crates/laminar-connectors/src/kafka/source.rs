@@ -62,6 +62,8 @@ pub(super) struct KafkaSource {
     group: Option<ConsumerGroup>,
     formats: FormatContext,
     inspector: Inspector,
+    /// The brokers tell topics of one name apart.
+    has_topic_ids: bool,
     /// `None`: all.
     partitions: Option<PartitionSet>,
 }
@@ -74,7 +76,12 @@ impl KafkaSource {
         });
         let inspector = Inspector::new(settings.cluster.clone(), settings.read_mode.as_str());
         let (formats, partitions) = (settings.formats()?, ctx.partitions.clone());
-        Ok(Self { settings, table: table.clone(), group, formats, inspector, partitions })
+        Ok(Self { settings, table: table.clone(), group, formats, inspector, has_topic_ids: true, partitions })
+    }
+
+    /// The built-in broker has no ids of topics, and leaves the question unanswered.
+    pub fn without_topic_ids(self) -> Self {
+        Self { has_topic_ids: false, ..self }
     }
 
     /// Positions in a topic that the table does not name any more must not be forgotten in silence.
@@ -110,6 +117,9 @@ impl Source for KafkaSource {
     }
 
     async fn generations(&self, splits: &[SplitId]) -> Result<BTreeMap<SplitId, String>> {
+        if !self.has_topic_ids {
+            return Ok(BTreeMap::new());
+        }
         self.inspector.topic_ids(splits, self.settings.on_data_loss).await
     }
 

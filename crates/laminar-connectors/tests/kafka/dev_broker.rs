@@ -38,7 +38,9 @@ async fn rows_go_in_and_come_out_at_least_once() {
 
     let ctx = SourceContext { pipeline: Some(PipelineId::from("p")), clock: Arc::new(SystemClock), partitions: None };
     let source = connector.source(&options, &table(), &ctx).unwrap();
-    assert_eq!(source.discover().await.unwrap().len(), 3);
+    let splits = source.discover().await.unwrap();
+    assert_eq!(splits.len(), 3);
+    assert!(source.generations(&splits).await.unwrap().is_empty(), "it has no ids of topics");
     let mut reader = reader(&source).await;
     assert_eq!(take(&mut reader, 5000).await.len(), 5000);
     reader.checkpointed(&reader.positions()).await;

@@ -19,7 +19,7 @@ class FragileBroker(Broker):
     def __init__(self, folder):
         self.folder = folder
         self.start()
-        super().__init__(f"127.0.0.1:{(folder / 'kafka' / 'port').read_text().strip()}")
+        super().__init__(f"127.0.0.1:{(folder / 'kafka' / 'ports').read_text().split()[0]}")
 
     def _parts(self, *arguments):
         environment = {**os.environ, "LAMINAR_PARTS": str(self.folder)}

@@ -20,6 +20,7 @@ missing() {
   have java || echo default-jre-headless
   have mvn || echo maven
   have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
+  have openssl || echo openssl
   have kcat || echo kcat
   have setsid && have setpriv || echo util-linux
   have python3 || echo python3

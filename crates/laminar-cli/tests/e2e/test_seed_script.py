@@ -130,7 +130,7 @@ def test_each_statement_typed_into_the_command_line_gives_what_the_page_says(bro
     text = "".join(statement for statements in seed.blocks.values() for statement in statements)
     created = set(re.findall(r"CREATE CONNECTION (\w+)", text))
     assert {row["name"] for row in seed.rows("SELECT name FROM system.connections")} == created
-    assert {item["name"] for item in ask(seed.server.port, "/api/v1/connection_profiles")["data"]} == created
+    assert {item["name"] for item in ask(seed.server.port, "/api/v1/connection_profiles?limit=100")["data"]} == created
     tables = {row["name"] for row in seed.rows("SELECT name FROM system.tables")}
     assert tables == {"events", "raw_events", "events_with_metadata"}
     assert Counter(row["state"] for row in seed.rows("SELECT state FROM system.pipelines")) == {"running": 2}

@@ -454,7 +454,8 @@ impl Builder<'_> {
         self.sources.insert(id.clone(), handle);
         let metrics = chain.head_metrics().cloned().unwrap_or_default();
         let letters = match &node.dead_letters {
-            Some(sink) if reader.is_some() => Some(self.sink_end(sink.as_ref(), &id, Arc::default()).await?),
+            // One without splits may get some.
+            Some(sink) if !exhausted => Some(self.sink_end(sink.as_ref(), &id, Arc::default()).await?),
             _ => None,
         };
         let bad = BadRows::new(

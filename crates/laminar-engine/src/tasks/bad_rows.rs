@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::TimestampMicrosecondArray;
+use arrow::array::{Array, TimestampMicrosecondArray};
 use laminar_core::dead_letter::{LetterBuilder, Reason, Stage};
 use laminar_core::format::DecodeError;
 use laminar_core::source::{RawRecord, RawRecords};
@@ -116,7 +116,7 @@ impl BadRows {
         if self.records.is_empty() { changes } else { changes.numbered() }
     }
 
-    /// These rows of the batch are left out: each is behind the watermark that stands beside its place.
+    /// These rows of the batch are left out: each is behind the watermark that stands beside its place, or has no time.
     pub(crate) fn late(&mut self, rows: &[(usize, Option<i64>)], times: &TimestampMicrosecondArray) {
         add(&self.metrics.late_rows, rows.len());
         if self.late != LateRows::DeadLetter {
@@ -124,8 +124,13 @@ impl BadRows {
         }
         let records = std::mem::take(&mut self.records);
         for (row, watermark) in rows {
-            let behind = watermark.zip(times.values().get(*row)).map_or(0, |(w, time)| w.saturating_sub(*time));
-            let message = format!("the row is {behind} µs behind the watermark of its partition");
+            let message = match watermark.filter(|_| times.is_valid(*row)) {
+                Some(watermark) => {
+                    let behind = watermark.saturating_sub(times.value(*row));
+                    format!("the row is {behind} µs behind the watermark of its partition")
+                }
+                None => "the row has no event time".to_string(),
+            };
             if let Some(record) = record_of(&records, *row) {
                 self.write_letter(&record, Reason { stage: Stage::Late, code: Code::LateRow, message: &message });
             }

@@ -335,6 +335,7 @@ impl SourceTask {
             });
             at += count;
         }
+        let times = changes.times().clone();
         let changes = match self.node.watermark_column {
             true => with_watermarks(changes.timed(), watermarks.finish())?,
             false => changes.timed(),
@@ -345,7 +346,7 @@ impl SourceTask {
         let changes = match self.node.late {
             LateRows::Drop | LateRows::DeadLetter if !late.is_empty() => {
                 self.read.late += late.len() as u64;
-                self.bad.late(&late, changes.times());
+                self.bad.late(&late, &times);
                 without(&changes, late.iter().map(|(place, _)| *place))?
             }
             _ => changes,

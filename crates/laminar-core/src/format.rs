@@ -29,9 +29,29 @@ pub struct DecodeError {
     pub column: Option<String>,
     /// Byte of the value at which decoding stopped.
     pub offset: Option<usize>,
-    /// `Some`: nothing is known of the record, as what is needed to decode it cannot be had now, such as its schema while the
-    /// registry is down. The record is neither bad nor done.
-    pub outage: Option<Error>,
+    pub kind: FaultKind,
+}
+
+impl DecodeError {
+    /// Why nothing is known of the record, if that is so.
+    pub fn outage(&self) -> Option<&Error> {
+        match &self.kind {
+            FaultKind::Outage(error) => Some(error),
+            FaultKind::Malformed | FaultKind::Constraint => None,
+        }
+    }
+}
+
+/// What a [`DecodeError`] is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The bytes are not what the format, or a column's type, wants.
+    Malformed,
+    /// A column that must not be null has no value.
+    Constraint,
+    /// What is needed to decode the record cannot be had now, such as its schema while the registry is down. The record is
+    /// neither bad nor done.
+    Outage(Error),
 }
 
 /// Turns rows into record values.

@@ -1,7 +1,7 @@
 //! Why a record is not a row, boxed: a fault is rare, and the path without one must return in registers.
 
 use laminar_core::Error;
-use laminar_core::format::DecodeError;
+use laminar_core::format::{DecodeError, FaultKind};
 
 /// A [`DecodeError`] on its way out.
 pub(crate) type Fault = Box<DecodeError>;
@@ -9,19 +9,27 @@ pub(crate) type Fault = Box<DecodeError>;
 /// A fault at byte `offset` of the value.
 #[cold]
 pub(crate) fn fault(offset: usize, message: impl Into<String>) -> Fault {
-    Box::new(DecodeError { message: message.into(), column: None, offset: Some(offset), outage: None })
+    Box::new(DecodeError { message: message.into(), column: None, offset: Some(offset), kind: FaultKind::Malformed })
 }
 
 /// A fault that no byte of the value is to blame for.
 #[cold]
 pub(crate) fn fault_of_record(message: impl Into<String>) -> Fault {
-    Box::new(DecodeError { message: message.into(), column: None, offset: None, outage: None })
+    Box::new(DecodeError { message: message.into(), column: None, offset: None, kind: FaultKind::Malformed })
 }
 
 /// Not the record's fault: what is needed to decode it cannot be had now.
 #[cold]
 pub(crate) fn outage(error: Error) -> Fault {
-    Box::new(DecodeError { message: error.to_string(), column: None, offset: None, outage: Some(error) })
+    let kind = FaultKind::Outage(error.clone());
+    Box::new(DecodeError { message: error.to_string(), column: None, offset: None, kind })
+}
+
+/// The fault is that a NOT NULL column has no value.
+#[cold]
+pub(crate) fn of_constraint(mut fault: Fault) -> Fault {
+    fault.kind = FaultKind::Constraint;
+    fault
 }
 
 /// Says which column could not be filled; inner columns come first, so `b` within `a` becomes `a.b`.

@@ -24,7 +24,7 @@ use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, timestamp_type};
 use laminar_core::{Code, Error, Result};
 
-use crate::fault::{Fault, fault_of_record};
+use crate::fault::{Fault, fault_of_record, of_constraint};
 
 /// One metadata column under construction.
 pub(crate) struct MetadataColumn {
@@ -174,7 +174,7 @@ impl MetadataColumn {
 
 fn refuse_null(nullable: bool, null: bool, what: &str) -> Result<(), Fault> {
     if null && !nullable {
-        Err(fault_of_record(format!("the record has no {what}, and the column is NOT NULL")))
+        Err(of_constraint(fault_of_record(format!("the record has no {what}, and the column is NOT NULL"))))
     } else {
         Ok(())
     }

@@ -12,7 +12,7 @@ use laminar_core::format::{EncodedValues, Encoder};
 use laminar_core::table::Column;
 use laminar_core::{Changes, Code, Error, Result};
 
-use crate::fault::{Fault, fault, fault_of_record, in_column};
+use crate::fault::{Fault, fault, fault_of_record, in_column, of_constraint};
 use crate::internal;
 use crate::json::refuse_changes;
 use crate::record::ValueDecoder;
@@ -40,7 +40,7 @@ impl ValueDecoder for RawDecoder {
         let Some(value) = value else {
             if !column.nullable {
                 let message = "the record has no value (a tombstone), and the column is NOT NULL";
-                return Err(in_column(fault_of_record(message), &column.name));
+                return Err(in_column(of_constraint(fault_of_record(message)), &column.name));
             }
             self.values.push(None);
             return Ok(());

@@ -136,7 +136,7 @@ fn every_version_is_read_with_the_newest_by_the_numbers_of_its_fields() {
     push(decoder, &framed(new, b"\x02\0", b"\x08\x03")).unwrap();
     let message = |result: Result<(), DecodeError>| {
         let error = result.unwrap_err();
-        assert!(error.outage.is_none(), "{error:?}");
+        assert!(error.outage().is_none(), "{error:?}");
         error.to_string()
     };
     assert_eq!(
@@ -154,7 +154,7 @@ fn every_version_is_read_with_the_newest_by_the_numbers_of_its_fields() {
     // While the registry is down what is known is still read; what is not is nobody's fault.
     registry.down.store(true, Ordering::SeqCst);
     push(decoder, &framed(new, b"\0", b"\x08\x07")).unwrap();
-    assert_eq!(push(decoder, &framed(98, b"\0", b"")).unwrap_err().outage.unwrap().code(), Code::Unreachable);
+    assert_eq!(push(decoder, &framed(98, b"\0", b"")).unwrap_err().outage().unwrap().code(), Code::Unreachable);
     assert_eq!(show(decoder.flush().unwrap().unwrap().rows()), ["7||"]);
 }
 
@@ -164,7 +164,7 @@ fn a_column_that_no_schema_has_is_the_tables_fault() {
     let id = registry.add("t-value", SchemaKind::Protobuf, V2, &[]);
     let mut decoder =
         decoder_with(&protobuf(), &table(vec![column("clinet", DataType::Utf8)]), &context(&registry)).unwrap();
-    let error = push(decoder.as_mut(), &framed(id, b"\0", b"\x08\x01")).unwrap_err().outage.unwrap();
+    let error = push(decoder.as_mut(), &framed(id, b"\0", b"\x08\x01")).unwrap_err().outage().cloned().unwrap();
     assert_eq!((error.code(), error.hint()), (Code::UnknownColumn, Some("did you mean client?")));
 }
 

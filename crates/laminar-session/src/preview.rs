@@ -245,7 +245,7 @@ impl Reading {
                 };
                 for index in 0..fetched.records.len() {
                     if let Err(fault) = decoder.push(&fetched.records.get(index)) {
-                        if let Some(outage) = &fault.outage {
+                        if let Some(outage) = fault.outage() {
                             return Err(outage.clone());
                         }
                         self.bad_records += 1;

@@ -1,7 +1,7 @@
 //! `REPLAY DLQ`: dead letters become the records that they were, in the topics that they came from.
 //!
-//! All of a table's are put back in one transaction of its own, so each is there once for a call, or none is. The letters stay where
-//! they are: another call would put them back again.
+//! All of a cluster's are put back in one transaction, so each is there once for a call, or none is. The letters stay where they
+//! are: another call would put them back again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use laminar_core::connector::SinkContext;
 use laminar_core::dead_letter::{LetterBuilder, Reason, Stage};
-use laminar_core::sink::{Delivery, Marker, Sink};
+use laminar_core::sink::{Committer, Delivery, Marker, Sink};
 use laminar_core::source::{RawRecord, RawRecords, TimestampType};
 use laminar_core::{Changes, Code, Epoch, Error, PipelineId, Position, Result, TaskId};
 use laminar_planner::statement::Replay;
 
-use crate::dead_letters::StoredLetter;
+use crate::dead_letters::{Kept, Place, StoredLetter};
 use crate::outcome::LateNotices;
 use crate::query::{self, QueryCatalog};
 use crate::settings::Settings;
@@ -24,14 +24,7 @@ use crate::{Outcome, System};
 pub(crate) async fn replay(system: &Arc<System>, settings: &Settings, replay: &Replay) -> Result<Outcome> {
     let catalog = system.catalog();
     let pipeline = catalog.pipeline(replay.pipeline.as_str()).map_err(|e| e.at(replay.pipeline.location))?;
-    let chosen = chosen(system, settings, replay, &pipeline.name).await?;
-    let mut by_table: BTreeMap<String, Vec<StoredLetter>> = BTreeMap::new();
-    for letter in system.dead_letters().await? {
-        let place =
-            (letter.topic.clone(), i64::from(letter.partition), i64::try_from(letter.offset).unwrap_or(i64::MAX));
-        let Some(table) = letter.about.get("table").filter(|_| chosen.contains(&place)).cloned() else { continue };
-        by_table.entry(table).or_default().push(letter);
-    }
+    let mut chosen = chosen(system, settings, replay, &pipeline.name).await?;
     let ctx = SinkContext {
         instance: system.config.metastore.instance_id().to_string(),
         // One for all calls: a newcomer fences one that hangs, and nothing piles up in the cluster.
@@ -40,17 +33,26 @@ pub(crate) async fn replay(system: &Arc<System>, settings: &Settings, replay: &R
         checkpoint_interval: system.config.defaults.checkpoint_interval,
         clock: Arc::clone(&system.config.clock),
     };
-    let mut count = 0;
-    for (name, letters) in by_table {
-        let Some(table) = catalog.snapshot.tables.get(&name) else { continue };
-        let sink = system.planner.replay_sink(&catalog.snapshot, table, &ctx, &system.values(&catalog))?;
+    let (mut parts, mut count) = (Vec::new(), 0);
+    for Kept { table, letters } in system.dead_letters().await {
+        // Of a table that cannot be read now, as a moment ago, none was chosen.
+        let Ok(mut letters) = letters else { continue };
+        letters.retain(|letter| chosen.remove(&letter.place()));
+        if letters.is_empty() {
+            continue;
+        }
         count += letters.len();
-        put_back(sink.as_ref(), &as_changes(pipeline.id.as_str(), &name, letters)?).await?;
+        let sink = system.planner.replay_sink(&table.snapshot, table.def()?, &ctx, &system.values(&catalog))?;
+        parts.push((sink, as_changes(pipeline.id.as_str(), &table.name, letters)?));
     }
+    if !chosen.is_empty() {
+        let what = format!("{} of the letters were gone before they were put back, and none was", chosen.len());
+        return Err(Error::new(Code::DataLoss, what)
+            .with_hint("the newest letters push out old ones: say which by WHERE, and try again"));
+    }
+    put_back(parts).await?;
     Ok(Outcome::done(format!("REPLAY {count}")))
 }
-
-type Place = (String, i64, i64);
 
 /// Where the letters stand that the statement names.
 async fn chosen(system: &Arc<System>, settings: &Settings, replay: &Replay, pipeline: &str) -> Result<BTreeSet<Place>> {
@@ -81,26 +83,41 @@ fn places(rows: &RecordBatch) -> Vec<Place> {
     (0..topics.len()).map(|at| (topics.value(at).to_string(), partitions.value(at), offsets.value(at))).collect()
 }
 
-async fn put_back(sink: &dyn Sink, letters: &Changes) -> Result<()> {
-    let committer = sink.committer().filter(|_| sink.delivery() == Delivery::ExactlyOnce);
-    let last = match &committer {
-        Some(committer) => committer.recover().await?.map_or(Epoch(0), |marker| marker.epoch),
-        None => Epoch(0),
-    };
+/// All of one cluster in one transaction; one cluster after the other.
+async fn put_back(parts: Vec<(Arc<dyn Sink>, Changes)>) -> Result<()> {
+    let mut committers: Vec<(Arc<dyn Committer>, Epoch)> = Vec::new();
+    for (sink, _) in &parts {
+        let committer = sink.committer().filter(|_| sink.delivery() == Delivery::ExactlyOnce);
+        if let Some(committer) = committer.filter(|new| committers.iter().all(|(known, _)| known.id() != new.id())) {
+            let last = committer.recover().await?.map_or(Epoch(0), |marker| marker.epoch);
+            committers.push((committer, last.next()));
+        }
+    }
     let task = TaskId { operator: "replay".into(), index: 0 };
-    let mut writer = sink.open(&task).await?;
-    writer.write(letters).await?;
-    writer.flush(last.next()).await?;
-    let Some(committer) = committer else { return Ok(()) };
-    let marker = Marker {
-        version: 1,
-        epoch: last.next(),
-        manifest_digest: String::new(),
-        positions: BTreeMap::new(),
-        watermark: None,
-        previous: None,
-    };
-    committer.commit(&marker, &[]).await
+    let mut writers = Vec::with_capacity(parts.len());
+    for (sink, letters) in &parts {
+        let mut writer = sink.open(&task).await?;
+        writer.write(letters).await?;
+        writers.push(writer);
+    }
+    for writer in &mut writers {
+        writer.flush(Epoch(1)).await?;
+    }
+    for (done, (committer, epoch)) in committers.iter().enumerate() {
+        let marker = Marker {
+            version: 1,
+            epoch: *epoch,
+            manifest_digest: String::new(),
+            positions: BTreeMap::new(),
+            watermark: None,
+            previous: None,
+        };
+        committer.commit(&marker, &[]).await.map_err(|error| match done {
+            0 => error,
+            done => error.with_hint(format!("letters of {done} other clusters are back already")),
+        })?;
+    }
+    Ok(())
 }
 
 fn as_changes(pipeline: &str, table: &str, letters: Vec<StoredLetter>) -> Result<Changes> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, TimestampMicrosecondArray};
 use laminar_core::dead_letter::{LetterBuilder, Reason, Stage};
-use laminar_core::format::DecodeError;
+use laminar_core::format::{DecodeError, FaultKind};
 use laminar_core::source::{RawRecord, RawRecords};
 use laminar_core::{Changes, Code, Epoch, Error, PipelineId, Result};
 use tokio::sync::mpsc;
@@ -97,8 +97,10 @@ impl BadRows {
 
     /// The record has no row. Errors: `bad_data`, if that ends the job.
     pub(crate) fn record(&mut self, record: &RawRecord<'_>, fault: &DecodeError) -> Result<()> {
-        // Every format says so of a column that has no value, and of nothing else.
-        let stage = if fault.message.contains("NOT NULL") { Stage::Constraint } else { Stage::Decode };
+        let stage = match fault.kind {
+            FaultKind::Constraint => Stage::Constraint,
+            FaultKind::Malformed | FaultKind::Outage(_) => Stage::Decode,
+        };
         let what = format!("a record of table {} at {} cannot be decoded", self.table, place(record));
         let why = fault.to_string();
         self.reject(Some(record), stage, Error::new(Code::BadData, what).with_detail(&why), why)

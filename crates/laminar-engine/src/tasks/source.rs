@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
-use laminar_core::format::{DecodeError, Decoder};
+use laminar_core::format::{DecodeError, Decoder, FaultKind};
 use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart, StartAt};
 use laminar_core::{Barrier, Changes, Epoch, Error, OperatorId, Position, Result, Retry, SplitId, TaskId, Watermark};
 use laminar_state::SourcePositions;
@@ -244,7 +244,7 @@ impl SourceTask {
                     self.read.extra += decoded.saturating_sub(1) as u64;
                 }
                 match fault {
-                    Err(DecodeError { outage: Some(outage), .. }) => return Err(outage),
+                    Err(DecodeError { kind: FaultKind::Outage(error), .. }) => return Err(error),
                     Err(fault) => {
                         self.read.bad += 1;
                         self.bad.record(&record, &fault)?;

@@ -9,7 +9,7 @@ use laminar_core::sql_name::sql_name;
 use super::columns::{Column, Columns, Slot};
 use super::skip::{Skip, Skipper, no_variant};
 use super::wire;
-use crate::fault::{Fault, fault, in_column};
+use crate::fault::{Fault, fault, in_column, of_constraint};
 use crate::json::scan::expect_end;
 use crate::json::skip::skip_value;
 
@@ -487,7 +487,7 @@ impl Run<'_> {
 
     fn push_null(&mut self, slot: Slot, at: usize) -> Result<(), Fault> {
         if self.columns.node(slot).is_some_and(|node| !node.nullable) {
-            return Err(fault(at, "null in a NOT NULL column"));
+            return Err(of_constraint(fault(at, "null in a NOT NULL column")));
         }
         self.columns.push_null(slot);
         Ok(())

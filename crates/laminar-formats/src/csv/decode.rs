@@ -6,7 +6,7 @@ use laminar_core::{ChangeKind, Result};
 
 use super::Dialect;
 use super::split::{Field, Fields, without_line_break};
-use crate::fault::{Fault, fault, fault_of_record, in_column};
+use crate::fault::{Fault, fault, fault_of_record, in_column, of_constraint};
 use crate::json::column::{self, Slot};
 use crate::json::out::write_string;
 use crate::json::scan::{expect_end, skip_space};
@@ -83,7 +83,7 @@ fn fill(slot: &mut Slot, field: &Field<'_>, null: &[u8], scratch: &mut Vec<u8>) 
     let text: &[u8] = &field.content;
     if !field.quoted && text == null {
         if !slot.nullable {
-            return Err(fault(0, "NULL in a NOT NULL column"));
+            return Err(of_constraint(fault(0, "NULL in a NOT NULL column")));
         }
         slot.column.push_null();
         return Ok(());

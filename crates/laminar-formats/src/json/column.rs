@@ -16,7 +16,7 @@ use arrow::datatypes::{
 use laminar_core::table::TYPE_KEY;
 use laminar_core::{Code, Error, Result};
 
-use crate::fault::{Fault, fault, in_column};
+use crate::fault::{Fault, fault, in_column, of_constraint};
 use crate::json::nested::{Lists, Maps, Structs};
 use crate::json::scalar::{Booleans, Decimals, Floats, Integers, Values};
 use crate::json::scan::literal;
@@ -48,7 +48,7 @@ impl Slot {
     fn read_null(&mut self, bytes: &[u8], at: usize) -> Result<usize, Fault> {
         let end = literal(bytes, at, "null")?;
         if !self.nullable {
-            return Err(fault(at, "null in a NOT NULL column"));
+            return Err(of_constraint(fault(at, "null in a NOT NULL column")));
         }
         self.column.push_null();
         Ok(end)
@@ -57,7 +57,7 @@ impl Slot {
     /// The value is missing from the object that ends before `at`.
     pub fn read_absent(&mut self, at: usize) -> Result<(), Fault> {
         if !self.nullable {
-            return Err(in_column(fault(at, "no value for a NOT NULL column"), &self.name));
+            return Err(in_column(of_constraint(fault(at, "no value for a NOT NULL column")), &self.name));
         }
         self.column.push_null();
         Ok(())

@@ -18,7 +18,7 @@ use laminar_core::Result;
 use super::column::Column;
 use super::source::put_bytes;
 use super::wire::{Wire, WireType, expect_wire};
-use crate::fault::{Fault, fault, in_column};
+use crate::fault::{Fault, fault, in_column, of_constraint};
 
 /// What the table says about a field number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +218,7 @@ impl MessageReader {
                         column.push_null();
                         Ok(())
                     }
-                    Absent::Null => Err(fault(wire.at(), "no value for a NOT NULL column")),
+                    Absent::Null => Err(of_constraint(fault(wire.at(), "no value for a NOT NULL column"))),
                 },
             }
             .map_err(|fault| in_column(fault, &slot.name))?;

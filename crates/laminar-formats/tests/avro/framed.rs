@@ -73,7 +73,7 @@ fn what_is_wrong_with_a_frame_is_the_records_fault() {
         push(decoder.as_mut(), Some(&framed(id, &one(1)))).unwrap();
         let error = push(decoder.as_mut(), Some(&bytes)).unwrap_err();
         assert!(error.message.contains(expected), "{error}");
-        assert_eq!(error.outage, None, "{error}");
+        assert_eq!(error.outage(), None, "{error}");
         push(decoder.as_mut(), Some(&framed(id, &one(2)))).unwrap();
         assert_eq!(text(&rows(decoder.as_mut())), "1; 2");
     }
@@ -86,7 +86,7 @@ fn an_outage_is_nobodys_fault_and_passes() {
     let mut decoder = decoder(&registry);
     registry.down.store(true, Ordering::SeqCst);
     let error = push(decoder.as_mut(), Some(&framed(id, &one(1)))).unwrap_err();
-    assert_eq!(error.outage.map(|error| error.code()), Some(Code::Unreachable));
+    assert_eq!(error.outage().map(|error| error.code()), Some(Code::Unreachable));
     registry.down.store(false, Ordering::SeqCst);
     push(decoder.as_mut(), Some(&framed(id, &one(1)))).unwrap();
     assert_eq!(text(&rows(decoder.as_mut())), "1");

@@ -1,5 +1,7 @@
 //! `system.dead_letters`: what stands in the topics of dead letters now.
 
+use std::fmt::Write;
+
 use laminar_core::Result;
 use serde_json::{Map, Value};
 
@@ -9,7 +11,7 @@ use crate::dead_letters::StoredLetter;
 
 pub(crate) const TABLE: SystemTable = SystemTable {
     name: "dead_letters",
-    about: "Records that pipelines could not use, as they stand in the topics that `dlq_topic` names: the newest 10000 of each partition, at most 64 MiB of each table. They are read anew for each query. A key or value that is no text is shown as `\\x` and its bytes in hexadecimal.",
+    about: "Records that pipelines could not use, as they stand in the topics that `dlq_topic` names: the newest 10000 of each partition, at most 64 MiB of all tables together. They are read anew for each query. A key or value that is no text is shown as `\\x` and its bytes in hexadecimal.",
     columns: &[
         ("pipeline_name", Text, "Name of the pipeline that could not use it; its id, if that is gone."),
         ("table_name", Text, "The table that it was read through."),
@@ -27,9 +29,13 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("dlq_partition", BigInt, "The letter's partition."),
         ("dlq_offset", BigInt, "The letter's offset."),
         ("written_at", Time, "When the letter was written."),
+        ("error", Text, "Why the letters of the table cannot be read; all but its name is null then."),
     ],
     rows: |source| Box::pin(rows(source)),
 };
+
+/// Where that column is.
+const TABLE_NAME: usize = 1;
 
 async fn rows(source: &Source) -> Result<Vec<Row>> {
     let catalog = source.system.catalog();
@@ -59,15 +65,37 @@ async fn rows(source: &Source) -> Result<Vec<Row>> {
             Some(i64::from(letter.partition)).into(),
             letter.offset.into(),
             Cell::time(Some(letter.written_micros / 1000)),
+            Cell::Null,
         ]
     };
-    Ok(source.system.dead_letters().await?.into_iter().map(row).collect())
+    let mut rows = Vec::new();
+    for kept in source.system.dead_letters().await {
+        match kept.letters {
+            Ok(letters) => rows.extend(letters.into_iter().map(row)),
+            Err(error) => {
+                let mut unread = vec![Cell::Null; TABLE.columns.len()];
+                let (table, why) = (kept.table.name.into(), Cell::Text(format!("{}: {error}", error.code())));
+                for (at, cell) in [(TABLE_NAME, table), (TABLE.columns.len() - 1, why)] {
+                    unread.get_mut(at).into_iter().for_each(|place| *place = cell.clone());
+                }
+                rows.push(unread);
+            }
+        }
+    }
+    Ok(rows)
 }
 
 /// As text, or as PostgreSQL writes bytes.
 fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_string(),
-        Err(_) => bytes.iter().fold("\\x".to_string(), |text, byte| text + &format!("{byte:02x}")),
+        Err(_) => {
+            let mut hexadecimal = String::with_capacity(2 + 2 * bytes.len());
+            hexadecimal.push_str("\\x");
+            for byte in bytes {
+                let _ = write!(hexadecimal, "{byte:02x}");
+            }
+            hexadecimal
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! its errors mean that nothing was read or written. Afterwards the job reports through [`Job::next_event`]; `Finished`,
 //! `Stopped` or `Failed` is the last event. A job never restarts itself: that is the controller's business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -375,15 +375,21 @@ impl Builder<'_> {
     ) -> Result<(Vec<Vec<SplitStart>>, BTreeMap<SplitId, String>)> {
         let known = self.recovered.manifest.as_ref().map(|(m, _)| m.sources.get(id).cloned().unwrap_or_default());
         let mut discovered = source.source.discover().await?;
-        let forgotten = known.iter().flat_map(|k| k.splits.keys()).filter(|s| !discovered.contains(s)).cloned();
-        let forgotten: Vec<_> = forgotten.collect();
-        discovered.extend(forgotten);
+        // What the checkpoint has is read, and what a replay is to make again, though a broker does not know of it now.
+        let replayed = self.recovered.replay.iter().filter_map(|replay| replay.bounds.get(id)).flat_map(|b| b.keys());
+        let expected: BTreeSet<&SplitId> = known.iter().flat_map(|k| k.splits.keys()).chain(replayed).collect();
+        let found = discovered.len();
+        let missing: Vec<_> = expected.into_iter().filter(|split| !discovered.contains(split)).cloned().collect();
+        discovered.extend(missing);
         let mut generations = source.source.generations(&discovered).await?;
         let is_another = |split: &SplitId, known: &SourcePositions| {
             known.generations.get(split).zip(generations.get(split)).is_some_and(|(before, now)| before != now)
         };
+        // But not one that is missing in another topic of the same name: it is not there to be read.
+        let is_gone = |i: usize, split: &SplitId| i >= found && known.as_ref().is_some_and(|k| is_another(split, k));
+        let there = discovered.into_iter().enumerate().filter(|(i, split)| !is_gone(*i, split)).map(|(_, split)| split);
         let mut starts: Vec<Vec<SplitStart>> = vec![Vec::new(); parallelism];
-        for (i, split) in discovered.into_iter().enumerate() {
+        for (i, split) in there.collect::<Vec<_>>().into_iter().enumerate() {
             let at = match &known {
                 None => StartAt::Configured,
                 Some(known) => match known.splits.get(&split) {
@@ -460,8 +466,7 @@ impl Builder<'_> {
         };
         let bad = BadRows::new(
             &self.config.pipeline,
-            &node.table,
-            (node.bad_data, node.late),
+            (node, &chain),
             letters,
             self.events.clone(),
             (Arc::clone(&metrics), Arc::clone(&self.metrics)),

@@ -36,6 +36,8 @@ pub struct Counts {
     pub rows_in: u64,
     /// Rows for which something cannot be computed.
     pub rejected: u64,
+    /// Rows that went out on no way, or not on all, since the key by which they are shared out cannot be computed.
+    pub unroutable: u64,
     /// Rows that it leaves out as the query says; `None`: it keeps rows or makes some, so what goes in and out cannot be compared.
     pub filtered: Option<u64>,
     /// Of a sink: rows that its writer took, or that are outside already.
@@ -52,6 +54,7 @@ impl Counts {
         self.dead += other.dead;
         self.rows_in += other.rows_in;
         self.rejected += other.rejected;
+        self.unroutable += other.unroutable;
         self.filtered = match (self.filtered, other.filtered) {
             (Some(ours), Some(theirs)) => Some(ours + theirs),
             (ours, theirs) => ours.or(theirs),

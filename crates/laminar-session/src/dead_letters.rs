@@ -147,7 +147,7 @@ impl System {
     }
 
     /// Every table that the catalogue or the text of a pipeline defines.
-    fn tables_in_reach(&self, catalog: &Catalog) -> Vec<KeepingTable> {
+    fn tables_in_reach(&self, catalog: &Arc<Catalog>) -> Vec<KeepingTable> {
         let shared = Arc::new(catalog.snapshot.clone());
         let of_all = |name: &String| KeepingTable { snapshot: Arc::clone(&shared), name: name.clone(), of: None };
         let mut tables: Vec<_> = shared.tables.keys().map(of_all).collect();

@@ -255,7 +255,8 @@ pub fn decide(markers: &[Option<Marker>]) -> Result<Start> {
                 .collect::<Vec<_>>()
                 .join(", "),
         )
-        .with_hint("a sink was added or its markers were deleted; RESTART PIPELINE … IGNORING STATE starts anew")),
+        .with_hint("a sink, or a place for dead letters, was added, or its markers were deleted; RESTART PIPELINE … FROM CHECKPOINT n goes on \
+             and may repeat rows; IGNORING STATE starts anew")),
     }
 }
 

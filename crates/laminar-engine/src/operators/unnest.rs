@@ -1,12 +1,12 @@
 //! `unnest`: one row per element of a list, one column per field of a struct.
 //!
-//! The work is DataFusion's own `UnnestExec`, run over each batch. The event time and the kind of a row go along as two
-//! extra columns at the end, so each output row has those of the row it came from. Holds no state.
+//! The work is DataFusion's own `UnnestExec`, run over each batch. The event time, the kind and the origin of a row go along as
+//! three extra columns at the end, so each output row has those of the row it came from. Holds no state.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int8Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::{Array, ArrayRef, AsArray, Int8Array, RecordBatch, TimestampMicrosecondArray, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, UInt32Type};
 use async_trait::async_trait;
 use datafusion::common::UnnestOptions;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -56,28 +56,32 @@ impl Operator for Unnest {
         let exec: Arc<dyn ExecutionPlan> = Arc::new(exec);
         let batches = collect(exec, Arc::clone(&self.context)).await.map_err(evaluation_error)?;
         for batch in batches {
-            out.push(self.split_extras(&batch, changes.kinds().is_some())?);
+            out.push(self.split_extras(&batch, &changes)?);
         }
         Ok(())
     }
 }
 
 impl Unnest {
-    fn split_extras(&self, batch: &RecordBatch, with_kinds: bool) -> Result<Changes> {
-        let (own, extras) = batch.columns().split_at(batch.num_columns().saturating_sub(2));
+    /// `from`: the rows that these come from.
+    fn split_extras(&self, batch: &RecordBatch, from: &Changes) -> Result<Changes> {
+        let (own, extras) = batch.columns().split_at(batch.num_columns().saturating_sub(EXTRAS));
         let lost = || Error::internal("unnest lost the event times");
         let times =
             extras.first().and_then(|a| a.as_any().downcast_ref::<TimestampMicrosecondArray>()).ok_or_else(lost)?;
         let codes = extras.get(1).and_then(|a| a.as_any().downcast_ref::<Int8Array>()).ok_or_else(lost)?;
-        let kinds = with_kinds.then(|| codes.values().iter().map(|c| ChangeKind::from_code(*c)).collect::<Kinds>());
+        let kinds = from.kinds().map(|_| codes.values().iter().map(|c| ChangeKind::from_code(*c)).collect::<Kinds>());
         let rows = rows::batch(&self.plan.schema, own.to_vec(), batch.num_rows())?;
-        Changes::new(rows, times.clone(), kinds)
+        let origins = from.origins().and_then(|_| extras.get(2)?.as_primitive_opt::<UInt32Type>().cloned());
+        Changes::new(rows, times.clone(), kinds)?.with_origins(origins)
     }
 }
 
-fn extra_fields() -> [Field; 2] {
+const EXTRAS: usize = 3;
+
+fn extra_fields() -> [Field; EXTRAS] {
     let time = Field::new("__time", DataType::Timestamp(TimeUnit::Microsecond, None), false);
-    [time, Field::new("__kind", DataType::Int8, false)]
+    [time, Field::new("__kind", DataType::Int8, false), Field::new("__origin", DataType::UInt32, true)]
 }
 
 fn append(schema: &Schema, extras: &[Field]) -> SchemaRef {
@@ -90,7 +94,9 @@ fn add_extras(changes: &Changes) -> Result<RecordBatch> {
         Some(kinds) => kinds.iter().map(|k| k as i8).collect(),
         None => std::iter::repeat_n(0i8, changes.num_rows()).collect(),
     };
-    let extras: [ArrayRef; 2] = [Arc::new(changes.times().clone()), Arc::new(kinds)];
+    let origins = changes.origins().map(|origins| Arc::new(origins.clone()) as ArrayRef);
+    let origins = origins.unwrap_or_else(|| new_null_array(&DataType::UInt32, changes.num_rows()));
+    let extras: [ArrayRef; EXTRAS] = [Arc::new(changes.times().clone()), Arc::new(kinds), origins];
     let columns = changes.rows().columns().iter().cloned().chain(extras).collect();
     Ok(RecordBatch::try_new(append(&changes.rows().schema(), &extra_fields()), columns)?)
 }

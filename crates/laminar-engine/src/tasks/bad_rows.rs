@@ -10,6 +10,7 @@
 //! The records of a batch are kept until its rows are through the chain, so that each row is traced to its record. A letter is a
 //! copy: while a commit is under way it waits in front of the writer, as every row does.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, TimestampMicrosecondArray};
@@ -20,8 +21,9 @@ use laminar_core::{Changes, Code, Epoch, Error, PipelineId, Result};
 use tokio::sync::mpsc;
 
 use super::TaskEvent;
+use super::chain::Chain;
 use super::sink::SinkEnd;
-use crate::graph::{BadDataPolicy, LateRows};
+use crate::graph::{BadDataPolicy, LateRows, SourceNode};
 use crate::job::BadRow;
 use crate::metrics::{JobMetrics, OperatorMetrics, add};
 
@@ -32,8 +34,14 @@ pub(crate) struct BadRows {
     table: String,
     bad_data: BadDataPolicy,
     late: LateRows,
+    /// What changes earlier rows is never left out: the other half of a change would stay for ever.
+    yields_changes: bool,
+    /// Rows may be asked for their records.
+    traces: bool,
     /// Of the rows that are decoded and not yet through the chain, in their order.
     records: Vec<Records>,
+    /// Of these, the part and index of each that was rejected: it may fail on several ways, and is one bad record.
+    rejected: HashSet<(usize, usize)>,
     /// Bad ones since the last batch.
     in_batch: usize,
     letters: LetterBuilder,
@@ -49,44 +57,63 @@ pub(crate) struct BadRows {
 struct Records {
     records: Box<dyn RawRecords>,
     rows: usize,
-    /// Those that are not one row: their index, and how many rows they are.
-    uneven: Vec<(usize, usize)>,
+    uneven: Vec<Uneven>,
+}
+
+/// A record that is not one row.
+struct Uneven {
+    index: usize,
+    /// Rows of the records before it.
+    rows_before: usize,
+    rows: usize,
 }
 
 impl Records {
+    /// `uneven`: in order, the index of each record that is not one row, and how many it is.
+    fn new(records: Box<dyn RawRecords>, rows: usize, uneven: Vec<(usize, usize)>) -> Self {
+        // Each uneven record so far makes the rows fewer or more than the records.
+        let (mut records_before, mut rows_before) = (0, 0);
+        let counted = uneven.into_iter().map(|(index, rows)| {
+            rows_before += index - records_before;
+            let one = Uneven { index, rows_before, rows };
+            (records_before, rows_before) = (index + 1, rows_before + rows);
+            one
+        });
+        Self { records, rows, uneven: counted.collect() }
+    }
+
     /// The index of the record that row `row` of these comes from.
     fn of_row(&self, row: usize) -> usize {
-        let (mut next, mut rows_before) = (0, 0);
-        for (index, rows) in &self.uneven {
-            let first = rows_before + (index - next);
-            if row < first {
-                break;
-            }
-            if row < first + rows {
-                return *index;
-            }
-            (next, rows_before) = (index + 1, first + rows);
+        let behind = self.uneven.partition_point(|uneven| uneven.rows_before <= row);
+        match behind.checked_sub(1).and_then(|last| self.uneven.get(last)) {
+            None => row,
+            Some(last) => match (row - last.rows_before).checked_sub(last.rows) {
+                None => last.index,
+                Some(more) => last.index + 1 + more,
+            },
         }
-        next + (row - rows_before)
     }
 }
 
 impl BadRows {
+    /// Of a source's task whose rows go through `chain`.
     pub(crate) fn new(
         pipeline: &PipelineId,
-        table: &str,
-        (bad_data, late): (BadDataPolicy, LateRows),
+        (node, chain): (&SourceNode, &Chain),
         writer: Option<SinkEnd>,
         events: mpsc::Sender<TaskEvent>,
         (metrics, job): (Arc<OperatorMetrics>, Arc<JobMetrics>),
     ) -> Self {
         Self {
-            table: table.to_string(),
-            bad_data,
-            late,
+            table: node.table.clone(),
+            bad_data: node.bad_data,
+            late: node.late,
+            yields_changes: node.source.yields_changes(),
+            traces: node.late == LateRows::DeadLetter || chain.may_reject(),
             records: Vec::new(),
+            rejected: HashSet::new(),
             in_batch: 0,
-            letters: LetterBuilder::new(pipeline.as_str(), table),
+            letters: LetterBuilder::new(pipeline.as_str(), &node.table),
             written: 0,
             writer,
             events,
@@ -108,8 +135,8 @@ impl BadRows {
 
     /// Keeps the records that have just been decoded into `rows` rows.
     pub(crate) fn keep(&mut self, records: Box<dyn RawRecords>, rows: usize, uneven: Vec<(usize, usize)>) {
-        if rows > 0 {
-            self.records.push(Records { records, rows, uneven });
+        if rows > 0 && self.traces {
+            self.records.push(Records::new(records, rows, uneven));
         }
     }
 
@@ -133,20 +160,32 @@ impl BadRows {
                 }
                 None => "the row has no event time".to_string(),
             };
-            if let Some(record) = record_of(&records, *row) {
+            if let Some((_, record)) = record_of(&records, *row) {
                 self.write_letter(&record, Reason { stage: Stage::Late, code: Code::LateRow, message: &message });
             }
         }
         self.records = records;
     }
 
+    /// May one of these be left out, if something cannot be computed for it? Not if it has a record that cannot be found.
+    fn may_leave_out(&self, rows: &Changes) -> bool {
+        let is_found = self.records.is_empty() || rows.origins().is_some();
+        is_found && !self.yields_changes && rows.kinds().is_none()
+    }
+
     /// `rows` is the one row for which something cannot be computed. Errors: if that ends the job.
     pub(crate) fn row(&mut self, rows: &Changes, error: Error) -> Result<()> {
         let records = std::mem::take(&mut self.records);
         let origin = rows.origins().and_then(|origins| origins.values().first().copied());
-        let record = origin.and_then(|origin| record_of(&records, origin as usize));
-        let why = error.to_string();
-        let outcome = self.reject(record.as_ref(), Stage::Expression, self.told(error, record.as_ref()), why);
+        let found = origin.and_then(|origin| record_of(&records, origin as usize));
+        let outcome = match found {
+            Some((place, _)) if !self.rejected.insert(place) => Ok(()),
+            _ => {
+                let record = found.map(|(_, record)| record);
+                let why = error.to_string();
+                self.reject(record.as_ref(), Stage::Expression, self.told(error, record.as_ref()), why)
+            }
+        };
         self.records = records;
         outcome
     }
@@ -229,6 +268,7 @@ impl BadRows {
     pub(crate) async fn end_batch(&mut self) -> Result<()> {
         self.in_batch = 0;
         self.records.clear();
+        self.rejected.clear();
         self.write().await
     }
 
@@ -259,11 +299,12 @@ fn place(record: &RawRecord<'_>) -> String {
     format!("{}/{} position {}", record.topic, record.partition, record.position)
 }
 
-/// The record that row `row` of the batch comes from.
-fn record_of(records: &[Records], mut row: usize) -> Option<RawRecord<'_>> {
-    for part in records {
+/// The record that row `row` of the batch comes from, and its part and index.
+fn record_of(records: &[Records], mut row: usize) -> Option<((usize, usize), RawRecord<'_>)> {
+    for (number, part) in records.iter().enumerate() {
         if row < part.rows {
-            return Some(part.records.get(part.of_row(row)));
+            let index = part.of_row(row);
+            return Some(((number, index), part.records.get(index)));
         }
         row -= part.rows;
     }
@@ -293,8 +334,7 @@ impl Parts {
 
     /// Errors: `error`, if it is not about the values of a row that may be left out; what [`BadRows::row`] says.
     pub(crate) fn failed(&mut self, part: &Changes, error: Error, bad: &mut BadRows) -> Result<()> {
-        // A change that is left out would leave its other half for ever.
-        if error.code() != Code::InvalidValue || part.kinds().is_some() {
+        if error.code() != Code::InvalidValue || !bad.may_leave_out(part) {
             return Err(error);
         }
         match part.num_rows() {
@@ -323,7 +363,7 @@ mod tests {
     fn a_row_is_traced_to_its_record_past_those_that_are_none_or_two() {
         // Records 0 … 6: one row each, but 1 and 2 are none and 4 is two.
         let uneven = vec![(1, 0), (2, 0), (4, 2)];
-        let records = Records { records: Box::new(OwnedRecords::default()), rows: 6, uneven };
+        let records = Records::new(Box::new(OwnedRecords::default()), 6, uneven);
         let of_rows: Vec<_> = (0..6).map(|row| records.of_row(row)).collect();
         assert_eq!(of_rows, [0, 3, 4, 4, 5, 6]);
     }

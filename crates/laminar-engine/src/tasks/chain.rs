@@ -75,6 +75,14 @@ impl Chain {
         all
     }
 
+    /// Does something behind a source compute what may not be computable, row by row?
+    pub(crate) fn may_reject(&self) -> bool {
+        let hashes = |way: &Way| matches!(&way.to, Next::Outlet(outlet) if outlet.computes_keys());
+        self.nodes.iter().any(|node| {
+            matches!(&node.step, Step::Operator(operator) if operator.can_retry()) || node.ways.iter().any(hashes)
+        })
+    }
+
     pub(crate) fn head_metrics(&self) -> Option<&Arc<OperatorMetrics>> {
         self.nodes.first().map(|n| &n.metrics)
     }
@@ -245,7 +253,11 @@ impl ChainNode {
                 let changes = crash.leak("edge", changes.clone());
                 match &way.to {
                     Next::Child(child, input) => to_children.push((*child, *input, changes)),
-                    Next::Outlet(outlet) => way.sent -= outlet.send_good(changes, bad.as_deref_mut()).await?,
+                    Next::Outlet(outlet) => {
+                        let unroutable = outlet.send_good(changes, bad.as_deref_mut()).await?;
+                        way.sent -= unroutable;
+                        self.counts.unroutable += unroutable;
+                    }
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use laminar_core::{Changes, Message, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -62,6 +63,11 @@ pub(crate) enum Outlet {
 }
 
 impl Outlet {
+    /// Is which receiver a row goes to a matter of more than its columns?
+    pub(crate) fn computes_keys(&self) -> bool {
+        matches!(self, Self::Hash { keys, .. } if keys.iter().any(|key| key.downcast_ref::<Column>().is_none()))
+    }
+
     pub(crate) async fn send(&self, message: Message) -> Result<()> {
         match (self, message) {
             (Self::Forward(sender), message) => sender.send(message).await,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
 use laminar_core::format::{DecodeError, Decoder, FaultKind};
 use laminar_core::source::{Fetched, FetchedRecords, FetchedRows, Run, SourceReader, SplitStart, StartAt};
-use laminar_core::{Barrier, Changes, Epoch, Error, OperatorId, Position, Result, Retry, SplitId, TaskId, Watermark};
+use laminar_core::{Barrier, Changes, Code, Epoch, Error, OperatorId, Position, Result, SplitId, TaskId, Watermark};
 use laminar_state::SourcePositions;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -152,25 +152,21 @@ impl SourceTask {
         if self.offered.is_empty() || self.wait_for_barrier || self.replay.is_some() {
             return Ok(());
         }
-        let splits = std::mem::take(&mut self.offered);
-        let added = match &mut self.reader {
-            Some(reader) => reader.add(splits.clone()).await,
-            None => match self.node.source.open(splits.clone()).await {
-                Ok(reader) => {
-                    (self.reader, self.decoder) = (Some(reader), self.node.source.decoder()?);
-                    Ok(())
+        let known = known.clone();
+        let mut waiting = vec![std::mem::take(&mut self.offered)];
+        let mut splits = Vec::new();
+        while let Some(offered) = waiting.pop() {
+            match self.read_too(&offered).await {
+                Ok(()) => splits.extend(offered),
+                Err(error) if matches!(error.code(), Code::Fenced | Code::Internal) => return Err(error),
+                // One that cannot be read must not keep the others from it, nor the pipeline from what it reads.
+                Err(_) if offered.len() > 1 => waiting.extend(offered.into_iter().map(|start| vec![start])),
+                Err(error) => {
+                    // It is found again.
+                    warn!(task = %self.id.operator, %error, splits = ?offered, "a new split cannot be read yet");
+                    known.give_back(&offered);
                 }
-                Err(error) => Err(error),
-            },
-        };
-        if let Err(error) = added {
-            if error.retry() == Retry::Never {
-                return Err(error);
             }
-            // They are found again.
-            warn!(task = %self.id.operator, %error, "new splits cannot be read yet");
-            known.give_back(&splits);
-            return Ok(());
         }
         let at = self.reader.as_ref().map(|reader| reader.positions()).unwrap_or_default();
         for (split, position) in at {
@@ -182,6 +178,18 @@ impl SourceTask {
         let now = Instant::now();
         splits.into_iter().for_each(|start| self.watermarks.add(start.split, now));
         Ok(())
+    }
+
+    /// Reads all of these besides what is read, or, on an error, none of them.
+    async fn read_too(&mut self, splits: &[SplitStart]) -> Result<()> {
+        match &mut self.reader {
+            Some(reader) => reader.add(splits.to_vec()).await,
+            None => {
+                let reader = self.node.source.open(splits.to_vec()).await?;
+                (self.reader, self.decoder) = (Some(reader), self.node.source.decoder()?);
+                Ok(())
+            }
+        }
     }
 
     async fn take(&mut self, fetched: Fetched, batch: &mut Batch) -> Result<()> {
@@ -204,6 +212,7 @@ impl SourceTask {
             Fetched::Rows(rows) => {
                 batch.caught_up = false;
                 self.push_rows(rows, batch).await?;
+                self.bad.end_batch().await?;
                 self.check_replayed().await
             }
             Fetched::End => {
@@ -413,7 +422,13 @@ impl SourceTask {
         let positions = SourcePositions {
             splits: self.positions.clone(),
             watermarks: self.watermarks.by_split(),
-            generations: self.generations.clone(),
+            // One that was offered and given back is another task's now.
+            generations: self
+                .generations
+                .iter()
+                .filter(|(split, _)| self.positions.contains_key(*split))
+                .map(|(s, g)| (s.clone(), g.clone()))
+                .collect(),
         };
         let source = Some((self.operator.clone(), positions));
         let frozen = Frozen {

@@ -97,23 +97,10 @@ impl SplitWatermarks {
         let mut active = self.splits.values().filter(active).peekable();
         let next = match active.peek() {
             None => Watermark::Idle,
-            // A split without a row yet holds the others back: nobody knows what will come. Those of other tasks too, if this
-            // one had said that it holds nobody back.
-            Some(_) => match active.map(|t| t.watermark).min().flatten() {
-                Some(time) => Watermark::At(time),
-                None if self.emitted == Some(Watermark::Idle) => Watermark::At(self.last.unwrap_or(UNKNOWN)),
-                None => return None,
-            },
+            // A split without a row yet holds the others back: nobody knows what will come.
+            Some(_) => Watermark::At(active.map(|t| t.watermark).min().flatten().unwrap_or(UNKNOWN)),
         };
-        match next {
-            _ if self.emitted == Some(next) => return None,
-            // After a time when all were idle, too.
-            Watermark::At(time) if self.last.is_some_and(|last| time < last) => return None,
-            Watermark::Idle | Watermark::At(UNKNOWN) => {}
-            Watermark::At(time) => self.last = Some(time),
-        }
-        self.emitted = Some(next);
-        Some(next)
+        go_on(next, &mut self.emitted, &mut self.last)
     }
 
     /// Splits that nobody reads now are not silent.
@@ -176,16 +163,28 @@ impl MergedWatermark {
             }
         }
         let next = times.into_iter().min().map_or(Watermark::Idle, Watermark::At);
-        match next {
-            _ if self.emitted == Some(next) => return None,
-            // After a time when all were idle, too.
-            Watermark::At(time) if self.last.is_some_and(|last| time < last) => return None,
-            Watermark::Idle | Watermark::At(UNKNOWN) => {}
-            Watermark::At(time) => self.last = Some(time),
-        }
-        self.emitted = Some(next);
-        Some(next)
+        go_on(next, &mut self.emitted, &mut self.last)
     }
+}
+
+/// What to send of a watermark: not what was sent last, and never a time before the `last` one. One that would go back is that
+/// time again, as it also says that its sender is not idle any more: others are to wait for it.
+fn go_on(next: Watermark, emitted: &mut Option<Watermark>, last: &mut Option<i64>) -> Option<Watermark> {
+    let next = match next {
+        Watermark::At(time) => Watermark::At(last.map_or(time, |last| time.max(last))),
+        Watermark::Idle => Watermark::Idle,
+    };
+    let says_nothing = emitted.is_none() && next == Watermark::At(UNKNOWN);
+    if says_nothing || *emitted == Some(next) {
+        return None;
+    }
+    if let Watermark::At(time) = next
+        && time != UNKNOWN
+    {
+        *last = Some(time);
+    }
+    *emitted = Some(next);
+    Some(next)
 }
 
 #[cfg(test)]
@@ -239,6 +238,24 @@ mod tests {
         assert_eq!(times.advance(true, start), None, "not back to 50");
         times.observe(&new, &vec![150].into(), start, |_, _, _| {});
         assert_eq!(times.advance(true, start), Some(Watermark::At(150)));
+    }
+
+    #[tokio::test]
+    async fn who_wakes_up_with_old_rows_is_waited_for_again() {
+        let start = Instant::now();
+        let split = SplitId::from("a");
+        let idle = Duration::from_secs(30);
+        let mut times = SplitWatermarks::new([split.clone()], &BTreeMap::new(), Duration::ZERO, idle, start);
+        times.observe(&split, &vec![100].into(), start, |_, _, _| {});
+        assert_eq!(times.advance(true, start), Some(Watermark::At(100)));
+        let later = start + idle;
+        assert_eq!(times.advance(true, later), Some(Watermark::Idle));
+        times.observe(&split, &vec![50].into(), later, |_, _, _| {});
+        assert_eq!(times.advance(true, later), Some(Watermark::At(100)), "not idle, and not back to 50");
+        // The next stage has heard of 100 before it was restored.
+        let mut merged = MergedWatermark::restored(1, Some(100));
+        assert_eq!(merged.update(0, Watermark::Idle), Some(Watermark::Idle));
+        assert_eq!(merged.update(0, Watermark::At(UNKNOWN)), Some(Watermark::At(100)));
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use laminar_core::Result;
 use laminar_core::connector::{Role, SinkContext, SourceContext};
 use laminar_core::sink::{Delivery, Sink};
 use laminar_core::source::Source;
-use laminar_engine::graph::{Graph, LateRows, NodeKind};
+use laminar_engine::graph::{BadDataPolicy, Graph, LateRows, NodeKind};
 
 use super::explain;
 use crate::catalog::{CatalogSnapshot, TableDef};
@@ -60,6 +60,11 @@ pub(super) fn open(
         }
         if source.late == LateRows::Drop && bound.settings.late_data == LateData::Dlq {
             source.late = LateRows::DeadLetter;
+        }
+        let keeps_bad = matches!(source.bad_data, BadDataPolicy::DeadLetter { .. });
+        // Nothing is late where nothing waits.
+        if !keeps_bad && source.late != LateRows::DeadLetter {
+            continue;
         }
         let spec = check::spec(table, &bound.settings, Role::Source);
         let sink = bound.connector.dead_letters(&bound.dead_letters_of(&spec), sink_context)?;

@@ -34,8 +34,8 @@ pub(crate) const TABLE: SystemTable = SystemTable {
     rows: |source| Box::pin(rows(source)),
 };
 
-/// Where that column is.
-const TABLE_NAME: usize = 1;
+/// Columns between the table's name and the error.
+const OF_LETTER: usize = 14;
 
 async fn rows(source: &Source) -> Result<Vec<Row>> {
     let catalog = source.system.catalog();
@@ -73,12 +73,8 @@ async fn rows(source: &Source) -> Result<Vec<Row>> {
         match kept.letters {
             Ok(letters) => rows.extend(letters.into_iter().map(row)),
             Err(error) => {
-                let mut unread = vec![Cell::Null; TABLE.columns.len()];
                 let (table, why) = (kept.table.name.into(), Cell::Text(format!("{}: {error}", error.code())));
-                for (at, cell) in [(TABLE_NAME, table), (TABLE.columns.len() - 1, why)] {
-                    unread.get_mut(at).into_iter().for_each(|place| *place = cell.clone());
-                }
-                rows.push(unread);
+                rows.push([vec![Cell::Null, table], vec![Cell::Null; OF_LETTER], vec![why]].concat());
             }
         }
     }

@@ -35,6 +35,11 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ),
         ("rejected", BigInt, "Rows for which something cannot be computed."),
         (
+            "unroutable",
+            BigInt,
+            "Of those that went out, rows that did not come everywhere: the key by which they are shared out cannot be computed.",
+        ),
+        (
             "filtered",
             BigInt,
             "Rows that the query leaves out; null for an operator that keeps rows or makes some: what goes in and out of it cannot be compared.",
@@ -64,6 +69,7 @@ async fn rows(source: &Source) -> Result<Vec<Row>> {
                 counts.dead.into(),
                 counts.rows_in.into(),
                 counts.rejected.into(),
+                counts.unroutable.into(),
                 counts.filtered.map_or(Cell::Null, Cell::from),
                 counts.rows_out.into(),
                 entry.difference.into(),

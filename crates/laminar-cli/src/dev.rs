@@ -23,13 +23,13 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     logging::start(Some("warn,laminar=info"))?;
     let settings = args.settings;
     serve::warn(&settings);
-    let temporary = match &settings.data_dir {
+    let temporary = match &settings.storage.data_dir {
         Some(_) => None,
         None => Some(tempfile::Builder::new().prefix("laminar-dev-").tempdir().context("a temporary folder")?),
     };
     let data_dir = match &temporary {
         Some(folder) => folder.path().to_path_buf(),
-        None => settings.data_dir()?,
+        None => settings.storage.data_dir()?,
     };
     let places = settings.places(&data_dir);
     let _claim = serve::claim(&places.data_dir)?;

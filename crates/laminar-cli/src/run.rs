@@ -19,7 +19,7 @@ use laminar_planner::statement::{CreatePipeline, Name, OnExisting, Parsed, Pipel
 use laminar_session::{Outcome, PipelineInfo, Session, System};
 
 use crate::diagnostic::{self, ShownError, Source};
-use crate::settings::{Bind, PipelineDefaults, ServerSettings};
+use crate::settings::{Bind, PipelineDefaults, ServerSettings, Storage};
 use crate::sql::{Output, Piece, Printer, read_script};
 use crate::{Exit, logging, signals, wire};
 
@@ -66,8 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let settings = ServerSettings {
         bind: Bind { host: String::new(), address: ([127, 0, 0, 1], 0).into() },
         allowed_hosts: Vec::new(),
-        data_dir: Some(folder.clone()),
-        database_url: None,
+        storage: Storage { data_dir: Some(folder.clone()), database_url: None },
         state_url: None,
         files_dir: args.files_dir,
         allow_env: true, // the script is run by the person whose environment it is

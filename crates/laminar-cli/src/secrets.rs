@@ -7,7 +7,7 @@
 //! The rule that must stay true: at every moment a file holds the key that opens the database. Killed between two steps, the
 //! command is run again and goes on.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -16,7 +16,8 @@ use laminar_core::Code;
 use laminar_core::time::{SharedClock, SystemClock};
 use laminar_metastore::{SecretKey, connect, rotate};
 
-use crate::{Exit, settings};
+use crate::settings::{self, Storage, key_file};
+use crate::{Exit, serve};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -32,22 +33,16 @@ enum Command {
 
 #[derive(clap::Args, Debug)]
 struct RotateArgs {
-    /// The server's folder [default: laminar in the user's data folder]
-    #[arg(long, env = "LAMINAR_DATA_DIR", value_name = "FOLDER")]
-    data_dir: Option<PathBuf>,
-    /// The server's metadata database [default: laminar.db in that folder]
-    #[arg(long, env = "LAMINAR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    database_url: Option<String>,
+    #[command(flatten)]
+    storage: Storage,
 }
 
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let Command::Rotate(args) = args.command;
-    let folder = match args.data_dir {
-        Some(folder) => folder,
-        None => dirs::data_dir().context("this user has no data folder; give one with --data-dir")?.join("laminar"),
-    };
-    let url = args.database_url.unwrap_or_else(|| format!("sqlite:{}", folder.join("laminar.db").display()));
-    let (key_file, next) = (folder.join("secret.key"), folder.join("secret.key.new"));
+    let folder = args.storage.data_dir()?;
+    // Before a key is read: a server on this folder would go on sealing with the old one.
+    let _claim = serve::claim(&folder)?;
+    let (url, key_file, next) = (args.storage.database_url(&folder), key_file(&folder), folder.join("secret.key.new"));
     let clock: SharedClock = Arc::new(SystemClock);
     let given = std::env::var(settings::SECRET_KEY).ok();
     let old = match &given {
@@ -55,7 +50,12 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         None if key_file.exists() => SecretKey::load_or_create(&key_file)?,
         None => bail!("there is no key in {} nor in {}", key_file.display(), settings::SECRET_KEY),
     };
-    let new = SecretKey::load_or_create(&next)?;
+    let mut new = SecretKey::load_or_create(&next)?;
+    if new == old {
+        // The key that an earlier rotation made is in use by now.
+        std::fs::remove_file(&next).with_context(|| format!("{} cannot be removed", next.display()))?;
+        new = SecretKey::load_or_create(&next)?;
+    }
     let count = match rotate(&url, old, &new, Arc::clone(&clock)).await {
         Ok(count) => Some(count),
         // An earlier run was killed after its transaction.

@@ -14,7 +14,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     logging::start(None)?;
     let settings = args.settings;
-    let mut places = settings.places(&settings.data_dir()?);
+    let mut places = settings.places(&settings.storage.data_dir()?);
     // Others than the owner of the machine may send SQL here.
     let files = places.files_dir.get_or_insert_with(|| places.data_dir.join("files"));
     std::fs::create_dir_all(&files).with_context(|| format!("folder for files {}", files.display()))?;

@@ -21,12 +21,8 @@ pub struct ServerSettings {
     /// Names by which clients call the server, comma separated, such as laminar.example.com behind a proxy; its addresses, localhost and the name in --bind need none
     #[arg(long, env = "LAMINAR_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',', value_parser = host)]
     pub allowed_hosts: Vec<String>,
-    /// Folder for what is not told to be elsewhere: metadata, checkpoints, the key [default: `server`: laminar in the user's data folder; `dev`: a folder that is removed at the end]
-    #[arg(long, env = "LAMINAR_DATA_DIR", value_name = "FOLDER")]
-    pub data_dir: Option<PathBuf>,
-    /// Metadata database: postgres://… or sqlite:PATH [default: sqlite in the data folder]
-    #[arg(long, env = "LAMINAR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: Option<String>,
+    #[command(flatten)]
+    pub storage: Storage,
     /// Where checkpoints live: a folder, s3://, gs:// or az:// [default: a folder in the data folder]
     #[arg(long, env = "LAMINAR_STATE_URL", value_name = "URL")]
     pub state_url: Option<String>,
@@ -38,6 +34,39 @@ pub struct ServerSettings {
     pub allow_env: bool,
     #[command(flatten)]
     pub defaults: PipelineDefaults,
+}
+
+/// Where the metadata and the key are.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Storage {
+    /// Folder for what is not told to be elsewhere: metadata, checkpoints, the key [default: laminar in the user's data folder; `dev`: a folder that is removed at the end]
+    #[arg(long, env = "LAMINAR_DATA_DIR", value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Metadata database: postgres://… or sqlite:PATH [default: sqlite in the data folder]
+    #[arg(long, env = "LAMINAR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+}
+
+impl Storage {
+    pub fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        match &self.data_dir {
+            Some(folder) => std::path::absolute(folder).with_context(|| format!("data folder {}", folder.display())),
+            None => {
+                Ok(dirs::data_dir().context("this user has no data folder; give one with --data-dir")?.join("laminar"))
+            }
+        }
+    }
+
+    /// In `data_dir` where nothing else is said.
+    pub fn database_url(&self, data_dir: &Path) -> String {
+        let embedded = || format!("sqlite:{}", data_dir.join("laminar.db").display());
+        self.database_url.clone().unwrap_or_else(embedded)
+    }
+}
+
+/// The file in a data folder with the key that seals secrets.
+pub fn key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("secret.key")
 }
 
 /// Where to listen.
@@ -87,7 +116,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     (
         SECRET_KEY,
         "The key that seals secrets in the metadata database: 32 bytes in base64. Default: a file `secret.key` in the data \
-         folder, made at the first start",
+         folder, made at the first start. `laminar secrets rotate` seals everything with a new one, while no server runs",
     ),
     (
         LOG,
@@ -171,24 +200,14 @@ pub struct Places {
 }
 
 impl ServerSettings {
-    pub fn data_dir(&self) -> anyhow::Result<PathBuf> {
-        match &self.data_dir {
-            Some(folder) => std::path::absolute(folder).with_context(|| format!("data folder {}", folder.display())),
-            None => {
-                Ok(dirs::data_dir().context("this user has no data folder; give one with --data-dir")?.join("laminar"))
-            }
-        }
-    }
-
     /// All places, below `data_dir` where nothing else is said.
     pub fn places(&self, data_dir: &Path) -> Places {
-        let database = || format!("sqlite:{}", data_dir.join("laminar.db").display());
         let state = || data_dir.join("checkpoints").display().to_string();
         Places {
             data_dir: data_dir.to_path_buf(),
-            database_url: self.database_url.clone().unwrap_or_else(database),
+            database_url: self.storage.database_url(data_dir),
             state_url: self.state_url.clone().unwrap_or_else(state),
-            key_file: data_dir.join("secret.key"),
+            key_file: key_file(data_dir),
             files_dir: self.files_dir.clone(),
         }
     }
@@ -273,7 +292,7 @@ mod tests {
     #[test]
     fn places_follow_the_data_folder_unless_said() {
         let settings = parse(&["--data-dir", "/d", "--state-url", "s3://bucket/x"]).unwrap();
-        let places = settings.places(&settings.data_dir().unwrap());
+        let places = settings.places(&settings.storage.data_dir().unwrap());
         assert_eq!(places.database_url, "sqlite:/d/laminar.db");
         assert_eq!(places.state_url, "s3://bucket/x");
         assert_eq!(places.key_file, Path::new("/d/secret.key"));

@@ -4,6 +4,7 @@ Kafka or the metadata database. Each credential is a canary that occurs nowhere 
 
 import base64
 import json
+import os
 import subprocess
 import time
 
@@ -157,12 +158,20 @@ def written(broker, topic):
 def test_the_key_is_rotated_and_everything_still_opens(binary, tmp_path, seed):
     canary, data = f"canary{seed}", tmp_path / "data"
     database = f"sqlite:{data}/laminar.db"
+
+    def rotate(key=None):
+        environment = os.environ | ({"LAMINAR_SECRET_KEY": key} if key else {})
+        command = [binary, "secrets", "rotate", "--data-dir", data]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
     server = Server(binary, tmp_path, database).wait_until_ready()
     server.sql(f"CREATE SECRET kept AS '{canary}'; CREATE TABLE ticks (counter BIGINT) WITH (connector = 'impulse', event_rate = 1);")
-    server.stop()
     key = (data / "secret.key").read_text()
-    command = [binary, "secrets", "rotate", "--data-dir", data]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    while_it_runs = rotate()
+    assert while_it_runs.returncode == 1 and "is in use by another laminar" in while_it_runs.stderr, while_it_runs
+    assert not (data / "secret.key.new").exists()
+    server.stop()
+    done = rotate()
     assert done.returncode == 0 and "2 objects are sealed with a new key" in done.stdout, (done.stdout, done.stderr)
     new = (data / "secret.key").read_text()
     assert new != key and not (data / "secret.key.new").exists()
@@ -170,14 +179,21 @@ def test_the_key_is_rotated_and_everything_still_opens(binary, tmp_path, seed):
     # Killed after its transaction and before the new file got its name: it goes on.
     (data / "secret.key").rename(data / "secret.key.new")
     (data / "secret.key").write_text(key)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = rotate()
     assert done.returncode == 0 and (data / "secret.key").read_text() == new, (done.stdout, done.stderr)
 
-    server = Server(binary, tmp_path, database).wait_until_ready()
+    # With the key in the environment: each rotation makes another one.
+    given = [new]
+    for _ in range(2):
+        done = rotate(given[-1])
+        assert done.returncode == 0 and "2 objects are sealed" in done.stdout, (done.stdout, done.stderr)
+        given.append((data / "secret.key.new").read_text())
+    assert len(set(given)) == 3, "a key was used twice"
+
+    server = Server(binary, tmp_path, database, {"LAMINAR_SECRET_KEY": given[-1]}).wait_until_ready()
     assert "ticks" in json.dumps(server.sql("SHOW TABLES"))
     server.stop()
     # The old key opens nothing any more.
-    (data / "secret.key").write_text(key)
     late = Server(binary, tmp_path, database)
     assert late.wait(60) == 1
     assert "secret key does not open" in late.tail()

@@ -63,7 +63,7 @@ impl System {
     pub async fn reset_offsets(&self, connection: &str, group: &str, reset: ResetOffsets) -> Result<ResetInfo> {
         let to = place(&reset)?;
         let cluster = self.cluster(connection)?;
-        let moved = in_time(cluster.reset_offsets(group, reset.topic.as_deref(), to)).await?;
+        let moved = changed_in_time(cluster.reset_offsets(group, reset.topic.as_deref(), to)).await?;
         let offset = |o: laminar_core::cluster::GroupOffset| GroupOffsetInfo {
             lag: o.lag(),
             topic: o.topic,
@@ -82,7 +82,7 @@ impl System {
             replication_factor: new.replication_factor,
             config: new.config.into_iter().collect(),
         };
-        in_time(cluster.create_topic(&topic)).await
+        changed_in_time(cluster.create_topic(&topic)).await
     }
 }
 
@@ -116,6 +116,14 @@ async fn in_time<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
         Ok(answer) => answer,
         Err(_) => Err(Error::new(Code::Timeout, format!("the cluster did not answer within {} s", PATIENCE.as_secs()))),
     }
+}
+
+/// For what changes something there: it is not called back when the wait is over.
+async fn changed_in_time<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
+    in_time(answer).await.map_err(|error| match error.code() {
+        Code::Timeout => error.with_detail("it may be done all the same: look before you try again"),
+        _ => error,
+    })
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ fn no_columns(statement: &CreateTable) -> Error {
     Error::new(Code::MissingOption, format!("table {} has no columns, and no type", statement.name.value))
         .with_hint(
             "list its columns in brackets after its name: (id BIGINT, …); a sink that takes those of its INSERT says \
-             type = 'sink'",
+             type = 'sink', and a source that takes those of its schema, outside of a script, type = 'source'",
         )
         .with_field("type")
         .at(statement.name.location)

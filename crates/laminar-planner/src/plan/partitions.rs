@@ -109,7 +109,8 @@ fn partitions(
     let Ok(numbers) = cast(&numbers, field.data_type()) else { return Ok(None) };
     let schema = Arc::new(Schema::new(vec![field]));
     let qualified = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &schema).map_err(translate)?;
-    let compiled = compile(planner, &condition, &qualified)?;
+    // The plan says what is wrong with it.
+    let Ok(compiled) = compile(planner, &condition, &qualified) else { return Ok(None) };
     let rows = RecordBatch::try_new(schema, vec![numbers])?;
     // What cannot be computed for some number is computed for the rows, where it fails if it must.
     let Ok(Ok(held)) = compiled.evaluate(&rows).map(|value| value.into_array(rows.num_rows())) else { return Ok(None) };

@@ -44,16 +44,35 @@ wait_for_port() {
   return 1
 }
 
-# end_process PID MARK SECONDS: ends the process PID if its command line holds MARK (a pid may have been given to
-# somebody else since we wrote it down), first politely, after SECONDS by force.
+# is_running PID MARK: is it the process whose command line holds MARK? (A pid may have been given to somebody else since we wrote
+# it down, and one that was killed may wait to be buried.)
+is_running() {
+  { tr '\0' ' ' <"/proc/$1/cmdline" | grep -qF -- "$2"; } 2>/dev/null
+}
+
+# end_process PID MARK SECONDS: ends that process, first politely, after SECONDS by force.
 end_process() {
   local pid=$1 mark=$2 end=$((SECONDS + $3))
-  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$mark" || return 0
+  is_running "$pid" "$mark" || return 0
   kill "$pid" 2>/dev/null || return 0
-  while kill -0 "$pid" 2>/dev/null; do
+  while is_running "$pid" "$mark"; do
     if [ "$SECONDS" -ge "$end" ]; then kill -9 "$pid" 2>/dev/null || true; return 0; fi
     sleep 0.05
   done
+}
+
+# fetch_once WHAT FOLDER POM: Maven puts there what the POM names, unless it is there. Who comes at the same time waits.
+fetch_once() {
+  [ ! -e "$2/complete" ] || return 0
+  mkdir -p "$2"
+  (
+    flock 9
+    [ ! -e "$2/complete" ] || exit 0
+    say "fetching $1"
+    mvn -q -B -ntp -f "$3" -Dlaminar.build="$2" package </dev/null >"$2/log" 2>&1 ||
+      { tail -n 20 "$2/log" >&2; die "Maven could not fetch it"; }
+    touch "$2/complete"
+  ) 9>"$2/lock"
 }
 
 # python_environment REQUIREMENTS: prints the interpreter of a virtual environment that holds exactly those packages;

@@ -8,12 +8,7 @@ registry_version=$(sed -n 's/.*<apicurio.version>\(.*\)<.*/\1/p' "$root/scripts/
 registry_home="$LAMINAR_CACHE/registry/$registry_version"
 
 fetch_registry() {
-  [ -e "$registry_home/complete" ] && return
-  say "fetching Apicurio Registry $registry_version (once, about 140 MB)"
-  mkdir -p "$registry_home"
-  mvn -q -B -ntp -f "$root/scripts/registry/pom.xml" -Dlaminar.build="$registry_home" package </dev/null >"$registry_home/log" 2>&1 ||
-    { tail -n 20 "$registry_home/log" >&2; die "Maven could not fetch the schema registry"; }
-  touch "$registry_home/complete"
+  fetch_once "Apicurio Registry $registry_version (once, about 140 MB)" "$registry_home" "$root/scripts/registry/pom.xml"
 }
 
 # The same port again after a stop: that is how a test takes the registry away and gives it back, empty.

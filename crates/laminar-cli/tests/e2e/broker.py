@@ -8,19 +8,21 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 
 class Broker:
+    replicas = 1  # of its topics
+
     def __init__(self, address):
         self.address = address
         self.admin = AdminClient({"bootstrap.servers": address})
 
-    def create_topic(self, prefix, partitions=4):
+    def create_topic(self, prefix, partitions=4, **how):
         """A topic of its own for this test; answers its name."""
-        return self.create(f"{prefix}-{uuid.uuid4().hex[:8]}", partitions)
+        return self.create(f"{prefix}-{uuid.uuid4().hex[:8]}", partitions, **how)
 
-    def create(self, name, partitions=4):
+    def create(self, name, partitions=4, config=None):
         """The topic of this name, empty: one that an earlier run left is replaced. Answers the name."""
         if name in self.topics():
             self.drop(name)
-        for future in self.admin.create_topics([NewTopic(name, partitions, 1)]).values():
+        for future in self.admin.create_topics([NewTopic(name, partitions, self.replicas, config=config or {})]).values():
             future.result(30)
         while len(self.partitions(name)) < partitions:  # the broker tells of it a moment later
             time.sleep(0.05)

@@ -8,7 +8,8 @@ import os
 import pytest
 
 from broker import Broker
-from laminar import Process
+from laminar import Process, Server
+from registry import Registry
 
 
 def pytest_addoption(parser):
@@ -48,6 +49,17 @@ def registry_url():
 @pytest.fixture(scope="session")
 def binary():
     return _part("LAMINAR_BINARY")
+
+
+@pytest.fixture
+def registry(registry_url, broker):
+    return Registry(registry_url, broker)
+
+
+@pytest.fixture
+def server(binary, tmp_path):
+    """One with an embedded database."""
+    return Server(binary, tmp_path / "server", f"sqlite:{tmp_path}/laminar.db").wait_until_ready()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A Kafka of a test's own, to be stopped, killed and started again; and a feed that goes on through all of it."""
+"""A Kafka of a test's own, of one node or three, to be stopped, killed and started again; and a feed that goes on through all of it."""
 
 import os
 import signal
@@ -9,49 +9,95 @@ from pathlib import Path
 from confluent_kafka import KafkaError, KafkaException
 
 from broker import Broker
+from orders import wait_until
 
 PARTS = Path(__file__).parents[4] / "scripts" / "parts.sh"
 
 
-class FragileBroker(Broker):
-    """Apache Kafka in a folder of its own; a restart keeps its port and its data."""
+class Parts:
+    """Parts of a test's own, in a folder of their own; a restart keeps ports and data."""
 
     def __init__(self, folder):
         self.folder = folder
-        self.start()
-        super().__init__(f"127.0.0.1:{(folder / 'kafka' / 'ports').read_text().split()[0]}")
 
-    def _parts(self, *arguments):
+    def __call__(self, *arguments):
         environment = {**os.environ, "LAMINAR_PARTS": str(self.folder)}
         done = subprocess.run([PARTS, *arguments], env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
 
-    @property
-    def pid(self):
-        return int((self.folder / "kafka" / "pid").read_text())
+    def pid(self, part):
+        return int((self.folder / part / "pid").read_text())
+
+    def kill(self, part):
+        """kill -9; its folder stays."""
+        pid = self.pid(part)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: is_gone(pid), 30, f"the end of {part}")
+
+
+class FragileBroker(Broker):
+    """One node."""
+
+    def __init__(self, folder):
+        self.parts = Parts(folder)
+        self.start()
+        super().__init__(f"127.0.0.1:{(folder / 'kafka' / 'ports').read_text().split()[0]}")
 
     def start(self):
-        self._parts("start", "kafka")
+        self.parts("start", "kafka")
 
     def pause(self):
-        os.kill(self.pid, signal.SIGSTOP)
+        os.kill(self.parts.pid("kafka"), signal.SIGSTOP)
 
     def resume(self):
-        os.kill(self.pid, signal.SIGCONT)
+        os.kill(self.parts.pid("kafka"), signal.SIGCONT)
 
     def kill(self):
-        """kill -9; its folder stays."""
-        pid = self.pid
-        os.kill(pid, signal.SIGKILL)
-        while Path(f"/proc/{pid}").exists() and "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-            pass
+        self.parts.kill("kafka")
 
     def close(self):
         try:
             self.resume()
         except ProcessLookupError:
             pass  # it was killed
-        self._parts("stop")
+        self.parts("stop")
+
+
+class FragileCluster(Broker):
+    """Three nodes, with everything on each."""
+
+    NODES = [1, 2, 3]
+    replicas = 3
+
+    def __init__(self, folder):
+        self.parts = Parts(folder)
+        self.start()
+        super().__init__((folder / "cluster" / "addresses").read_text().strip())
+
+    def start(self):
+        """Those nodes that do not run."""
+        self.parts("start", "cluster")
+
+    def leader(self, topic, partition):
+        return self.admin.list_topics(topic, timeout=30).topics[topic].partitions[partition].leader
+
+    def is_whole(self):
+        """Has every partition caught up on every node?"""
+        topics = self.admin.list_topics(timeout=30).topics.values()
+        return all(len(partition.isrs) == len(self.NODES) for topic in topics for partition in topic.partitions.values())
+
+    def kill(self, node):
+        self.parts.kill(f"cluster/{node}")
+
+    def close(self):
+        self.parts("stop")
+
+
+def is_gone(pid):
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 class Numbers(threading.Thread):

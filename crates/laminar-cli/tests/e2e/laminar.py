@@ -97,6 +97,12 @@ class Server(Process):
         wait_until(ready, seconds, "the server", self.tail)
         return self
 
+    def rows(self, query):
+        """The rows of a query, each by the names of its columns."""
+        answer = self.sql(query)
+        names = [column["name"] for column in answer["columns"]]
+        return [dict(zip(names, row, strict=True)) for row in answer["rows"]]
+
     def sql(self, text):
         return ask_sql(self.port, text)
 

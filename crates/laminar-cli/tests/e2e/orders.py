@@ -87,13 +87,13 @@ class Feed(threading.Thread):
 
     CHUNK = 1_000
 
-    def __init__(self, broker, topic, orders):
+    def __init__(self, broker, topic, orders, **settings):
         super().__init__(daemon=True)
         self.topic, self.orders = topic, orders
         self.allowed = threading.Condition()
         self.limit = 0
         self.error = None
-        self.producer = broker.producer(**{"transactional.id": f"feed-{topic}", "enable.idempotence": True})
+        self.producer = broker.producer(**{"transactional.id": f"feed-{topic}", "enable.idempotence": True, **settings})
 
     def allow(self, limit):
         """Lets the feed go on up to order number `limit`."""

@@ -1,33 +1,177 @@
-"""Records that are not what a table reads: at least 200 kinds of each format, as `(name, bytes or None)`.
+"""Records that are not what a table reads: hundreds of kinds of each format, and what an independent reader says of them.
 
-The same kinds as `crates/laminar-formats/tests/poison`, for tests that produce them to Kafka. `good` gives a record of
-`id BIGINT NOT NULL, name TEXT, price DOUBLE` in each format; SCHEMA is its Protobuf message.
+The same kinds as `crates/laminar-formats/tests/poison`, for tests that produce them to Kafka. The table is
+`id BIGINT NOT NULL, name TEXT, price DOUBLE`. A format knows how to write a good record, and at which stage one is bad:
+`decode`, `constraint`, or None for one that may be good.
 """
 
+import io
 import json
+import math
 import struct
 
-SCHEMA = "syntax = 'proto3'; message M { int64 id = 1; string name = 2; double price = 3; }"
+import fastavro
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+from google.protobuf.message import DecodeError
+
+from messages import Field, field, messages
 
 
-def varint(value):
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes(out + bytes([value]))
+class Json:
+    options = "format = 'json'"
+    special = [
+        ("a number that is none", b'{"id":NaN,"name":"x","price":1}'),
+        ("overflow", b'{"id":9223372036854775808,"name":"x","price":1}'),
+        ("underflow", b'{"id":-9223372036854775809,"name":"x","price":1}'),
+        ("a double beyond all", b'{"id":1,"name":"x","price":1e400}'),
+        ("fraction", b'{"id":1.5,"name":"x","price":1}'),
+        ("text for a number", b'{"id":"one","name":"x","price":1}'),
+        ("null in NOT NULL", b'{"id":null,"name":"x","price":1}'),
+        ("no value for NOT NULL", b'{"name":"x","price":1}'),
+        ("single quotes", b"{'id':1}"),
+        ("trailing comma", b'{"id":1,}'),
+        ("half a surrogate", b'{"id":1,"name":"\\ud800","price":1}'),
+        ("control character", b'{"id":1,"name":"a\nb","price":1}'),
+        ("leading zero", b'{"id":01,"name":"x","price":1}'),
+        ("text behind", b'{"id":1,"name":"x","price":1}x'),
+    ]
 
-
-def good(format, id, name="some name of a length that makes many kinds of damage", price=-0.0125):
-    """A record that is none of the poison."""
-    if format == "json":
+    def encode(self, id, name, price):
         return json.dumps({"id": id, "name": name, "price": price}).encode()
-    if format == "csv":
+
+    def stage(self, value):
+        try:
+            record = json.loads(value.decode(), parse_constant=fail)
+            record["name"].encode()
+        except (ValueError, RecursionError):
+            return "decode"
+        except (KeyError, TypeError, AttributeError):
+            pass
+        if not isinstance(record, dict):
+            return "decode"
+        id, price = record.get("id"), record.get("price", 0)
+        if (id is not None and type(id) is not int) or abs(id or 0) > 1 << 63 or id == 1 << 63 or math.isinf(price):
+            return "decode"
+        return "constraint" if id is None else None
+
+
+class Csv:
+    options = "format = 'csv'"
+    special = [
+        ("overflow", b"9223372036854775808,x,1"),
+        ("text for a number", b"one,x,1"),
+        ("null in NOT NULL", b",x,1"),
+        ("too few", b"1,x"),
+        ("too many", b"1,x,1,1"),
+        ("quote within", b'1,x"y,1'),
+        ("text behind a quote", b'1,"x"y,1'),
+        ("open quote", b'1,"x,1'),
+        ("line break within", b"1,x\ny,1"),
+    ]
+
+    def encode(self, id, name, price):
         return f'{id},"{name}",{price}'.encode()
-    if format == "protobuf":
-        text = name.encode()
-        return b"\x08" + varint(id) + b"\x12" + varint(len(text)) + text + b"\x19" + struct.pack("<d", price)
-    raise ValueError(format)
+
+    def stage(self, value):
+        """Python's own reader takes nearly everything; so this says only what must be bad."""
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            return "decode"
+        if value == b",x,1":
+            return "constraint"
+        special = value in [bad for _, bad in self.special]
+        return "decode" if special or text.count(",") < 2 or text.count('"') % 2 else None
+
+
+class Protobuf:
+    SCHEMA = "syntax = 'proto3'; message M { int64 id = 1; string name = 2; double price = 3; }"
+    options = f"""format = 'protobuf', protobuf.schema = '{SCHEMA.replace("'", '"')}', protobuf.message = 'M'"""
+    special = [
+        ("another wire type", b"\x0a\x01x"),
+        ("no such wire type", b"\x0e\x01"),
+        ("field 0", b"\x00\x01"),
+        ("end of no group", b"\x0c"),
+        ("open group", b"\x0b\x08\x01"),
+        ("text that is none", b"\x12\x02\xff\xfe"),
+        ("a double cut off", b"\x19\0\0\0"),
+        ("JSON", b'{"id":1}'),
+    ]
+
+    def __init__(self):
+        fields = [field("id", 1, Field.TYPE_INT64), field("name", 2, Field.TYPE_STRING), field("price", 3, Field.TYPE_DOUBLE)]
+        self.message = messages("poison.proto", "", M=fields)["M"]
+
+    def encode(self, id, name, price):
+        return self.message(id=id, name=name, price=price).SerializeToString()
+
+    def stage(self, value):
+        try:
+            self.message.FromString(value)
+        except DecodeError:
+            return "decode"
+        return None
+
+
+class Avro:
+    """With a schema registry: each record begins with a zero byte and the id of its schema."""
+
+    def __init__(self, registry_url, subject):
+        self.client = SchemaRegistryClient({"url": registry_url})
+        self.options = f"format = 'avro', 'schema_registry.endpoint' = '{registry_url}'"
+        fields = [{"name": "id", "type": "long"}, {"name": "name", "type": ["null", "string"]}, {"name": "price", "type": "double"}]
+        self.schema = {"type": "record", "name": "M", "fields": fields}
+        self.id = self.register(subject, self.schema)
+        self.without_id = {**self.schema, "fields": fields[1:]}
+        self.other_id = self.register(f"{subject}-other", self.without_id)
+        body = self.encode(1, "x", 1.0)[5:]
+        self.special = [
+            ("magic byte missing", self.encode(1, "x", 1.0)[1:]),
+            ("another magic byte", b"\1" + self.encode(1, "x", 1.0)[1:]),
+            ("no frame", body),
+            ("wrong schema id", struct.pack(">bI", 0, 0x7FFFFFFF) + body),
+            ("negative schema id", struct.pack(">bi", 0, -1) + body),
+            ("a schema without the column", self.framed(self.other_id, self.without_id, {"name": "x", "price": 1.0})),
+            ("JSON in a frame", struct.pack(">bI", 0, self.id) + b'{"id":1}'),
+        ]
+
+    def register(self, subject, schema):
+        return self.client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
+
+    def encode(self, id, name, price):
+        return self.framed(self.id, self.schema, {"id": id, "name": name, "price": price})
+
+    def framed(self, id, schema, record):
+        out = io.BytesIO(struct.pack(">bI", 0, id))
+        out.seek(5)
+        fastavro.schemaless_writer(out, schema, record)
+        return out.getvalue()
+
+    def stage(self, value):
+        if len(value) < 5 or value[0] != 0:
+            return "decode"
+        id = struct.unpack(">I", value[1:5])[0]
+        if id == self.other_id:
+            return "constraint"
+        if id != self.id:
+            return None if self.is_known(id) else "decode"
+        body = io.BytesIO(value[5:])
+        try:
+            fastavro.schemaless_reader(body, self.schema)
+        except Exception:  # noqa: BLE001  it has no kind of its own
+            return "decode"
+        return "decode" if body.read() else None
+
+    def is_known(self, id):
+        try:
+            return self.client.get_schema(id) is not None
+        except SchemaRegistryError:
+            return False
+
+
+def fail(what):
+    raise ValueError(what)
 
 
 COMMON = [
@@ -53,77 +197,22 @@ COMMON = [
     ("a varint of 20 bytes", b"\x08" + b"\xff" * 20),
 ]
 
-SPECIAL = {
-    "json": [
-        ("a number that is none", b'{"id":NaN,"name":"x","price":1}'),
-        ("overflow", b'{"id":9223372036854775808,"name":"x","price":1}'),
-        ("underflow", b'{"id":-9223372036854775809,"name":"x","price":1}'),
-        ("a double beyond all", b'{"id":1,"name":"x","price":1e400}'),
-        ("fraction", b'{"id":1.5,"name":"x","price":1}'),
-        ("text for a number", b'{"id":"one","name":"x","price":1}'),
-        ("null in NOT NULL", b'{"id":null,"name":"x","price":1}'),
-        ("no value for NOT NULL", b'{"name":"x","price":1}'),
-        ("single quotes", b"{'id':1}"),
-        ("trailing comma", b'{"id":1,}'),
-        ("half a surrogate", b'{"id":1,"name":"\\ud800","price":1}'),
-        ("control character", b'{"id":1,"name":"a\nb","price":1}'),
-        ("leading zero", b'{"id":01,"name":"x","price":1}'),
-        ("text behind", b'{"id":1,"name":"x","price":1}x'),
-    ],
-    "csv": [
-        ("overflow", b"9223372036854775808,x,1"),
-        ("text for a number", b"one,x,1"),
-        ("null in NOT NULL", b",x,1"),
-        ("too few", b"1,x"),
-        ("too many", b"1,x,1,1"),
-        ("quote within", b'1,x"y,1'),
-        ("text behind a quote", b'1,"x"y,1'),
-        ("open quote", b'1,"x,1'),
-        ("line break within", b"1,x\ny,1"),
-    ],
-    "protobuf": [
-        ("another wire type", b"\x0a\x01x"),
-        ("no such wire type", b"\x0e\x01"),
-        ("field 0", b"\x00\x01"),
-        ("end of no group", b"\x0c"),
-        ("open group", b"\x0b\x08\x01"),
-        ("text that is none", b"\x12\x02\xff\xfe"),
-        ("a double cut off", b"\x19\0\0\0"),
-        ("JSON", b'{"id":1}'),
-    ],
-}
+HUGE = [("10 MB of zeros", bytes(10 << 20)), ("10 MB of braces", b"{" * (10 << 20)), ("10 MB of 0xff", b"\xff" * (10 << 20))]
 
 
-def kinds(format, huge=True):
-    """Yields every kind of damage, also some that leave a record good; `huge` includes those of 10 MB, which a topic must allow."""
-    record = good(format, 1234567890)
-    for at in range(len(record)):
-        yield f"truncated at {at}", record[:at]
-        yield f"0xff at {at}", record[:at] + b"\xff" + record[at + 1 :]
-        yield f"zero before {at}", record[:at] + b"\0" + record[at:]
-        yield f"top bit of {at}", record[:at] + bytes([record[at] ^ 0x80]) + record[at + 1 :]
-    yield from COMMON
-    yield "twice", record + record
-    yield "behind a byte order mark", b"\xef\xbb\xbf" + record
-    yield "behind a frame", b"\0\0\0\0\x01\0" + record
-    if huge:
-        yield "10 MB of zeros", bytes(10 << 20)
-        yield "10 MB of braces", b"{" * (10 << 20)
-        yield "10 MB of 0xff", b"\xff" * (10 << 20)
-    yield from SPECIAL[format]
-    yield "tombstone", None
+def kinds(format):
+    """Every kind but the huge ones that the format's independent reader says is bad: `(name, bytes or None, stage)`."""
+    record = format.encode(1234567890, "some name of a length that makes many kinds of damage", -0.0125)
 
+    def damaged():
+        for at in range(len(record)):
+            yield f"truncated at {at}", record[:at]
+            yield f"0xff at {at}", record[:at] + b"\xff" + record[at + 1 :]
+            yield f"zero before {at}", record[:at] + b"\0" + record[at:]
+            yield f"top bit of {at}", record[:at] + bytes([record[at] ^ 0x80]) + record[at + 1 :]
+        yield "twice", record + record
+        yield "behind a byte order mark", b"\xef\xbb\xbf" + record
+        yield "behind a frame", b"\0\0\0\0\x01\0" + record
 
-def surely_bad(format):
-    """Those kinds that are bad for certain, whatever the damage by chance leaves: what a test may count exactly."""
-    record = good(format, 1234567890)
-    sure = {
-        # Of a Protobuf message each field that is whole is a message, so only cuts within a field are sure.
-        "json": lambda: ((f"truncated at {at}", record[:at]) for at in range(len(record))),
-        "csv": lambda: ((f"truncated at {at}", record[:at]) for at in range(record.rindex(b",") + 1)),
-        "protobuf": lambda: ((f"truncated at {at}", record[:at]) for at in range(8, record.index(b"\x19"))),
-    }
-    yield from sure[format]()
-    yield from SPECIAL[format]
-    yield from (kind for kind in COMMON if kind[0] in ("text", "not UTF-8", "depth 10,000 of objects"))
-    yield "tombstone", None
+    judged = ((name, value, format.stage(value)) for name, value in [*damaged(), *COMMON, *format.special])
+    return [kind for kind in judged if kind[2]] + [("tombstone", None, "decode")]

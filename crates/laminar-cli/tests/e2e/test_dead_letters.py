@@ -6,95 +6,74 @@ each record stands, and both outputs with `read_committed`.
 
 import json
 import random
-import signal
 from collections import Counter
 
 import pytest
 
+from deaths import die_again_and_again, some_deaths
 from doubler import new_database
 from laminar import Server, ask
 from orders import BASE_MS, Feed, millis, wait_until
-from test_exactly_once_crash import crash_points, feed_for
+from poison import HUGE, Avro, Csv, Json, Protobuf, kinds
 
 ROWS = 40_000
 KILLS = 8
+LONGEST = str(16 << 20)
 
 SQL = """
 CREATE CONNECTION broker TO kafka (bootstrap_servers = '{address}');
 
-CREATE TABLE orders (
-    seq BIGINT NOT NULL,
-    divisor BIGINT,
-    number TEXT,
-    at TIMESTAMP
-) WITH (
-    connector = 'broker', topic = '{source}', type = 'source', format = 'json', offset = 'earliest',
-    timestamp_format = 'unix_millis', bad_data = 'dlq', dlq_topic = '{letters}'
+CREATE TABLE orders (id BIGINT NOT NULL, name TEXT, price DOUBLE)
+WITH (
+    connector = 'broker', topic = '{source}', type = 'source', offset = 'earliest', {format},
+    bad_data = 'dlq', dlq_topic = '{letters}'
 );
 
-CREATE TABLE good (seq BIGINT, quotient BIGINT, number BIGINT)
+CREATE TABLE good (id BIGINT, quotient BIGINT, number BIGINT)
 WITH (connector = 'broker', topic = '{sink}', type = 'sink', format = 'json');
 """
 
 PIPELINE = """
 CREATE PIPELINE poisoned WITH (parallelism = {parallelism}, checkpoint_interval = '200ms') AS
-INSERT INTO good SELECT seq, 1000 / divisor, CAST(number AS BIGINT) FROM orders WHERE seq % 10 <> 7;
+INSERT INTO good SELECT id, 1000 / CAST(price AS BIGINT), CAST(name AS BIGINT) FROM orders WHERE id % 10 <> 7;
 """
 
 
-def good(seq):
-    return f'{{"seq":{seq},"divisor":{seq % 9 + 1},"number":"{seq}","at":{BASE_MS + seq}}}'.encode()
-
-
-# Each makes a record of order number `seq` that is no row, or one that cannot be computed; and the stage that says so.
-POISONS = {
-    "truncated": ("decode", lambda seq: good(seq)[:-2]),
-    "cut within a number": ("decode", lambda seq: b'{"seq":'),
-    "concatenated": ("decode", lambda seq: good(seq) + good(seq)),
-    "something behind": ("decode", lambda seq: good(seq) + b"x"),
-    "whitespace": ("decode", lambda seq: b" \n\t "),
-    "empty": ("decode", lambda seq: b""),
-    "null": ("decode", lambda seq: None),
-    "byte order mark": ("decode", lambda seq: b"\xef\xbb\xbf" + good(seq)),
-    "invalid UTF-8": ("decode", lambda seq: good(seq).replace(b'"number":"', b'"number":"\xff\xfe')),
-    "an array": ("decode", lambda seq: b"[" + good(seq) + b"]"),
-    "a string": ("decode", lambda seq: json.dumps(good(seq).decode()).encode()),
-    "NaN": ("decode", lambda seq: good(seq).replace(b'"divisor":', b'"divisor":NaN,"x":')),
-    "overflow": ("decode", lambda seq: good(seq).replace(b'"divisor":', b'"divisor":1e400,"x":')),
-    "another type": ("decode", lambda seq: good(seq).replace(b'"divisor":', b'"divisor":{"a":[1]},"x":')),
-    "a bad escape": ("decode", lambda seq: good(seq).replace(b'"number":"', b'"number":"\\x12')),
-    "a control character": ("decode", lambda seq: good(seq).replace(b'"number":"', b'"number":"\n')),
-    "depth": ("decode", lambda seq: good(seq)[:-1] + b',"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}"),
-    "binary": ("decode", lambda seq: bytes((seq * 7 + i) % 256 for i in range(200))),
-    "no value for NOT NULL": ("constraint", lambda seq: good(seq).replace(b'"seq"', b'"other"')),
-    "null in NOT NULL": ("constraint", lambda seq: good(seq).replace(b'"seq":%d' % seq, b'"seq":null')),
-    "division by zero": ("expression", lambda seq: good(seq).replace(b'"divisor":%d' % (seq % 9 + 1), b'"divisor":0')),
-    "a cast": ("expression", lambda seq: good(seq).replace(b'"number":"', b'"number":"x')),
-}
-KINDS = list(POISONS)
-
-
 class Poisoned:
-    """Orders of which one in so many is poisoned. What the query filters is no dead letter, unless it is no row at all."""
+    """Records of which one in so many is poisoned. What the query filters is no dead letter, unless it is no row at all."""
 
-    def __init__(self, count, seed, percent):
-        self.count, self.seed, self.percent = count, seed, percent
+    def __init__(self, count, seed, percent, format):
+        self.count, self.seed, self.percent, self.format = count, seed, percent, format
+        # Those that cannot be computed are made of their number, as the filter looks at it.
+        self.kinds = [*kinds(format), ("division by zero", None, "expression"), ("a cast", None, "expression")]
+        # Each once: all of them are in memory here, at the broker and in Laminar.
+        self.huge = {count * (2 * i + 1) // 6: (name, value, "decode") for i, (name, value) in enumerate(HUGE)}
 
     def kind(self, seq):
+        """Name, bytes and stage of a poisoned one."""
+        if seq in self.huge:
+            return self.huge[seq]
         dice = ((seq + self.seed) * 2_654_435_761 >> 7) % 100_000
-        return KINDS[dice % len(KINDS)] if dice < self.percent * 1000 else None
+        return self.kinds[dice % len(self.kinds)] if dice < self.percent * 1000 else None
 
     def key(self, seq):
         return f"k{seq % 500}"
 
     def value(self, seq):
-        kind = self.kind(seq)
-        return POISONS[kind][1](seq) if kind else good(seq)
+        match self.kind(seq):
+            case None:
+                return self.format.encode(seq, str(seq), seq % 9 + 1)
+            case ("division by zero", _, _):
+                return self.format.encode(seq, str(seq), 0.25)
+            case ("a cast", _, _):
+                return self.format.encode(seq, f"x{seq}", 1)
+            case (_, value, _):
+                return value
 
     def stage(self, seq):
         """Where it fails; `None`: nowhere."""
         kind = self.kind(seq)
-        stage = POISONS[kind][0] if kind else None
+        stage = kind[2] if kind else None
         return None if stage == "expression" and seq % 10 == 7 else stage
 
     def good_rows(self):
@@ -106,8 +85,10 @@ class Scene:
 
     def __init__(self, binary, broker, folder, database, orders):
         self.binary, self.broker, self.folder, self.database, self.orders = binary, broker, folder, database, orders
-        self.source, self.sink, self.letters = (broker.create_topic(name) for name in ("poisoned", "good", "letters"))
-        self.feed = Feed(broker, self.source, orders)
+        names = ("poisoned", "good", "letters")
+        config = {"max.message.bytes": LONGEST}
+        self.source, self.sink, self.letters = (broker.create_topic(name, config=config) for name in names)
+        self.feed = Feed(broker, self.source, orders, **{"message.max.bytes": LONGEST})
         self.feed.CHUNK = 100
         self.feed.start()
         self.rows = broker.reader(self.sink, lambda m: json.loads(m.value()))
@@ -116,35 +97,13 @@ class Scene:
     def server(self, env=None):
         return Server(self.binary, self.folder, self.database, env)
 
-    def create(self, server, tables, pipeline):
-        names = {"source": self.source, "sink": self.sink, "letters": self.letters}
+    def create(self, server, tables, pipeline, format=""):
+        names = {"source": self.source, "sink": self.sink, "letters": self.letters, "format": format}
         server.sql(tables.format(address=self.broker.address, **names))
         server.sql(pipeline)
 
-    def seen(self):
+    def rows_out(self):
         return len(self.rows.drain()) + len(self.dead.drain())
-
-    def live_and_die(self, deaths, dice):
-        """Gives each life its share of the records; answers how many of them made something visible."""
-        count, progress = self.orders.count, 0
-        for number, death in enumerate(deaths):
-            start, end = count * number // len(deaths), count * (number + 1) // len(deaths)
-            before = self.seen()
-            if death == "kill":
-                server = self.server()
-                if number % 2:
-                    start = (start + end) // 2
-                    self.feed.allow(start)
-                    wait_until(lambda: self.seen() > before, 60, f"life {number} to make something visible", server.tail)
-                feed_for(self.feed, start, end, dice.uniform(0.0, 2.0))
-                server.kill()
-            else:
-                self.feed.allow(end)
-                server = self.server({"LAMINAR_CRASH_AT": f"{death}:{1 if death.startswith('recover') else dice.randint(1, 4)}"})
-                status = server.wait(60)
-                assert status == -signal.SIGABRT, f"did not abort at {death}: status {status}\n{server.tail()}"
-            progress += self.seen() > before
-        return progress
 
     def origins(self):
         """Each input record by its number."""
@@ -185,23 +144,23 @@ def check_letters(scene, expected, table):
 
 
 def deaths_of(request, dice):
-    points = crash_points()
-    chosen = points if request.config.getoption("--full") else dice.sample(points, 4)
-    deaths = ["kill"] * KILLS + chosen
-    dice.shuffle(deaths)
-    return deaths
+    return some_deaths(KILLS, dice, every_point=request.config.getoption("--full"))
 
 
-@pytest.mark.parametrize("percent", [1, 50, 100])
-def test_every_bad_record_once_and_no_good_row_lost(percent, request, broker, postgres, binary, tmp_path, seed, say):
+@pytest.mark.parametrize("format, percent", [("json", 1), ("json", 50), ("json", 100), ("csv", 50), ("protobuf", 50), ("avro", 50)])
+def test_every_bad_record_once_and_no_good_row_lost(
+    format, percent, request, broker, registry_url, postgres, binary, tmp_path, seed, say
+):
     dice = random.Random(seed)
-    orders = Poisoned(request.config.getoption("--rows") or ROWS, seed, percent)
+    makers = {"json": Json, "csv": Csv, "protobuf": Protobuf, "avro": lambda: Avro(registry_url, f"poison-{seed}")}
+    orders = Poisoned(request.config.getoption("--rows") or ROWS, seed, percent, makers[format]())
+    assert len(orders.kinds) + len(HUGE) >= 200, len(orders.kinds)
     scene = Scene(binary, broker, tmp_path, new_database("sqlite", postgres, tmp_path), orders)
     deaths = deaths_of(request, dice)
     server = scene.server().wait_until_ready()
-    scene.create(server, SQL, PIPELINE.format(parallelism=2))
+    scene.create(server, SQL, PIPELINE.format(parallelism=2), orders.format.options)
     server.kill()
-    progress = scene.live_and_die(deaths, dice)
+    progress = die_again_and_again(scene, deaths, dice)
 
     server = scene.server().wait_until_ready()
     scene.feed.finish()
@@ -210,9 +169,10 @@ def test_every_bad_record_once_and_no_good_row_lost(percent, request, broker, po
     assert scene.rows.wait_for(len(good_rows), 60), f"{len(scene.rows.kept)} of {len(good_rows)} rows\n{server.tail()}"
     assert scene.dead.wait_for(len(expected), 60), f"{len(scene.dead.kept)} of {len(expected)} letters\n{server.tail()}"
     letters = check_letters(scene, expected, "orders")
-    rows = Counter(row["seq"] for row in scene.rows.drain(quiet=2))
+    rows = Counter(row["id"] for row in scene.rows.drain(quiet=2))
     assert rows == Counter(good_rows), "good rows were lost or repeated"
-    say(f"{percent} %: {letters} letters of {len({orders.kind(s) for s in expected})} kinds, {len(good_rows)} rows, "
+    used = {orders.kind(seq)[0] for seq in expected}
+    say(f"{format}, {percent} %: {letters} letters of {len(used)} kinds, {len(good_rows)} rows, "
         f"{len(deaths)} deaths ({progress} lives made something visible), seed {seed}")
     assert server.stop() == 0
 
@@ -272,7 +232,7 @@ def test_every_late_row_once(request, broker, postgres, binary, tmp_path, seed, 
     server = scene.server().wait_until_ready()
     scene.create(server, LATE_SQL, LATE_PIPELINE)
     server.kill()
-    scene.live_and_die(deaths_of(request, dice), dice)
+    die_again_and_again(scene, deaths_of(request, dice), dice)
 
     server = scene.server().wait_until_ready()
     scene.feed.finish()
@@ -287,39 +247,34 @@ def test_every_late_row_once(request, broker, postgres, binary, tmp_path, seed, 
     assert server.stop() == 0
 
 
-def rows_of(server, sql):
-    answer = server.sql(sql)
-    return [dict(zip([column["name"] for column in answer["columns"]], row, strict=True)) for row in answer["rows"]]
-
-
 def test_letters_are_shown_and_put_back(broker, postgres, binary, tmp_path):
-    scene = Scene(binary, broker, tmp_path, new_database("sqlite", postgres, tmp_path), Poisoned(0, 0, 0))
+    scene = Scene(binary, broker, tmp_path, new_database("sqlite", postgres, tmp_path), Poisoned(0, 0, 0, Json()))
     server = scene.server().wait_until_ready()
-    scene.create(server, SQL, PIPELINE.format(parallelism=1))
+    scene.create(server, SQL, PIPELINE.format(parallelism=1), Json.options)
     producer = broker.producer()
-    values = [good(0), b"\xff", good(2), b'{"seq":3', good(4).replace(b'"number":"', b'"number":"x')]
+    values = [Json().encode(0, "0", 1), b"\xff", Json().encode(2, "2", 3), b'{"id":3', Json().encode(4, "x4", 5)]
     for number, value in enumerate(values):
         producer.produce(scene.source, value, f"k{number}", partition=0, headers=[("n", str(number))])
     producer.flush(30)
     assert scene.rows.wait_for(2, 60) and scene.dead.wait_for(3, 60), server.tail()
 
-    letters = rows_of(server, "SELECT * FROM system.dead_letters WHERE pipeline_name = 'poisoned' ORDER BY \"offset\"")
+    letters = server.rows("SELECT * FROM system.dead_letters WHERE pipeline_name = 'poisoned' ORDER BY \"offset\"")
     shown = [(row["table_name"], row["topic"], row["offset"], row["stage"], row["code"], row["key"], row["value"]) for row in letters]
     assert shown == [
         ("orders", scene.source, 1, "decode", "bad_data", "k1", "\\xff"),
-        ("orders", scene.source, 3, "decode", "bad_data", "k3", '{"seq":3'),
+        ("orders", scene.source, 3, "decode", "bad_data", "k3", '{"id":3'),
         ("orders", scene.source, 4, "expression", "invalid_value", "k4", values[4].decode()),
     ]
     assert [json.loads(row["headers"]) for row in letters] == [{"n": "1"}, {"n": "3"}, {"n": "4"}]
 
-    ledger = wait_until(lambda: rows_of(server, LEDGER), 30, "a checkpoint's ledger", server.tail)
+    ledger = wait_until(lambda: server.rows(LEDGER), 30, "a checkpoint's ledger", server.tail)
     source, project, sink = ledger[-3:]
     assert (source["records_read"], source["bad_records"], source["dead_letters"], source["records_out"]) == (5, 2, 3, 3)
     assert (project["records_in"], project["rejected"], project["filtered"], project["records_out"]) == (3, 1, 0, 2)
     assert (sink["table_name"], sink["records_in"], sink["records_out"]) == ("good", 2, 2)
     assert all(row["difference"] == 0 for row in ledger)
 
-    job = rows_of(server, "SELECT id FROM system.jobs")[0]["id"]
+    job = server.rows("SELECT id FROM system.jobs")[0]["id"]
     errors = ask(server.port, f"/api/v1/jobs/{job}/errors")["data"]
     assert {(e["record"]["stage"], e["record"]["topic"], e["record"]["position"]) for e in errors} == {
         ("decode", scene.source, 1), ("decode", scene.source, 3), ("expression", scene.source, 4)

@@ -8,6 +8,7 @@ import uuid
 from confluent_kafka import TopicPartition
 
 from laminar import Server
+from orders import wait_until
 
 
 def test_what_is_in_kafka_is_shown_and_moved(binary, broker, sasl, tmp_path):
@@ -29,25 +30,19 @@ def test_what_is_in_kafka_is_shown_and_moved(binary, broker, sasl, tmp_path):
         CREATE CONNECTION files TO impulse (event_rate = 1);
     """)
 
-    def query(text):
-        answer = server.sql(text)
-        answer = answer.get("data", answer)
-        names = [column["name"] for column in answer["columns"]]
-        return [dict(zip(names, row)) if isinstance(row, list) else row for row in answer["rows"]]
-
     begun = time.monotonic()
-    brokers = query("SELECT * FROM system.kafka_brokers ORDER BY connection")
+    brokers = server.rows("SELECT * FROM system.kafka_brokers ORDER BY connection")
     assert time.monotonic() - begun < 10, "the ones that do not answer are waited for one after the other"
     assert [row["connection"] for row in brokers] == ["away", "here", "refused"]
     assert brokers[0]["error"].startswith("unreachable: ") and brokers[0]["host"] is None
     assert brokers[2]["error"].startswith("authentication_failed: ")
     assert f"{brokers[1]['host']}:{brokers[1]['port']}" == broker.address and brokers[1]["error"] is None
 
-    topics = query(f"SELECT * FROM system.kafka_topics WHERE connection = 'here' AND topic = '{topic}'")
+    topics = server.rows(f"SELECT * FROM system.kafka_topics WHERE connection = 'here' AND topic = '{topic}'")
     assert [(row["partitions"], row["replication_factor"], row["cleanup_policy"]) for row in topics] == [(2, 1, "delete")]
-    partitions = query(f"SELECT * FROM system.kafka_partitions WHERE connection = 'here' AND topic = '{topic}' ORDER BY partition")
+    partitions = server.rows(f"SELECT * FROM system.kafka_partitions WHERE connection = 'here' AND topic = '{topic}' ORDER BY partition")
     assert [(row["low_watermark"], row["high_watermark"]) for row in partitions] == [(0, 10), (0, 0)]
-    groups = query(f"SELECT * FROM system.kafka_consumer_groups WHERE connection = 'here' AND group_id = '{group}'")
+    groups = server.rows(f"SELECT * FROM system.kafka_consumer_groups WHERE connection = 'here' AND group_id = '{group}'")
     assert [(row["state"], row["partition"], row["committed_offset"], row["lag"]) for row in groups] == [("Empty", 0, 4, 6)]
 
     def tool(*arguments, fails=False):
@@ -77,10 +72,9 @@ def test_what_is_in_kafka_is_shown_and_moved(binary, broker, sasl, tmp_path):
     member = broker.consumer({"group.id": group}, topic)
     member.unassign()
     member.subscribe([topic])
-    while member.poll(0.1) is None:
-        pass
+    wait_until(lambda: member.poll(0.1), 60, "the group's member to read")
     told = tool("reset-offset", "--connection", "here", "--group", group, "--to-latest", fails=True)
     assert "wrong_state" in told and "stop its consumers first" in told
     member.close()
-    assert json.loads(query(f"SELECT member_ids FROM system.kafka_consumer_groups WHERE connection = 'here' AND group_id = '{group}'")[0]["member_ids"]) == []
+    assert json.loads(server.rows(f"SELECT member_ids FROM system.kafka_consumer_groups WHERE connection = 'here' AND group_id = '{group}'")[0]["member_ids"]) == []
     server.stop()

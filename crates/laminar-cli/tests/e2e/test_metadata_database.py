@@ -3,11 +3,11 @@
 import os
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from doubler import Doubler, new_database
+from fragile import PARTS
 from orders import PIPELINE, Orders, wait_until
 
 ROWS = 200_000
@@ -20,7 +20,6 @@ CHANGES = [
     "DROP PIPELINE doubler",
     PIPELINE.format(parallelism=1).replace("CREATE PIPELINE", "CREATE OR REPLACE PIPELINE"),
 ]
-PARTS = Path(__file__).parents[4] / "scripts/parts.sh"
 
 
 def parts(action):

@@ -1,111 +1,14 @@
-"""Protobuf and JSON Schema through a real schema registry, judged by confluent-kafka: what it writes we read, and what we write it reads.
-
-Messages are made from descriptors built here, so that no protoc is needed.
-"""
+"""Protobuf and JSON Schema through a real schema registry, judged by confluent-kafka: what it writes we read, and what we write it reads."""
 
 import datetime
 import json
 
-import pytest
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
-from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
-from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, message_factory, timestamp_pb2
+from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 
-from laminar import Server
+from messages import Field, field, messages, repeated
 from orders import wait_until
-
-Field = descriptor_pb2.FieldDescriptorProto
-
-
-@pytest.fixture
-def server(binary, tmp_path):
-    return Server(binary, tmp_path / "server", f"sqlite:{tmp_path}/laminar.db").wait_until_ready()
-
-
-class Registry:
-    """Confluent's own client, and topics written and read with its serialisers."""
-
-    def __init__(self, url, broker):
-        self.url = url
-        self.broker = broker
-        self.client = SchemaRegistryClient({"url": url})
-
-    def topic(self, prefix):
-        return self.broker.create_topic(prefix, partitions=1)
-
-    def write(self, topic, serializer, records):
-        producer = self.broker.producer()
-        for record in records:
-            value = record if isinstance(record, bytes) else serializer(record, SerializationContext(topic, MessageField.VALUE))
-            producer.produce(topic, value)
-        assert producer.flush(30) == 0
-
-    def read(self, topic, deserializer, count):
-        """The first `count` committed records."""
-        consumer = self.broker.consumer({"isolation.level": "read_committed"}, topic)
-        records = []
-
-        def enough():
-            message = consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                records.append(deserializer(message.value(), SerializationContext(topic, MessageField.VALUE)))
-            return len(records) >= count
-
-        wait_until(enough, 60, f"{count} records in {topic}", lambda: records)
-        consumer.close()
-        return records
-
-    def options(self, topic, format="protobuf", **more):
-        options = {"connector": "kafka", "bootstrap_servers": self.broker.address, "topic": topic, "format": format}
-        options["schema_registry.endpoint"] = self.url
-        return ", ".join(f"'{name}' = '{value}'" for name, value in {**options, **more}.items())
-
-
-@pytest.fixture
-def registry(registry_url, broker):
-    return Registry(registry_url, broker)
-
-
-def messages(file, package, imports=(), **types):
-    """Message classes of a file: each type a list of (name, number, type, label, type name, optional)."""
-    proto = descriptor_pb2.FileDescriptorProto(name=file, package=package, syntax="proto3", dependency=list(imports))
-    for name, fields in types.items():
-        message = proto.message_type.add(name=name)
-        for field in fields:
-            added = message.field.add(**{key: value for key, value in field.items() if key != "optional"})
-            if field.get("optional"):
-                added.proto3_optional = True
-                added.oneof_index = len(message.oneof_decl)
-                message.oneof_decl.add(name=f"_{field['name']}")
-    pool = descriptor_pool.DescriptorPool()
-    for needed in (timestamp_pb2, duration_pb2):
-        pool.AddSerializedFile(needed.DESCRIPTOR.serialized_pb)
-    pool.Add(proto)
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}")) for name in types}
-
-
-def field(name, number, type, **more):
-    return {"name": name, "number": number, "type": type, "label": Field.LABEL_OPTIONAL, **more}
-
-
-def repeated(name, number, type, **more):
-    return {**field(name, number, type, **more), "label": Field.LABEL_REPEATED}
-
-
-def rows(server, pipeline, count):
-    """The rows of a pipeline without a sink, once there are as many."""
-    return wait_until(
-        lambda: (found := server.sql(f"SELECT * FROM {pipeline}")["rows"]) and len(found) >= count and sorted(found),
-        60,
-        f"{count} rows of {pipeline}",
-        lambda: server.sql("SELECT * FROM system.jobs"),
-    )
-
-
-def serializer(registry, kind):
-    return ProtobufSerializer(kind, registry.client, {"use.deprecated.format": False})
+from registry import rows
 
 
 def test_python_writes_and_we_read_while_the_schema_evolves(server, registry):
@@ -138,37 +41,37 @@ def test_python_writes_and_we_read_while_the_schema_evolves(server, registry):
         ],
     )
     lines = [v1["Line"](sku="a", count=-2), v1["Line"](sku="b", count=3)]
-    registry.write(topic, serializer(registry, v1["Order"]), [v1["Order"](id=1, customer="ada", gone="x", lines=lines)])
+    registry.write(topic, registry.protobuf_writer(v1["Order"]), [v1["Order"](id=1, customer="ada", gone="x", lines=lines)])
     registry.client.set_compatibility(f"{topic}-value", "NONE")
     newer = v2["Order"](id=1 << 40, client="cyd", note="hi")
     newer.at.FromDatetime(datetime.datetime(2024, 1, 31, 12, 0, 0))
     # A record of another message of the file is no order.
-    registry.write(topic, serializer(registry, v2["Order"]), [newer])
-    registry.write(topic, serializer(registry, v2["Other"]), [v2["Other"](x=1), b"poison", b"\0\x7f\xff\xff\xff\0"])
+    registry.write(topic, registry.protobuf_writer(v2["Order"]), [newer])
+    registry.write(topic, registry.protobuf_writer(v2["Other"]), [v2["Other"](x=1), b"poison", b"\0\x7f\xff\xff\xff\0"])
     server.sql(
         "CREATE TABLE orders (id BIGINT, client TEXT, lines ARRAY<STRUCT<sku TEXT, count INT>>, note TEXT, at TIMESTAMP) "
-        f"WITH (type = 'source', bad_data = 'skip', {registry.options(topic, **{'protobuf.message': 'shop.Order'})})"
+        f"WITH (type = 'source', bad_data = 'skip', {registry.options(topic, 'protobuf', **{'protobuf.message': 'shop.Order'})})"
     )
     server.sql("CREATE PIPELINE seen AS SELECT id, client, cardinality(lines) AS lines, note, at FROM orders")
     found = rows(server, "seen", 2)
     assert [row[:4] for row in found] == [[1, "ada", 2, None], [1 << 40, "cyd", 0, "hi"]]
     assert found[0][4] is None and "2024-01-31T12:00:00" in str(found[1][4])
     # Nothing of the other three got in.
-    registry.write(topic, serializer(registry, v2["Order"]), [v2["Order"](id=7, client="dan")])
+    registry.write(topic, registry.protobuf_writer(v2["Order"]), [v2["Order"](id=7, client="dan")])
     assert [row[0] for row in rows(server, "seen", 3)] == [1, 7, 1 << 40]
 
 
 def test_we_write_and_python_reads(server, registry):
     source, sink = registry.topic("protobuf-from"), registry.topic("protobuf-to")
     simple = messages("s.proto", "in", Row=[field("id", 1, Field.TYPE_INT64), field("total", 2, Field.TYPE_DOUBLE)])
-    registry.write(source, serializer(registry, simple["Row"]), [simple["Row"](id=i, total=i / 2) for i in range(100)])
+    registry.write(source, registry.protobuf_writer(simple["Row"]), [simple["Row"](id=i, total=i / 2) for i in range(100)])
     # No columns: they are those of the schema.
-    server.sql(f"CREATE TABLE orders WITH (type = 'source', {registry.options(source)})")
+    server.sql(f"CREATE TABLE orders WITH (type = 'source', {registry.options(source, 'protobuf')})")
     described = {row[0]: row[1] for row in server.sql("DESCRIBE orders")["rows"]}
     assert described["id"] == "BIGINT" and described["total"] == "DOUBLE"
     more = {"protobuf.message": "shop.Bill"}
     server.sql(
-        f"CREATE TABLE bills (id BIGINT NOT NULL, note TEXT, tags TEXT[], total DOUBLE) WITH (type = 'sink', {registry.options(sink, **more)})"
+        f"CREATE TABLE bills (id BIGINT NOT NULL, note TEXT, tags TEXT[], total DOUBLE) WITH (type = 'sink', {registry.options(sink, 'protobuf', **more)})"
     )
     query = "SELECT coalesce(id, 0), CASE WHEN id % 2 = 0 THEN 'even' END, ['x', 'y'], total FROM orders"
     server.sql(f"CREATE PIPELINE copy WITH (checkpoint_interval = '1s') AS INSERT INTO bills {query}")
@@ -200,13 +103,12 @@ def test_json_schema_both_ways(server, registry):
     )
     registry.write(source, JSONSerializer(schema, registry.client), [{"id": i} for i in range(10)])
     registry.write(source, None, [b'{"id":1}', b"\0\x7f\xff\xff\xff{}"])
+    registry.write(source, JSONSerializer(schema, registry.client), [{"id": 10}])
     options = registry.options(source, "json", **{"json.confluent_schema_registry": "true"})
     server.sql(f"CREATE TABLE rows_in (id BIGINT) WITH (type = 'source', bad_data = 'skip', {options})")
     server.sql(f"CREATE TABLE rows_out (id BIGINT, twice BIGINT) WITH (type = 'sink', {registry.options(sink, 'confluent_json')})")
     server.sql("CREATE PIPELINE copy WITH (checkpoint_interval = '1s') AS INSERT INTO rows_out SELECT id, 2 * id FROM rows_in")
-    ours = registry.client.get_latest_version
-    found = wait_until(lambda: registry.client.get_subjects() and f"{sink}-value" in registry.client.get_subjects(), 60, "our schema", list)
-    assert found
-    text = ours(f"{sink}-value").schema.schema_str
-    records = registry.read(sink, JSONDeserializer(text), 10)
-    assert records == [{"id": i, "twice": 2 * i} for i in range(10)]
+    wait_until(lambda: f"{sink}-value" in registry.subjects(), 60, "our schema", registry.subjects)
+    text = registry.client.get_latest_version(f"{sink}-value").schema.schema_str
+    records = registry.read(sink, JSONDeserializer(text), 11)
+    assert records == [{"id": i, "twice": 2 * i} for i in range(11)]

@@ -4,63 +4,10 @@ import datetime
 import decimal
 import json
 
-import pytest
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
+from confluent_kafka.schema_registry import Schema
 
-from laminar import Server
 from orders import wait_until
-
-
-@pytest.fixture
-def server(binary, tmp_path):
-    return Server(binary, tmp_path / "server", f"sqlite:{tmp_path}/laminar.db").wait_until_ready()
-
-
-class Registry:
-    """Confluent's own client, and topics written and read with its serialisers."""
-
-    def __init__(self, url, broker):
-        self.url = url
-        self.broker = broker
-        self.client = SchemaRegistryClient({"url": url})
-
-    def topic(self, prefix):
-        return self.broker.create_topic(prefix, partitions=1)
-
-    def write(self, topic, schema, records):
-        serializer = AvroSerializer(self.client, json.dumps(schema))
-        producer = self.broker.producer()
-        for record in records:
-            producer.produce(topic, serializer(record, SerializationContext(topic, MessageField.VALUE)))
-        assert producer.flush(30) == 0
-
-    def read(self, topic, count, schema=None):
-        """The first `count` committed records, as a reader with this schema sees them."""
-        deserializer = AvroDeserializer(self.client, json.dumps(schema) if schema else None)
-        consumer = self.broker.consumer({"isolation.level": "read_committed"}, topic)
-        records = []
-
-        def enough():
-            message = consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                records.append(deserializer(message.value(), SerializationContext(topic, MessageField.VALUE)))
-            return len(records) >= count
-
-        wait_until(enough, 60, f"{count} records in {topic}", lambda: records)
-        consumer.close()
-        return records
-
-    def options(self, topic, **more):
-        options = {"connector": "kafka", "bootstrap_servers": self.broker.address, "topic": topic, "format": "avro"}
-        options["schema_registry.endpoint"] = self.url
-        return ", ".join(f"'{name}' = '{value}'" for name, value in {**options, **more}.items())
-
-
-@pytest.fixture
-def registry(registry_url, broker):
-    return Registry(registry_url, broker)
+from registry import rows
 
 
 def record(fields, name="Order"):
@@ -69,17 +16,6 @@ def record(fields, name="Order"):
 
 def field(name, kind, **more):
     return {"name": name, "type": kind, **more}
-
-
-def rows(server, pipeline, count):
-    """The rows of a pipeline without a sink, once there are as many."""
-    query = f"SELECT * FROM {pipeline}"
-    return wait_until(
-        lambda: (found := server.sql(query)["rows"]) and len(found) >= count and sorted(found),
-        60,
-        f"{count} rows of {pipeline}",
-        lambda: server.sql("SELECT * FROM system.jobs"),
-    )
 
 
 V1 = record([field("id", "int"), field("customer", "string"), field("gone", ["null", "string"], default=None)])
@@ -96,12 +32,12 @@ V2 = record(
 
 def test_python_writes_and_we_read_while_the_schema_evolves(server, registry):
     topic = registry.topic("avro-in")
-    registry.write(topic, V1, [{"id": 1, "customer": "ada", "gone": "x"}, {"id": 2, "customer": "bob", "gone": None}])
+    registry.write(topic, registry.avro_writer(V1), [{"id": 1, "customer": "ada", "gone": "x"}, {"id": 2, "customer": "bob", "gone": None}])
     registry.client.set_compatibility(f"{topic}-value", "NONE")
     newer = {"id": 1 << 40, "client": "cyd", "amount": decimal.Decimal("12.34"), "tags": ["a", "b"], "note": "hi"}
-    registry.write(topic, V2, [newer])
+    registry.write(topic, registry.avro_writer(V2), [newer])
     # No columns: they are those of the newest schema under the subject.
-    server.sql(f"CREATE TABLE orders WITH (type = 'source', {registry.options(topic)})")
+    server.sql(f"CREATE TABLE orders WITH (type = 'source', {registry.options(topic, 'avro')})")
     described = {row[0]: row[1] for row in server.sql("DESCRIBE orders")["rows"]}
     assert described["id"] == "BIGINT" and described["client"] == "TEXT" and described["amount"] == "DECIMAL(10, 2)"
     server.sql("CREATE PIPELINE seen AS SELECT id, client, amount, cardinality(tags) AS tags, note FROM orders")
@@ -111,7 +47,7 @@ def test_python_writes_and_we_read_while_the_schema_evolves(server, registry):
     assert [row[4] for row in found] == [None, None, "hi"]
     # A field that was added while the pipeline runs changes nothing for it.
     third = record(V2["fields"] + [field("later", "string", default="")])
-    registry.write(topic, third, [{**newer, "id": 7, "later": "z"}])
+    registry.write(topic, registry.avro_writer(third), [{**newer, "id": 7, "later": "z"}])
     assert [row[0] for row in rows(server, "seen", 4)] == [1, 2, 7, 1 << 40]
 
 
@@ -119,12 +55,12 @@ def test_we_write_and_python_reads(server, registry):
     source, sink = registry.topic("avro-from"), registry.topic("avro-to")
     at = datetime.datetime(2024, 1, 31, 23, 59, 59, 123000, tzinfo=datetime.timezone.utc)
     schema = record([field("id", "long"), field("at", {"type": "long", "logicalType": "timestamp-millis"}), field("total", "double")])
-    registry.write(source, schema, [{"id": i, "at": at, "total": i / 2} for i in range(100)])
-    server.sql(f"CREATE TABLE orders (id BIGINT, at TIMESTAMP, total DOUBLE) WITH (type = 'source', {registry.options(source)})")
-    server.sql(f"CREATE TABLE bills (id BIGINT, at TIMESTAMP, cents DECIMAL(12, 2), note TEXT) WITH (type = 'sink', {registry.options(sink)})")
+    registry.write(source, registry.avro_writer(schema), [{"id": i, "at": at, "total": i / 2} for i in range(100)])
+    server.sql(f"CREATE TABLE orders (id BIGINT, at TIMESTAMP, total DOUBLE) WITH (type = 'source', {registry.options(source, 'avro')})")
+    server.sql(f"CREATE TABLE bills (id BIGINT, at TIMESTAMP, cents DECIMAL(12, 2), note TEXT) WITH (type = 'sink', {registry.options(sink, 'avro')})")
     query = "SELECT id, at, CAST(total AS DECIMAL(12, 2)), CASE WHEN id % 2 = 0 THEN 'even' END FROM orders"
     server.sql(f"CREATE PIPELINE copy WITH (checkpoint_interval = '1s') AS INSERT INTO bills {query}")
-    found = registry.read(sink, 100)
+    found = registry.read(sink, registry.avro_reader(), 100)
     assert found[3] == {"id": 3, "at": at, "cents": decimal.Decimal("1.50"), "note": None}
     assert found[4]["note"] == "even"
     assert sorted(record["id"] for record in found) == list(range(100))
@@ -135,16 +71,16 @@ def test_we_write_and_python_reads(server, registry):
         field("kind", "string", default="bill"),
     ]
     reader = {"type": "record", "name": "bills", "fields": fields}
-    assert registry.read(sink, 5, reader)[4] == {"number": 4.0, "note": "even", "kind": "bill"}
+    assert registry.read(sink, registry.avro_reader(reader), 5)[4] == {"number": 4.0, "note": "even", "kind": "bill"}
 
 
 def test_a_schema_that_the_registry_refuses_is_explained(server, registry):
     source, sink = registry.topic("avro-from"), registry.topic("avro-to")
     registry.client.register_schema(f"{sink}-value", Schema(json.dumps(record([field("other", "int")], "out")), "AVRO"))
     registry.client.set_compatibility(f"{sink}-value", "BACKWARD")
-    registry.write(source, record([field("id", "long")]), [{"id": 1}])
-    server.sql(f"CREATE TABLE orders (id BIGINT) WITH (type = 'source', {registry.options(source)})")
-    server.sql(f"CREATE TABLE out (id BIGINT NOT NULL) WITH (type = 'sink', {registry.options(sink)})")
+    registry.write(source, registry.avro_writer(record([field("id", "long")])), [{"id": 1}])
+    server.sql(f"CREATE TABLE orders (id BIGINT) WITH (type = 'source', {registry.options(source, 'avro')})")
+    server.sql(f"CREATE TABLE out (id BIGINT NOT NULL) WITH (type = 'sink', {registry.options(sink, 'avro')})")
     server.sql("CREATE PIPELINE copy AS INSERT INTO out SELECT coalesce(id, 0) FROM orders")
     query = "SELECT failure_code, failure_message FROM system.jobs WHERE failure_code IS NOT NULL"
     [[code, error]] = wait_until(lambda: server.sql(query)["rows"], 60, "the failure", lambda: server.sql("SELECT * FROM system.jobs"))
@@ -155,9 +91,9 @@ def test_secrets_of_the_registry_are_not_shown(server, registry):
     topic = registry.topic("avro-secret")
     server.sql("CREATE SECRET registry_secret AS 'do-not-show'")
     more = {"schema_registry.api_key": "key", "schema_registry.api_secret": "${secret:registry_secret}"}
-    server.sql(f"CREATE TABLE a (id BIGINT) WITH (type = 'source', {registry.options(topic, **more)})")
+    server.sql(f"CREATE TABLE a (id BIGINT) WITH (type = 'source', {registry.options(topic, 'avro', **more)})")
     more["schema_registry.api_secret"] = "in-the-clear"
-    server.sql(f"CREATE TABLE b (id BIGINT) WITH (type = 'source', {registry.options(topic, **more)})")
+    server.sql(f"CREATE TABLE b (id BIGINT) WITH (type = 'source', {registry.options(topic, 'avro', **more)})")
     shown = [server.sql(f"SHOW CREATE TABLE {name}")["rows"] for name in "ab"] + [server.sql("SELECT * FROM system.tables")["rows"]]
     for text in [json.dumps(shown), server.log.read_text()]:
         assert "do-not-show" not in text and "in-the-clear" not in text, text

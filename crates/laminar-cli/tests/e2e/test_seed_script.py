@@ -74,10 +74,7 @@ class Seed:
         return self.server.sql(text)
 
     def rows(self, query):
-        """One dict for each row of a query's answer."""
-        answer = self.sql(query)
-        names = [column["name"] for column in answer["columns"]]
-        return [dict(zip(names, row, strict=True)) for row in answer["rows"]]
+        return self.server.rows(query)
 
     def type(self, *headings):
         """Sends these blocks; all their statements must work."""

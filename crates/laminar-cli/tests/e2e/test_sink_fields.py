@@ -4,15 +4,7 @@ headers, keys, partitions, timestamps, and the same through INSERT … VALUES. J
 import json
 import uuid
 
-import pytest
-
-from laminar import Server
 from orders import wait_until
-
-
-@pytest.fixture
-def server(binary, tmp_path):
-    return Server(binary, tmp_path / "server", f"sqlite:{tmp_path}/laminar.db").wait_until_ready()
 
 
 def whole(message):

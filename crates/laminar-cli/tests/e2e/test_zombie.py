@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from doubler import Doubler, new_database
+from doubler import Doubler
 from laminar import Process
 from orders import PIPELINE, Orders, wait_until
 

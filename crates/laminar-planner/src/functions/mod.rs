@@ -1,4 +1,4 @@
-//! Functions beyond DataFusion's: JSON, JSONPath, `hash`, `mod`, windows, watermarks, and a clock that is read per batch.
+//! Functions beyond DataFusion's: JSON, JSONPath, `hash`, `mod`, lenient UTF-8, windows, watermarks, and a clock that is read per batch.
 //!
 //! Results of `hash` choose partitions and shares of work, so it must never change between versions.
 
@@ -10,6 +10,7 @@ mod json_path_functions;
 mod modulo;
 mod not_null;
 pub(crate) mod table_windows;
+mod utf8_lossy;
 pub(crate) mod watermark;
 pub(crate) mod window_lists;
 pub(crate) mod windows;
@@ -33,6 +34,7 @@ pub(crate) fn register(state: &mut SessionState, clock: &SharedClock) -> Result<
     }
     replace(state, ScalarUDF::from(hash::Hash::default()))?;
     replace(state, ScalarUDF::from(modulo::Modulo::default()))?;
+    replace(state, ScalarUDF::from(utf8_lossy::FromUtf8Lossy::default()))?;
     replace(state, watermark::function())?;
     for function in
         json_path_functions::functions().into_iter().chain(windows::functions()).chain(window_lists::functions())

@@ -55,6 +55,12 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// Each row takes the place of the one of its primary key: the decoder's changes are inserts, and deletes of which only the key is
+    /// not null, whatever the columns say. Only if [`Source::yields_changes`].
+    fn upserts(&self) -> bool {
+        false
+    }
+
     /// The consumer group whose offsets follow the checkpoints, if the outside system has such a thing.
     fn group(&self) -> Option<ConsumerGroup> {
         None

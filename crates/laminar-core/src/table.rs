@@ -57,6 +57,12 @@ impl TableSpec {
         let fields = self.projection.iter().filter_map(|i| self.columns.get(*i)).map(Column::field);
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
+    /// Has a record that is a key alone no event time? Without such a column it is the record's own timestamp.
+    pub fn keys_are_timeless(&self) -> bool {
+        let Some(time) = &self.event_time else { return false };
+        let is_of_value = |c: &Column| c.name == time.column && c.metadata.is_none();
+        self.columns.iter().any(is_of_value) && !self.primary_key.contains(&time.column)
+    }
 }
 
 /// The type of event times and of SQL's `TIMESTAMP`: microseconds, no zone (UTC).

@@ -34,6 +34,7 @@ mod record;
 mod text_column;
 mod times;
 mod upsert;
+mod upsert_decoder;
 
 use laminar_core::connector::Role;
 use laminar_core::format::{Decoder, Encoder};
@@ -122,6 +123,35 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
             Ok(Box::new(record::RecordDecoder::new(raw::RawDecoder::new(columns)?, plan)?))
         }
     }
+}
+
+/// How a record's key stands for the primary key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyForm {
+    /// The text or bytes of its one column.
+    Raw,
+    /// An object of its columns, or the value of its one.
+    Json,
+}
+
+/// Turns records that replace each other into rows of `table`, whose projection has all of its primary key: inserts for values, and
+/// deletes for tombstones, in which only the key is not null. `form`: of a tombstone's key; by default `Raw` where the key is one
+/// text, integer or bytes.
+///
+/// Errors: as [`decoder()`]; `missing_option` without a primary key; `conflicting_options` if the format's records are changes
+/// themselves, or are the whole value.
+pub fn upsert_decoder_with(
+    options: &FormatOptions,
+    table: &TableSpec,
+    form: Option<KeyForm>,
+    ctx: &FormatContext,
+) -> Result<Box<dyn Decoder>> {
+    if options.yields_changes() {
+        let what = format!("records of format {} are changes themselves", options.format.as_str());
+        return Err(Error::new(Code::ConflictingOptions, what).with_hint("leave upsert out").with_field("upsert"));
+    }
+    let rows = decoder_with(options, table, ctx)?;
+    Ok(Box::new(upsert_decoder::UpsertDecoder::new(rows, table, form, options.timestamp_format())?))
 }
 
 /// Turns rows of `table`, a sink's, into record values.

@@ -119,8 +119,8 @@ struct Reading {
     schema: SchemaRef,
     /// `None` if the source yields rows.
     decoder: Option<Box<dyn Decoder>>,
-    /// Computes the table's other columns; `None` if there are none.
-    project: Option<Box<dyn Operator>>,
+    /// What rows go through, one batch in and at most one out: to changes, and to the table's other columns.
+    steps: Vec<Box<dyn Operator>>,
     reader: Box<dyn SourceReader>,
     /// Splits that have an end, not reached yet.
     open_ends: BTreeMap<SplitId, Position>,
@@ -151,7 +151,9 @@ impl Reading {
         let opened = preview.system.planner.open_source(&preview.catalog, &preview.table, &columns, &ctx, &values)?;
         let source = opened.node.source;
         let task = TaskId { operator: "source-0".into(), index: 0 };
-        let project = opened.project.map(|factory| factory.create(&task)).transpose()?;
+        let upsert = opened.upsert.as_ref().map(|factory| factory as &dyn OperatorFactory);
+        let project = opened.project.as_ref().map(|factory| factory as &dyn OperatorFactory);
+        let steps = upsert.into_iter().chain(project).map(|factory| factory.create(&task)).collect::<Result<_>>()?;
         let splits = source.discover().await?;
         let ends = source.ends(&splits).await?;
         let endless = ends.iter().any(Option::is_none);
@@ -179,7 +181,7 @@ impl Reading {
             preview,
             schema: opened.schema,
             decoder,
-            project,
+            steps,
             reader,
             open_ends,
             endless,
@@ -259,15 +261,18 @@ impl Reading {
     }
 
     /// The columns that were asked for, computed ones too.
-    async fn compute(&mut self, changes: Changes) -> Result<Changes> {
-        let Some(project) = &mut self.project else { return Ok(changes) };
-        let mut out = Output::default();
-        project.on_changes(0, changes, &mut out).await?;
-        // One batch in, one or none out.
-        match out.take().pop() {
-            Some(computed) => Ok(computed),
-            None => Changes::inserts(RecordBatch::new_empty(Arc::clone(&self.schema)), Vec::<i64>::new().into()),
+    async fn compute(&mut self, mut changes: Changes) -> Result<Changes> {
+        for step in &mut self.steps {
+            let mut out = Output::default();
+            step.on_changes(0, changes, &mut out).await?;
+            changes = match out.take().pop() {
+                Some(computed) => computed,
+                None => {
+                    return Changes::inserts(RecordBatch::new_empty(Arc::clone(&self.schema)), Vec::<i64>::new().into());
+                }
+            };
         }
+        Ok(changes)
     }
 
     fn advance(&mut self, runs: &[Run]) {

@@ -10,6 +10,7 @@ pub(crate) mod rows;
 mod temporal_join;
 mod union;
 mod unnest;
+mod upsert;
 
 pub use join::{JoinFactory, JoinKind, OuterRows, TimeBounds};
 pub use project::ProjectFactory;
@@ -17,6 +18,7 @@ pub use recompute::{Emit, RecomputeFactory};
 pub use temporal_join::{TemporalJoinFactory, Unmatched};
 pub use union::UnionFactory;
 pub use unnest::UnnestFactory;
+pub use upsert::UpsertFactory;
 
 use laminar_core::sql_name::sql_name;
 use laminar_core::{Code, Error};

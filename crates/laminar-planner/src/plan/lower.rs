@@ -25,10 +25,11 @@ use laminar_core::{Code, Error, Result};
 use laminar_engine::graph::{
     Edge, Exchange, Graph, LateRows, Node, NodeKind, SinkNode, WATERMARK_COLUMN, with_watermark_column,
 };
-use laminar_engine::operators::{ProjectFactory, UnionFactory, UnnestFactory};
+use laminar_engine::operators::{ProjectFactory, UnionFactory, UnnestFactory, UpsertFactory};
 
 use super::aggregate::{window_of_changes, window_within};
 use super::facts::{Facts, TimeFact};
+use super::source::ReadSource;
 use super::{Step, UsedColumns, explain, operator_id, repeatable, source, source_context};
 use crate::catalog::{CatalogSnapshot, TableDef};
 use crate::functions::clock::is_processing_time;
@@ -317,7 +318,7 @@ impl<'a> Lowering<'a> {
         let can_select = self.planner.registry.get(&def.connector).is_ok_and(|c| c.can_select_partitions());
         let partitions = self.partitions.get(table).filter(|_| can_select).cloned();
         let ctx = SourceContext { partitions, ..source_context(self.ctx) };
-        let (mut node, mut schema, event_time) =
+        let ReadSource { mut node, mut schema, event_time, upsert } =
             source::source_node(self.planner, self.catalog, def, &used, &ctx, self.ctx.resolver)?;
         let line = explain::source_line(def, &schema, ctx.partitions.as_ref());
         if self.watermarks {
@@ -329,10 +330,31 @@ impl<'a> Lowering<'a> {
         if by_arrival && changing == Changing::Updating {
             return Err(changes_by_arrival(table));
         }
-        let index = self.add("source", line, NodeKind::Source(node), schema);
+        let index = match upsert {
+            None => self.add("source", line, NodeKind::Source(node), schema),
+            Some(upsert) => {
+                let upsert = UpsertFactory { schema, ttl_micros: self.chosen_ttl_micros(), ..upsert };
+                let index = self.add("source", line, NodeKind::Source(node), upsert.input_schema());
+                self.upsert(index, upsert)
+            }
+        };
         let read = ReadTable { node: index, event_time, changing, by_arrival };
         self.sources.insert(table.to_string(), read.clone());
         Ok(read)
+    }
+
+    /// Rows of one key meet, so that each takes the place of the one before.
+    fn upsert(&mut self, source: usize, factory: UpsertFactory) -> usize {
+        let schema = Arc::clone(&factory.schema);
+        let key = |i: &usize| -> (String, Arc<dyn PhysicalExpr>) {
+            let name = schema.fields().get(*i).map_or("", |field| field.name()).to_string();
+            (name.clone(), Arc::new(Column::new(&name, *i)))
+        };
+        let (names, keys): (Vec<_>, Vec<_>) = factory.keys.iter().map(key).unzip();
+        let shown = format!("upsert by {}", names.join(", "));
+        let node = self.add("upsert", shown, NodeKind::Operator(Arc::new(factory)), Arc::clone(&schema));
+        self.connect_by(source, node, 0, Exchange::Hash(keys));
+        node
     }
 
     fn filter(&mut self, input: Stage, predicate: &Expr) -> Result<Stage> {

@@ -8,9 +8,10 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident};
 use laminar_connectors::batch::BatchOptions;
 use laminar_core::connector::{Role, SourceContext};
+use laminar_core::table::TableSpec;
 use laminar_core::{Code, Error, Result};
 use laminar_engine::graph::{BadDataPolicy, LateRows, RowTime, SourceNode};
-use laminar_engine::operators::ProjectFactory;
+use laminar_engine::operators::{ProjectFactory, UpsertFactory};
 
 use super::lower;
 use crate::catalog::{CatalogSnapshot, TableDef};
@@ -24,12 +25,24 @@ use crate::translate::translate;
 /// A table opened for reading.
 pub struct OpenedTable {
     pub node: SourceNode,
+    /// Turns the source's rows into changes. `None`: they are.
+    pub upsert: Option<UpsertFactory>,
     /// Turns the source's rows into `schema`: drops, defaults and generated columns. `None`: they are it.
     pub project: Option<ProjectFactory>,
     pub schema: SchemaRef,
 }
 
-/// The source node that yields the given stored columns, their schema, and the column that is the event time.
+/// A source that yields some stored columns of its table.
+pub(crate) struct ReadSource {
+    pub node: SourceNode,
+    /// Of its rows, once they are changes.
+    pub schema: SchemaRef,
+    pub event_time: Option<String>,
+    /// What makes changes of its rows, which keeps them for ever; `None`: they are.
+    pub upsert: Option<UpsertFactory>,
+}
+
+/// The source node that yields the given stored columns; and those of the primary key if they take each other's place by it.
 pub(crate) fn source_node(
     planner: &Planner,
     catalog: &CatalogSnapshot,
@@ -37,18 +50,23 @@ pub(crate) fn source_node(
     columns: &BTreeSet<usize>,
     ctx: &SourceContext,
     resolver: &dyn Resolver,
-) -> Result<(SourceNode, SchemaRef, Option<String>)> {
+) -> Result<ReadSource> {
     let bound = check::bind(planner, catalog, table, resolver)?;
     let mut spec = check::spec(table, &bound.settings, Role::Source);
     spec.projection = columns.iter().copied().collect();
-    let schema = spec.projected_schema();
     let delay = match (&spec.event_time, &bound.settings.watermark_delay) {
         _ if table.is_by_arrival() => Duration::ZERO,
         (Some(event_time), _) => event_time.delay,
         (None, _) => bound.settings.watermark_delay(),
     };
     let batch = BatchOptions::of(&bound.options)?;
-    let source = bound.connector.source(&bound.options, &spec, ctx)?;
+    let mut source = bound.connector.source(&bound.options, &spec, ctx)?;
+    if source.upserts() {
+        spec.projection = columns.union(&stored_key(&spec)?).copied().collect();
+        source = bound.connector.source(&bound.options, &spec, ctx)?;
+    }
+    let schema = spec.projected_schema();
+    let upsert = source.upserts().then(|| upsert_by_key(&spec, &schema));
     let max_drift = bound.settings.max_watermark_drift.map(|d| d.0);
     if max_drift.is_some() && !source.can_pause() {
         let message = format!("connector {} of table {} cannot pause partitions", table.connector, table.name);
@@ -75,7 +93,27 @@ pub(crate) fn source_node(
         },
         dead_letters: None,
     };
-    Ok((node, schema, spec.event_time.map(|e| e.column)))
+    Ok(ReadSource { node, schema, upsert, event_time: spec.event_time.map(|e| e.column) })
+}
+
+/// Where the columns of the primary key stand. Errors: `not_supported` if one of them is computed.
+fn stored_key(spec: &TableSpec) -> Result<BTreeSet<usize>> {
+    let place = |name: &String| {
+        spec.columns.iter().position(|column| column.name == *name).ok_or_else(|| {
+            Error::new(Code::NotSupported, format!("column {name} of the primary key of {} is computed", spec.name))
+                .with_hint("rows that take each other's place have a key that is stored in them")
+        })
+    };
+    spec.primary_key.iter().map(place).collect()
+}
+
+fn upsert_by_key(spec: &TableSpec, schema: &SchemaRef) -> UpsertFactory {
+    UpsertFactory {
+        keys: spec.primary_key.iter().filter_map(|name| schema.index_of(name).ok()).collect(),
+        schema: Arc::clone(schema),
+        deletes_are_timeless: spec.keys_are_timeless(),
+        ttl_micros: None,
+    }
 }
 
 /// A source that yields the given columns of the table, computed ones too.
@@ -93,9 +131,10 @@ pub(crate) fn open_source(
     let plan = scan.and_then(|scan| scan.project(exprs)).and_then(|p| p.build()).map_err(translate)?;
     let plan = planner.sql.optimize(plan, None)?;
     let used = lower::columns_of(&plan)?.remove(&table.name).unwrap_or_default();
-    let (node, source_schema, _) = source_node(planner, catalog, table, &used, ctx, resolver)?;
+    let ReadSource { node, schema: source_schema, upsert, .. } =
+        source_node(planner, catalog, table, &used, ctx, resolver)?;
     let fields = columns.iter().filter_map(|i| table.columns.get(*i)).map(|c| c.sql_type.field(&c.name, c.nullable));
     let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let project = lower::single_projection(planner, &plan, &source_schema, &schema)?;
-    Ok(OpenedTable { node, project, schema })
+    Ok(OpenedTable { node, upsert, project, schema })
 }

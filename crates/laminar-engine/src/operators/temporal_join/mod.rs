@@ -13,7 +13,7 @@
 //! Of each key the version at the watermark is kept and all later ones. Both sides are in the log as they came; what the
 //! watermark has made of them follows from it again when the log is read.
 
-mod log;
+pub(super) mod log;
 #[cfg(test)]
 mod tests;
 mod versions;

@@ -25,7 +25,7 @@ use rdkafka::producer::BaseRecord;
 
 use super::admin;
 use super::client::Cluster;
-use super::options::{SourceSettings, Start};
+use super::options::{OnDataLoss, ReadMode, SourceSettings, Start};
 use super::producer::{Producer, settle};
 use super::sink::ACKNOWLEDGED;
 use super::sink_options::EncodingOptions;
@@ -107,6 +107,9 @@ pub(super) fn as_source(mut settings: SourceSettings, topic: Option<&str>) -> So
     let topics = Destination::new(topic).topics(&settings.topics);
     settings.topics = Topics::Named(topics.unwrap_or_default());
     settings.start = Start::Earliest;
+    // Whatever the table reads: a letter counts once its transaction is committed, and some topics may have none yet.
+    settings.read_mode = ReadMode::ReadCommitted;
+    settings.on_data_loss = OnDataLoss::Skip;
     // Letters are as their records came.
     settings.encoding = EncodingOptions::default();
     settings

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use laminar_core::connector::{Connector, DeadLettersOf, SinkContext};
+use laminar_connectors::kafka::KafkaConnector;
+use laminar_core::connector::{Connector, DeadLettersOf, SinkContext, SourceContext};
 use laminar_core::dead_letter::{LetterBuilder, Reason, Stage};
 use laminar_core::sink::{Delivery, Sink};
 use laminar_core::source::{Fetched, RawRecord};
@@ -11,6 +12,7 @@ use laminar_core::{Code, Epoch, PipelineId, Result};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::support::*;
@@ -167,6 +169,31 @@ async fn a_long_record_is_a_long_letter() {
     open.committer.commit(&super::transaction::marker(1), &[]).await.unwrap();
     let found = read(&format!("{name}-dlq"), "read_committed").await;
     assert_eq!(found[0].value.as_ref().map(String::len), Some(10 << 20));
+}
+
+/// Whatever the table itself reads: letters of aborted transactions are none, and a topic that has had none yet hides no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_shown_that_are_committed_of_the_topics_that_are_there() {
+    let (first, second) = (topic("in", 1).await, topic("in", 1).await);
+    let beside = format!("{first}-dlq");
+    let new = NewTopic::new(&beside, 1, TopicReplication::Fixed(1));
+    admin().create_topics(&[new], &AdminOptions::new().operation_timeout(Some(SOON))).await.unwrap();
+    let producer: BaseProducer = client(&[("transactional.id", &unique("letters"))]).create().unwrap();
+    producer.init_transactions(SOON).unwrap();
+    producer.begin_transaction().unwrap();
+    send(&producer, &beside, [value(0, "aborted")]);
+    producer.abort_transaction(SOON).unwrap();
+    producer.begin_transaction().unwrap();
+    send(&producer, &beside, [value(0, "committed")]);
+    producer.commit_transaction(SOON).unwrap();
+
+    let topics = format!("{first},{second}");
+    let options = options(&[("topics", &topics), ("read_mode", "read_uncommitted"), ("on_data_loss", "fail")]);
+    let of = DeadLettersOf { options: &options, table: &table(), destination: None };
+    let ctx = SourceContext { pipeline: None, clock: Arc::new(SystemClock), partitions: None };
+    let source = KafkaConnector::new().dead_letter_source(&of, &ctx).unwrap().unwrap();
+    let seen = take(&mut reader(&source).await, 1).await;
+    assert_eq!((seen[0].0.as_str(), seen[0].3.as_deref()), (format!("{beside}/0").as_str(), Some("committed")));
 }
 
 #[test]

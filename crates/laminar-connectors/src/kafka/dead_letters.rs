@@ -25,7 +25,7 @@ use rdkafka::producer::BaseRecord;
 
 use super::admin;
 use super::client::Cluster;
-use super::options::{OnDataLoss, ReadMode, SourceSettings, Start};
+use super::options::{OnDataLoss, ReadMode, SourceSettings, Start, check_topic_name, is_reserved};
 use super::producer::{Producer, settle};
 use super::sink::ACKNOWLEDGED;
 use super::sink_options::EncodingOptions;
@@ -74,18 +74,25 @@ impl Destination {
         Some(topics)
     }
 
-    /// Errors: `invalid_option`, `conflicting_options`; `missing_option` with a pattern of topics, which may match what is beside them.
+    /// Errors: `invalid_option`, `forbidden_option`, `conflicting_options`; `missing_option` with a pattern of topics, which may
+    /// match what is beside them.
     fn check(&self, settings: &SourceSettings) -> Result<()> {
         let Some(topics) = self.topics(&settings.topics) else {
             return Err(missing("dlq_topic", "a table of topic_pattern")
                 .with_hint("name the topic of its dead letters, one that the pattern does not match"));
         };
         for topic in topics {
-            super::options::check_topic_name(&topic).map_err(|what| {
+            check_topic_name(&topic).map_err(|what| {
                 Error::new(Code::InvalidOption, format!("option dlq_topic cannot be '{topic}'"))
                     .with_detail(what)
                     .with_field("dlq_topic")
             })?;
+            if is_reserved(&topic) {
+                let what = format!("topic {topic} holds what Kafka or Laminar need to work: no dead letter can go there");
+                return Err(Error::new(Code::ForbiddenOption, what)
+                    .with_hint("name another topic in dlq_topic")
+                    .with_field("dlq_topic"));
+            }
             if settings.topics.contains(&topic) {
                 let what = format!("topic {topic} is read, and its dead letters would go there again");
                 return Err(Error::new(Code::ConflictingOptions, what)
@@ -118,8 +125,8 @@ pub(super) fn as_source(mut settings: SourceSettings, topic: Option<&str>) -> So
 pub(super) struct DeadLetterSink {
     cluster: Cluster,
     destination: Destination,
-    /// Topics that the table names: those of their letters are there before the first letter.
-    topics: Vec<String>,
+    /// What the table reads.
+    topics: Topics,
     way: Way,
 }
 
@@ -150,7 +157,7 @@ impl DeadLetterSink {
         let destination = Destination::new(topic);
         destination.check(&settings)?;
         let way = Way::new(&settings.cluster, delivery, ctx, transactions)?;
-        Ok(Self { cluster: settings.cluster, destination, topics: settings.topics.names().to_vec(), way })
+        Ok(Self { cluster: settings.cluster, destination, topics: settings.topics, way })
     }
 
     /// A sink that makes records of letters again.
@@ -161,7 +168,7 @@ impl DeadLetterSink {
         transactions: &Arc<Transactions>,
     ) -> Result<Self> {
         let way = Way::new(&settings.cluster, delivery, ctx, transactions)?;
-        Ok(Self { cluster: settings.cluster, destination: Destination::Back, topics: Vec::new(), way })
+        Ok(Self { cluster: settings.cluster, destination: Destination::Back, topics: settings.topics, way })
     }
 
     fn producer(&self) -> Result<Arc<Producer>> {
@@ -190,13 +197,17 @@ impl Sink for DeadLetterSink {
         let mut writer = Writer {
             cluster: self.cluster.clone(),
             destination: self.destination.clone(),
+            topics: self.topics.clone(),
             known: BTreeSet::new(),
             producer: self.producer()?,
             transaction,
             patience,
         };
-        for topic in &self.topics {
-            writer.topic_for(topic).await?;
+        // The topics of the letters of those that the table names are there before the first letter.
+        if self.destination != Destination::Back {
+            for topic in self.topics.names() {
+                writer.topic_for(topic).await?;
+            }
         }
         Ok(Box::new(writer))
     }
@@ -219,6 +230,8 @@ impl Sink for DeadLetterSink {
 struct Writer {
     cluster: Cluster,
     destination: Destination,
+    /// What the table reads.
+    topics: Topics,
     /// Topics of letters that exist.
     known: BTreeSet<String>,
     producer: Arc<Producer>,
@@ -264,6 +277,13 @@ impl Writer {
         let topic_of_letters = self.destination.of(topic);
         if !self.known.contains(&topic_of_letters) {
             match &self.destination {
+                // The letter's header says so, and whoever may write letters may write what they like there.
+                Destination::Back if is_reserved(topic) || !self.topics.contains(topic) => {
+                    let what = format!("a dead letter cannot go back to topic {topic}");
+                    return Err(Error::new(Code::InvalidValue, what)
+                        .with_detail(format!("its table reads {}", self.topics))
+                        .with_hint("leave the letter out by WHERE, or give the table its topic back"));
+                }
                 Destination::Back if admin::topic_exists(&self.cluster, topic).await? => {}
                 Destination::Back => {
                     let what = format!("topic {topic} of kafka at {} is gone", self.cluster.name());

@@ -6,9 +6,9 @@ use laminar_connectors::kafka::KafkaConnector;
 use laminar_core::connector::{Connector, DeadLettersOf, SinkContext, SourceContext};
 use laminar_core::dead_letter::{LetterBuilder, Reason, Stage};
 use laminar_core::sink::{Delivery, Sink};
-use laminar_core::source::{Fetched, RawRecord};
+use laminar_core::source::{Fetched, RawRecord, TimestampType};
 use laminar_core::time::SystemClock;
-use laminar_core::{Code, Epoch, PipelineId, Result};
+use laminar_core::{Code, Epoch, PipelineId, Position, Result};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -25,16 +25,20 @@ fn dead_letters(
     delivery: Option<Delivery>,
 ) -> Result<Arc<dyn Sink>> {
     let options = options(&[("topic", topic), ("fetch.min.bytes", "2")]);
-    let ctx = SinkContext {
+    let ctx = context(of, delivery);
+    let of_table = DeadLettersOf { options: &options, table: &table(), destination };
+    of.connector.check_dead_letters(&of_table)?;
+    of.connector.dead_letters(&of_table, &ctx)
+}
+
+fn context(of: &Installation, delivery: Option<Delivery>) -> SinkContext {
+    SinkContext {
         instance: of.instance.clone(),
         pipeline: PipelineId::from(of.pipeline.as_str()),
         delivery,
         checkpoint_interval: of.interval,
         clock: Arc::new(SystemClock),
-    };
-    let of_table = DeadLettersOf { options: &options, table: &table(), destination };
-    of.connector.check_dead_letters(&of_table)?;
-    of.connector.dead_letters(&of_table, &ctx)
+    }
 }
 
 /// Letters of all records of the topic.
@@ -203,4 +207,46 @@ fn letters_do_not_go_where_they_are_read() {
     assert_eq!(check("orders").code(), Code::ConflictingOptions);
     let error = check("no such/name");
     assert_eq!((error.code(), error.field()), (Code::InvalidOption, Some("dlq_topic")));
+    for reserved in ["__laminar_progress", "__consumer_offsets"] {
+        let error = check(reserved);
+        assert_eq!((error.code(), error.field()), (Code::ForbiddenOption, Some("dlq_topic")), "{error:?}");
+    }
+}
+
+/// The topic is in a header, which anybody may have written who may write to the topic of letters.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_goes_back_only_to_a_topic_of_its_table() {
+    let (ours, other) = (topic("in", 1).await, topic("in", 1).await);
+    let sink_of = |read: &str| {
+        let installation = Installation::new();
+        let options = options(&[("topics", read)]);
+        let of = DeadLettersOf { options: &options, table: &table(), destination: None };
+        installation.connector.replay(&of, &context(&installation, Some(Delivery::AtLeastOnce))).unwrap()
+    };
+    let letter_of = |topic: &str| {
+        let mut letters = LetterBuilder::new("pipe", "t");
+        let record = RawRecord {
+            key: None,
+            value: Some(b"x"),
+            timestamp_micros: 0,
+            timestamp_type: TimestampType::None,
+            topic,
+            partition: 0,
+            position: Position(0),
+            batch: None,
+        };
+        letters.push(&record, Reason { stage: Stage::Decode, code: Code::BadData, message: "no" });
+        letters.finish().unwrap().unwrap()
+    };
+    let mut writer = sink_of(&ours).open(&task(0)).await.unwrap();
+    writer.write(&letter_of(&ours)).await.unwrap();
+    writer.flush(Epoch(1)).await.unwrap();
+    assert_eq!(values(&read(&ours, "read_committed").await), ["x"]);
+
+    let error = writer.write(&letter_of(&other)).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidValue, "{error:?}");
+    assert!(error.message().contains(&other) && error.detail().unwrap().contains(&ours), "{error:?}");
+    assert_eq!(read(&other, "read_committed").await, []);
+    let mut writer = sink_of("__consumer_offsets").open(&task(0)).await.unwrap();
+    assert_eq!(writer.write(&letter_of("__consumer_offsets")).await.unwrap_err().code(), Code::InvalidValue);
 }

@@ -38,6 +38,7 @@ use schemars::schema_for;
 use serde_json::{Value, json};
 
 use crate::batch::BatchOptions;
+use crate::schema_registry::Patience;
 use cluster_admin::KafkaClusterAdmin;
 use dead_letters::DeadLetterSink;
 use fields::Fields;
@@ -306,7 +307,7 @@ impl Connector for KafkaConnector {
                 let of_key = |column: &&Column| column.metadata.as_deref() == Some("key");
                 let key = table.columns.iter().filter(of_key).map(|column| &column.data_type);
                 settings.encoding.check(&settings.format, table, key)?;
-                laminar_formats::decoder_with(&settings.format, table, &settings.formats()?).map(drop)
+                laminar_formats::decoder_with(&settings.format, table, &settings.formats(Patience::Statement)?).map(drop)
             }
             Role::Sink => {
                 let settings = written.sink()?;
@@ -314,7 +315,7 @@ impl Connector for KafkaConnector {
                 if !table.columns.is_empty() {
                     let fields = Fields::new(&settings, table)?;
                     if fields.template.is_none() {
-                        laminar_formats::encoder_with(&settings.format, &fields.value, &settings.formats()?)?;
+                        laminar_formats::encoder_with(&settings.format, &fields.value, &settings.formats(Patience::Statement)?)?;
                     }
                 }
                 self.delivery(&settings, None).map(drop)
@@ -336,7 +337,7 @@ impl Connector for KafkaConnector {
 
     async fn outside_columns(&self, options: &Options) -> Result<Option<Vec<Column>>> {
         let settings = self.read(options, Some(Role::Source))?.source()?;
-        let formats = settings.formats()?;
+        let formats = settings.formats(Patience::Statement)?;
         client::blocking(move || laminar_formats::schema_columns(&settings.format, &formats)).await
     }
 

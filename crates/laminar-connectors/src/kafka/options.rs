@@ -27,7 +27,7 @@ use super::sink_options::{
 use super::topics::Topics;
 use crate::batch::BatchOptions;
 use crate::files::{self, FilesAccess};
-use crate::schema_registry::format_context;
+use crate::schema_registry::{Patience, format_context};
 
 pub(super) const SUBJECT: &str = "connector kafka";
 
@@ -672,15 +672,15 @@ pub(super) struct SinkSettings {
 
 impl SourceSettings {
     /// What the format gets of the connector. No I/O.
-    pub fn formats(&self) -> Result<FormatContext> {
-        format_context(&self.registry, self.topics.names().first().map_or("", String::as_str))
+    pub fn formats(&self, patience: Patience) -> Result<FormatContext> {
+        format_context(&self.registry, self.topics.names().first().map_or("", String::as_str), patience)
     }
 }
 
 impl SinkSettings {
     /// What the format gets of the connector. No I/O.
-    pub fn formats(&self) -> Result<FormatContext> {
-        format_context(&self.registry, self.topic.as_deref().unwrap_or_default())
+    pub fn formats(&self, patience: Patience) -> Result<FormatContext> {
+        format_context(&self.registry, self.topic.as_deref().unwrap_or_default(), patience)
     }
 }
 

@@ -35,6 +35,7 @@ use super::sink_options::{Acks, Encoding, Partitioner};
 use super::sink_topics::Topics;
 use super::template::Renderer;
 use super::transaction::{Transaction, Transactions};
+use crate::schema_registry::Patience;
 
 /// Rows handed to librdkafka between two looks at the bounds of what is on its way.
 const SLICE: usize = 1024;
@@ -79,7 +80,7 @@ impl KafkaSink {
             Delivery::ExactlyOnce => Way::Transaction(transactions.get(&settings.cluster, ctx)?),
             Delivery::AtLeastOnce => Way::AtOnce(Mutex::new(Weak::new())),
         };
-        let formats = settings.formats()?;
+        let formats = settings.formats(Patience::Job)?;
         Ok(Self { settings: Arc::new(settings), table: table.clone(), fields, way, formats, spool_dir })
     }
 

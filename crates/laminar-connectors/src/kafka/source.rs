@@ -27,6 +27,7 @@ use super::inspector::Inspector;
 use super::native::{FetchQueue, position};
 use super::options::{OnDataLoss, Reset, SourceSettings, Start};
 use super::reader::Reader;
+use crate::schema_registry::Patience;
 
 /// How long opening a reader waits for the brokers to say where the splits start.
 const RESOLVE: Duration = Duration::from_secs(15);
@@ -75,7 +76,7 @@ impl KafkaSource {
             group_id: settings.group_id.clone().unwrap_or_else(|| format!("laminar-{pipeline}")),
         });
         let inspector = Inspector::new(settings.cluster.clone(), settings.read_mode.as_str());
-        let (formats, partitions) = (settings.formats()?, ctx.partitions.clone());
+        let (formats, partitions) = (settings.formats(Patience::Job)?, ctx.partitions.clone());
         Ok(Self { settings, table: table.clone(), group, formats, inspector, has_topic_ids: true, partitions })
     }
 

@@ -88,7 +88,8 @@ impl Destination {
                     .with_field("dlq_topic")
             })?;
             if is_reserved(&topic) {
-                let what = format!("topic {topic} holds what Kafka or Laminar need to work: no dead letter can go there");
+                let what =
+                    format!("topic {topic} holds what Kafka or Laminar need to work: no dead letter can go there");
                 return Err(Error::new(Code::ForbiddenOption, what)
                     .with_hint("name another topic in dlq_topic")
                     .with_field("dlq_topic"));

@@ -136,7 +136,8 @@ async fn a_refused_login_is_not_tried_again() {
 /// A job waits for a registry that starts anew; a person at a terminal is told at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_asks_once() {
-    let (address, asked) = counting("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let (address, asked) =
+        counting("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let topic = super::support::topic("avro", 1).await;
     let pairs = [("topic", topic.as_str()), ("format", "avro"), ("schema_registry.endpoint", address.as_str())];
     let options = super::support::options(&pairs);

@@ -58,6 +58,7 @@ mod diagnosis;
 mod encoding;
 mod error;
 mod fields;
+mod gone;
 mod headers;
 mod inspector;
 mod key;
@@ -307,7 +308,8 @@ impl Connector for KafkaConnector {
                 let of_key = |column: &&Column| column.metadata.as_deref() == Some("key");
                 let key = table.columns.iter().filter(of_key).map(|column| &column.data_type);
                 settings.encoding.check(&settings.format, table, key)?;
-                laminar_formats::decoder_with(&settings.format, table, &settings.formats(Patience::Statement)?).map(drop)
+                laminar_formats::decoder_with(&settings.format, table, &settings.formats(Patience::Statement)?)
+                    .map(drop)
             }
             Role::Sink => {
                 let settings = written.sink()?;
@@ -315,7 +317,11 @@ impl Connector for KafkaConnector {
                 if !table.columns.is_empty() {
                     let fields = Fields::new(&settings, table)?;
                     if fields.template.is_none() {
-                        laminar_formats::encoder_with(&settings.format, &fields.value, &settings.formats(Patience::Statement)?)?;
+                        laminar_formats::encoder_with(
+                            &settings.format,
+                            &fields.value,
+                            &settings.formats(Patience::Statement)?,
+                        )?;
                     }
                 }
                 self.delivery(&settings, None).map(drop)

@@ -21,7 +21,7 @@ use laminar_core::connector::SinkContext;
 use laminar_core::format::{EncodedValues, Encoder};
 use laminar_core::sink::{ChangeSupport, Committer, Delivery, Sink, SinkWriter};
 use laminar_core::table::TableSpec;
-use laminar_core::{Changes, Code, Epoch, Error, Result, TaskId};
+use laminar_core::{ChangeKind, Changes, Code, Epoch, Error, Result, TaskId};
 use laminar_formats::FormatContext;
 
 use super::encoding::decode_values;
@@ -268,7 +268,10 @@ impl Writer {
                 encoder.encode(value, &mut self.values)?;
                 self.values = decode_values(std::mem::take(&mut self.values), "value")?;
             }
-            ValueMaker::Template(renderer) => renderer.render(changes, &mut self.values)?,
+            ValueMaker::Template(renderer) => {
+                only_adds(changes)?;
+                renderer.render(changes, &mut self.values)?;
+            }
         }
         let one_each = self.values.rows.is_empty() && !self.values.is_empty();
         if one_each && self.values.len() != changes.num_rows() {
@@ -395,6 +398,15 @@ impl Writer {
             (Err(error), Some(transaction)) => Err(transaction.explain(error).await),
             (outcome, _) => outcome,
         }
+    }
+}
+
+/// A text made of a row says nothing of what became of the row.
+fn only_adds(changes: &Changes) -> Result<()> {
+    match changes.kinds().is_some_and(|kinds| kinds.iter().any(|kind| kind != ChangeKind::Insert)) {
+        true => Err(Error::new(Code::NotSupported, "sink.value cannot carry updates and deletes")
+            .with_hint("the query must only add rows")),
+        false => Ok(()),
     }
 }
 

@@ -18,6 +18,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use laminar_core::options::Secret;
 use laminar_core::time::{Clock, SystemClock};
 use laminar_core::{Code, Error, Result};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -244,7 +245,9 @@ impl Origin {
             }
             body.extend_from_slice(&chunk);
         }
-        if status.is_client_error() {
+        // As the provider itself says: later.
+        let is_later = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        if status.is_client_error() && !is_later {
             let said: Refusal = serde_json::from_slice(&body).unwrap_or_default();
             let said = [said.error, said.error_description].into_iter().flatten().collect::<Vec<_>>().join(": ");
             let detail = format!("HTTP {} {}", status.as_u16(), said.chars().take(200).collect::<String>());

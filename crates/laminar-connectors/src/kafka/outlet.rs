@@ -16,7 +16,7 @@ use std::sync::Arc;
 use laminar_core::{Error, Result};
 
 use super::client::blocking;
-use super::producer::Producer;
+use super::producer::{MAX_BYTES, Producer};
 use super::record::{Carries, Record};
 use super::sink_options::{BufferMode, BufferOptions};
 use super::sink_topics::Topics;
@@ -58,15 +58,16 @@ impl Outlet {
         Self { producer, topics, options: options.clone(), disk, frame: Vec::new() }
     }
 
-    /// Tells the producer how much may be in memory. To be called after a topic was opened.
+    /// Tells the producer how much this sink needs in memory: others of the pipeline may need less. To be called after a topic was
+    /// opened.
     pub fn bound(&self) {
         let all = |size: u64| size.saturating_mul(self.topics.partitions().max(1));
         let limit = self.options.per_partition_limit.map(|size| size.0);
-        match (self.options.mode, limit) {
-            (BufferMode::Memory, Some(limit)) => self.producer.bound(all(limit)),
-            (BufferMode::Disk, _) => self.producer.bound(DISK_MODE_BYTES),
-            (BufferMode::Memory, None) | (BufferMode::Hybrid, _) => {}
-        }
+        self.producer.bound(match (self.options.mode, limit) {
+            (BufferMode::Memory, Some(limit)) => all(limit),
+            (BufferMode::Disk, _) => self.producer.given_bytes(DISK_MODE_BYTES),
+            (BufferMode::Memory, None) | (BufferMode::Hybrid, _) => self.producer.given_bytes(MAX_BYTES),
+        });
         if self.options.memory_overload_protection {
             self.producer.watch_memory();
         }
@@ -167,4 +168,42 @@ impl Outlet {
 
 fn gone() -> Error {
     Error::internal("rows that wait for kafka on disk are gone")
+}
+
+#[cfg(test)]
+mod tests {
+    use laminar_core::Options;
+    use laminar_core::connector::Role;
+
+    use super::super::options::Written;
+    use super::*;
+
+    /// `client`: options of the cluster, which the sinks share.
+    #[track_caller]
+    fn check(client: &[(&str, &str)], sinks: &[&[(&str, &str)]], expected: u64) {
+        let base = [&[("bootstrap_servers", "127.0.0.1:1"), ("topic", "t")], client].concat();
+        let settings = |pairs: &[(&str, &str)]| {
+            let options = Options::from_pairs([&base, pairs].concat());
+            Arc::new(Written::read(&options, Some(Role::Sink), None).unwrap().sink().unwrap())
+        };
+        let producer = Arc::new(Producer::new(&settings(&[]).cluster, &[]).unwrap());
+        for pairs in sinks {
+            let settings = settings(pairs);
+            let topics = Topics::new(Arc::clone(&producer), Arc::clone(&settings), false);
+            Outlet::new(Arc::clone(&producer), topics, &settings.buffer, PathBuf::new()).bound();
+        }
+        assert_eq!(producer.byte_limit(), expected, "{client:?} {sinks:?}");
+    }
+
+    #[test]
+    fn the_sink_that_needs_most_bounds_what_all_have_in_memory() {
+        let (disk, hybrid) = (&[("buffer.mode", "disk")][..], &[("buffer.mode", "hybrid")][..]);
+        let large = &[("buffer.per_partition_limit", "64MB")][..];
+        check(&[], &[disk], DISK_MODE_BYTES);
+        check(&[], &[disk, &[]], MAX_BYTES);
+        check(&[], &[&[], disk], MAX_BYTES);
+        check(&[], &[disk, hybrid], MAX_BYTES);
+        check(&[], &[large, disk, &[]], 64 << 20);
+        check(&[("queue.buffering.max.kbytes", "100")], &[disk, &[], hybrid], 100 << 10);
+    }
 }

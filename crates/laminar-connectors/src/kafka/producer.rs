@@ -28,7 +28,7 @@ use super::record::{Carries, Record};
 /// Rows that may be on their way to the broker; each costs librdkafka about 350 bytes besides its own.
 const MAX_ROWS: u64 = 100_000;
 /// Bytes of keys and values that may be on their way.
-const MAX_BYTES: u64 = 32 << 20;
+pub(super) const MAX_BYTES: u64 = 32 << 20;
 
 /// What a row costs librdkafka besides its own bytes.
 const ROW_COST: u64 = 350;
@@ -106,17 +106,15 @@ impl Producer {
         };
         let started = thread::Builder::new().name("kafka-reports".into()).spawn(serve);
         started.map_err(|e| Error::internal(format!("cannot start a thread: {e}")))?;
-        let limit = |key: &str, unit: u64, ours: u64| match cluster.get(key).and_then(|v| v.parse::<u64>().ok()) {
-            Some(given) if given > 0 => given.saturating_mul(unit),
-            _ => ours,
-        };
+        let rows = given(cluster, "queue.buffering.max.messages");
         Ok(Self {
             client: Some(client),
             shared,
             bounds: Mutex::new(Bounds {
-                rows: limit("queue.buffering.max.messages", 1, MAX_ROWS),
-                bytes: limit("queue.buffering.max.kbytes", 1024, MAX_BYTES),
-                rows_given: cluster.get("queue.buffering.max.messages").is_some(),
+                rows: rows.unwrap_or(MAX_ROWS),
+                bytes: given(cluster, "queue.buffering.max.kbytes")
+                    .map_or(MAX_BYTES, |kilobytes| kilobytes.saturating_mul(1024)),
+                rows_given: rows.is_some(),
                 asked: false,
                 memory: None,
             }),
@@ -180,7 +178,12 @@ impl Producer {
         Ok(fits && !(bytes >= SPARED && bounds.memory.as_mut().is_some_and(MemoryGauge::is_short)))
     }
 
-    /// Sets how many bytes may be on their way; the most of what several sinks ask for.
+    /// What the user says of how many bytes may be on their way, else `ours`.
+    pub fn given_bytes(&self, ours: u64) -> u64 {
+        given(&self.cluster, "queue.buffering.max.kbytes").map_or(ours, |kilobytes| kilobytes.saturating_mul(1024))
+    }
+
+    /// Sets how many bytes may be on their way: the most of what the sinks need, of which each says it.
     pub fn bound(&self, bytes: u64) {
         let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
         bounds.bytes = if bounds.asked { bounds.bytes.max(bytes) } else { bytes }.clamp(1, LIBRDKAFKAS);
@@ -188,6 +191,11 @@ impl Producer {
             bounds.rows = bounds.rows.max(bounds.bytes / ROW_COST);
         }
         bounds.asked = true;
+    }
+
+    #[cfg(test)]
+    pub fn byte_limit(&self) -> u64 {
+        self.bounds.lock().unwrap_or_else(PoisonError::into_inner).bytes
     }
 
     /// From now on there is no room while the machine is short of memory.
@@ -304,6 +312,11 @@ impl Drop for Producer {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.client.take().into_iter().for_each(release);
     }
+}
+
+/// A bound that the user set; 0 stands for none.
+fn given(cluster: &Cluster, key: &str) -> Option<u64> {
+    cluster.get(key)?.parse().ok().filter(|given| *given > 0)
 }
 
 /// The fault that made librdkafka give the client up, such as being fenced.

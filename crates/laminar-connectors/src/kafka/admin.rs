@@ -19,6 +19,12 @@ pub(super) fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REACH)).operation_timeout(Some(REACH))
 }
 
+/// A client for what only admin clients may ask. To be dropped elsewhere too: see [`client::drop_elsewhere`].
+pub(super) async fn admin_client(cluster: &Cluster) -> Result<AdminClient<Events>> {
+    let cluster = cluster.clone();
+    blocking(move || cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))).await
+}
+
 /// Number of brokers, and one of their ids.
 async fn brokers(cluster: &Cluster) -> Result<(usize, i32)> {
     let cluster = cluster.clone();
@@ -34,7 +40,7 @@ async fn brokers(cluster: &Cluster) -> Result<(usize, i32)> {
 /// A setting of the brokers; `None` if we may not ask, or the broker does not answer such questions.
 pub(super) async fn broker_setting(cluster: &Cluster, name: &str) -> Result<Option<String>> {
     let (_, broker) = brokers(cluster).await?;
-    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
+    let admin = admin_client(cluster).await?;
     let asked = admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options()).await;
     client::drop_elsewhere(admin);
     let resources = asked.unwrap_or_else(|error| {
@@ -135,7 +141,7 @@ pub(super) async fn ensure_progress_topic(cluster: &Cluster, topic: &str) -> Res
 
 /// Creates the topic, which may exist meanwhile, and waits until it is there.
 async fn create(cluster: &Cluster, new: &NewTopic<'_>, hint: &str) -> Result<()> {
-    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
+    let admin = admin_client(cluster).await?;
     let outcome = admin.create_topics([new], &options()).await;
     client::drop_elsewhere(admin);
     let what = || format!("cannot create topic {} in kafka at {}", new.name, cluster.name());
@@ -155,7 +161,7 @@ pub(super) async fn ensure_dead_letter_topic(cluster: &Cluster, topic: &str, of:
     if topic_exists(cluster, topic).await? {
         return Ok(());
     }
-    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
+    let admin = admin_client(cluster).await?;
     let longest = longest_record(&admin, of).await;
     let longest = longest.map(|bytes| bytes.saturating_add(LETTER_HEADERS).to_string());
     // Partitions and replicas: the broker's defaults.

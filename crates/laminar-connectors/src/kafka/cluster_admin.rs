@@ -11,7 +11,7 @@ use laminar_core::cluster::{
     BrokerInfo, ClusterAdmin, GroupInfo, GroupMember, GroupOffset, NewTopic, PartitionInfo, ResetTo, TopicInfo,
 };
 use laminar_core::{Code, Error, Result};
-use rdkafka::admin::{self, AdminClient, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{self, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
@@ -169,7 +169,7 @@ impl ClusterAdmin for KafkaClusterAdmin {
         for (key, value) in &topic.config {
             new = new.set(key, value);
         }
-        let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
+        let admin = super::admin::admin_client(cluster).await?;
         let outcome = admin.create_topics(&[new], &super::admin::options()).await;
         client::drop_elsewhere(admin);
         match outcome.map_err(|e| from_kafka(what(), &e))?.into_iter().next() {
@@ -222,9 +222,7 @@ impl KafkaClusterAdmin {
     /// Settings by topic; nothing where we may not ask.
     async fn topic_settings(&self, names: &[String]) -> BTreeMap<String, BTreeMap<String, String>> {
         let mut settings = BTreeMap::new();
-        let Ok(admin) = self.0.create::<AdminClient<Events>>(&self.0.config(ClientKind::Producer, &[], &[])) else {
-            return settings;
-        };
+        let Ok(admin) = super::admin::admin_client(&self.0).await else { return settings };
         let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let answered = match asked.is_empty() {
             true => Vec::new(),

@@ -74,6 +74,7 @@ mod properties;
 mod property_names;
 mod reader;
 mod record;
+mod shared_producer;
 mod sink;
 mod sink_options;
 mod sink_topics;

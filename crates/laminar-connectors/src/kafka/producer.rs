@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use laminar_core::{Code, Error, Result};
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::Notify;
 
 use super::client::{ClientKind, Cluster, Events, blocking, release};
@@ -128,19 +128,19 @@ impl Producer {
         self.client.as_ref().ok_or_else(|| Error::internal("the producer is closed"))
     }
 
-    /// A handle through which rows go to the topic, with settings of its own.
+    /// A handle through which rows go to the topic, with settings of its own; without any, with those that it has.
     ///
     /// Errors: `conflicting_options` if the topic is open with other settings: librdkafka has one set of them for each.
     pub fn topic(&self, name: &str, config: &[(&'static str, &'static str)]) -> Result<Topic> {
         let mut open = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.get(name).is_some_and(|other| other != config) {
+        if !config.is_empty() && open.get(name).is_some_and(|other| other != config) {
             let what = format!("two sinks of a pipeline write to topic {name} with different settings");
             return Err(Error::new(Code::ConflictingOptions, self.what(&what))
                 .with_hint("give both the same partitioner and compression"));
         }
         let topic = Topic::new(Arc::clone(self.client()?), name, config);
         let topic = topic.map_err(|what| Error::internal(format!("topic {name} cannot be written: {what}")))?;
-        open.insert(name.to_string(), config.to_vec());
+        open.entry(name.to_string()).or_insert_with(|| config.to_vec());
         Ok(topic)
     }
 
@@ -227,17 +227,6 @@ impl Producer {
             (None, Some(refused)) => self.refusal(&refused),
             (None, None) => Error::internal("librdkafka took fewer rows than it was given"),
         };
-        self.shared.fail(error.clone());
-        Err(error)
-    }
-
-    /// Hands one record to librdkafka, with headers if it has some.
-    pub fn send(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
-        let bytes = record.key.map_or(0, <[u8]>::len) + record.payload.map_or(0, <[u8]>::len);
-        self.shared.produced_rows.fetch_add(1, Ordering::SeqCst);
-        self.shared.produced_bytes.fetch_add(bytes as u64, Ordering::SeqCst);
-        let Err((refused, _)) = self.client()?.send(record) else { return Ok(()) };
-        let error = self.fatal().unwrap_or_else(|| from_kafka(self.what("a record cannot be written"), &refused));
         self.shared.fail(error.clone());
         Err(error)
     }

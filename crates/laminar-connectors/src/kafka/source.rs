@@ -18,7 +18,7 @@ use laminar_core::table::TableSpec;
 use laminar_core::{Code, Error, Position, Result, SplitId};
 use laminar_formats::FormatContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::client::{self, ClientKind, Cluster, Events, blocking};
 use super::encoding::Base64Decoder;
@@ -97,7 +97,8 @@ impl KafkaSource {
             .with_hint("give the table its topic back, or RESTART PIPELINE … IGNORING STATE to start anew"))
     }
 
-    fn consumer(&self) -> Result<BaseConsumer<Events>> {
+    /// Settings of the client that reads.
+    fn client(&self) -> ClientConfig {
         let group_id = match (&self.group, &self.settings.group_id) {
             (Some(group), _) => group.group_id.as_str(),
             (None, Some(group_id)) => group_id,
@@ -106,7 +107,7 @@ impl KafkaSource {
         let mut config = self.settings.cluster.config(ClientKind::Consumer, FETCH_AHEAD, FIXED);
         config.set("isolation.level", self.settings.read_mode.as_str());
         config.set("group.id", group_id);
-        self.settings.cluster.create(&config)
+        config
     }
 }
 
@@ -130,13 +131,14 @@ impl Source for KafkaSource {
 
     async fn open(&self, splits: Vec<SplitStart>) -> Result<Box<dyn SourceReader>> {
         splits.iter().try_for_each(|start| self.check_split(&start.split))?;
-        let consumer = self.consumer()?;
+        let client = self.client();
         let places = Places {
             cluster: self.settings.cluster.clone(),
             start: self.settings.start,
             loss: self.settings.on_data_loss,
         };
         let (queue, standings, places) = blocking(move || {
+            let consumer = places.cluster.create(&client)?;
             let standings = places.stand(&consumer, &splits)?;
             let queue = open(&places.cluster, consumer, &standings)?;
             Ok((queue, standings, places))

@@ -158,6 +158,26 @@ async fn at_least_once_letters_are_visible_with_the_flush() {
     assert_eq!(values(&read(&format!("{topic}-dlq"), "read_committed").await), ["x"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_of_a_topic_stay_in_order_and_may_go_where_rows_go() {
+    let (topic_in, out) = (topic("in", 1).await, topic("out", 1).await);
+    put(&topic_in, (0..2500).map(|i| value(0, i.to_string())));
+    let letters = letters_of(&topic_in, 2500).await;
+    let installation = Installation::new();
+    let rows = installation.sink(&[("topic", &out), ("compression", "lz4")]).unwrap();
+    let sink = dead_letters(&installation, &topic_in, Some(&out), None).unwrap();
+    let mut rows = open_sink(&rows).await;
+    let mut writer = sink.open(&task(1)).await.unwrap();
+    rows.writer.write(&changes(names(0..1))).await.unwrap();
+    rows.writer.flush(Epoch(1)).await.unwrap();
+    writer.write(&letters).await.unwrap();
+    writer.flush(Epoch(1)).await.unwrap();
+    rows.committer.commit(&super::transaction::marker(1), &[]).await.unwrap();
+    let found = read(&out, "read_committed").await;
+    let numbers: Vec<i64> = values(&found).iter().skip(1).map(|value| value.parse().unwrap()).collect();
+    assert!(numbers.into_iter().eq(0..2500));
+}
+
 /// The topic of letters takes what the topic of records took, and a little more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_record_is_a_long_letter() {

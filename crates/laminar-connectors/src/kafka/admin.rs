@@ -13,7 +13,7 @@ use super::options::SinkSettings;
 use super::sink_options::{CleanupPolicy, Retention};
 
 /// How long a new topic may take to become usable.
-const CREATION: Duration = Duration::from_secs(10);
+pub(super) const CREATION: Duration = Duration::from_secs(10);
 
 pub(super) fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REACH)).operation_timeout(Some(REACH))

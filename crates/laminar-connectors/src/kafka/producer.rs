@@ -57,9 +57,14 @@ const DEFAULTS: &[(&str, &str)] =
 /// What a record may have unless the user says less.
 const MESSAGE_MAX_BYTES: &str = "1000000000";
 
-/// Settings that are ours: nothing is lost or reordered by a retry, and our own bound comes before librdkafka's.
-const FIXED: &[(&str, &str)] =
-    &[("enable.idempotence", "true"), ("queue.buffering.max.messages", "0"), ("queue.buffering.max.kbytes", "2097151")];
+/// Settings that are ours: nothing is lost or reordered by a retry, our own bound comes before librdkafka's, and a topic is made
+/// where the options say so, never by asking for it.
+const FIXED: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"),
+    ("queue.buffering.max.messages", "0"),
+    ("queue.buffering.max.kbytes", "2097151"),
+    ("allow.auto.create.topics", "false"),
+];
 
 /// One client of librdkafka and the thread that serves it.
 pub(super) struct Producer {
@@ -351,6 +356,12 @@ impl Shared {
 pub(super) async fn settle(producer: &Arc<Producer>, limit: Duration) -> Result<()> {
     let producer = Arc::clone(producer);
     blocking(move || producer.settle(limit)).await
+}
+
+/// [`Producer::partitions`] away from them too.
+pub(super) async fn partitions(producer: &Arc<Producer>, topic: &str, limit: Duration) -> Result<i32> {
+    let (producer, topic) = (Arc::clone(producer), topic.to_string());
+    blocking(move || producer.partitions(&topic, limit)).await
 }
 
 /// The error for a call of the safe wrapper that failed.

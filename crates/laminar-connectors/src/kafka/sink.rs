@@ -282,7 +282,7 @@ impl Writer {
 
     async fn open(&mut self, name: &str) -> Result<usize> {
         let before = self.outlet.topics.partitions();
-        let topic = self.outlet.topics.open(name).await?;
+        let topic = self.outlet.topics.open_for_rows(name, self.shared.patience()).await?;
         if self.outlet.topics.partitions() != before {
             self.outlet.bound();
         }

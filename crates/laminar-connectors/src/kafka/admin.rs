@@ -169,17 +169,8 @@ pub(super) async fn ensure_dead_letter_topic(cluster: &Cluster, topic: &str, of:
     if let Some(longest) = &longest {
         new = new.set("max.message.bytes", longest);
     }
-    let outcome = admin.create_topics(&[new], &options()).await;
     client::drop_elsewhere(admin);
-    let what = || format!("cannot create topic {topic} in kafka at {}", cluster.name());
-    let hint = || format!("create topic {topic} by hand, or name another in dlq_topic");
-    match outcome.map_err(|e| from_kafka(what(), &e).with_hint(hint()))?.into_iter().next() {
-        Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
-            Err(from_code(what(), code, "").with_hint(hint()))
-        }
-        Some(_) => wait_for(cluster, topic).await,
-        None => Err(Error::internal(what())),
-    }
+    create(cluster, &new, &format!("create topic {topic} by hand, or name another in dlq_topic")).await
 }
 
 /// Room for what a dead letter has besides its record.

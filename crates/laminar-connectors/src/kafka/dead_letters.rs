@@ -25,13 +25,13 @@ use super::admin;
 use super::client::Cluster;
 use super::headers::{Headers, RecordHeaders};
 use super::native::Topic;
-use super::options::{OnDataLoss, ReadMode, SourceSettings, Start, check_topic_name, is_reserved};
+use super::options::{OnDataLoss, ReadMode, SourceSettings, Start};
 use super::producer::Producer;
 use super::record::{Carries, Record};
 use super::shared_producer::SharedProducer;
 use super::sink::SLICE;
 use super::sink_options::EncodingOptions;
-use super::topics::Topics;
+use super::topics::{Topics, check_topic_name, is_reserved};
 use super::transaction::Transactions;
 
 /// Added to a topic's name where the table does not say where its dead letters go.

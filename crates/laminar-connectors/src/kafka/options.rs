@@ -19,12 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use super::client::Cluster;
 use super::login::{self, Login, TokenOptions};
-use super::marker;
 use super::properties;
 use super::sink_options::{
     Acks, BufferMode, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, TopicOptions,
 };
-use super::topics::Topics;
+use super::topics::{Topics, check_topic_name, is_reserved};
 use crate::batch::BatchOptions;
 use crate::files::{self, FilesAccess};
 use crate::schema_registry::{Patience, format_context};
@@ -700,18 +699,6 @@ pub(super) fn acks_conflict(acks: Acks) -> Error {
         .with_field("acks")
 }
 
-/// Is it the name of a topic?
-pub(super) fn is_topic_name(topic: &str) -> bool {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !topic.is_empty() && topic.len() <= 249 && topic != "." && topic != ".." && topic.chars().all(legal)
-}
-
-/// Topics that hold what Kafka or Laminar need to work: no table writes to them.
-pub(super) fn is_reserved(topic: &str) -> bool {
-    let kafkas = ["__consumer_offsets", "__transaction_state", "__cluster_metadata", "__share_group_state"];
-    topic == marker::TOPIC || topic.starts_with("__laminar") || kafkas.contains(&topic)
-}
-
 /// Names of the options that only a sink has.
 fn sink_only() -> Vec<String> {
     let mut all = names::<SinkOptions>();
@@ -733,14 +720,6 @@ pub(super) enum Start {
     Group(Reset),
 }
 
-/// The error says what a name must be.
-pub(super) fn check_topic_name(topic: &str) -> std::result::Result<(), &'static str> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." || !topic.chars().all(legal) {
-        return Err("a topic's name has 1 to 249 letters, digits, '.', '_' or '-'");
-    }
-    Ok(())
-}
 /// Options that only a source has.
 const SOURCE_ONLY: &[&str] = &[
     "topics",

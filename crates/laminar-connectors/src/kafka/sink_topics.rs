@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use super::admin::{self, CREATION};
 use super::client::REACH;
 use super::native::Topic;
-use super::options::{SinkSettings, is_reserved, is_topic_name};
+use super::options::SinkSettings;
 use super::producer::{Producer, partitions};
+use super::topics::{check_topic_name, is_reserved};
 
 /// Topics that one writer may have open.
 const MAX_TOPICS: usize = 5_000;
@@ -98,9 +99,7 @@ impl Topics {
     fn handle(&self, name: &str) -> Result<Topic> {
         let refuse =
             |why: &str| Error::new(Code::InvalidValue, format!("no row can go to topic '{name}'")).with_detail(why);
-        if !is_topic_name(name) {
-            return Err(refuse("a topic's name has 1 to 249 letters, digits, '.', '_' or '-'"));
-        }
+        check_topic_name(name).map_err(refuse)?;
         if is_reserved(name) {
             return Err(refuse("the topic holds what Kafka or Laminar need to work"));
         }

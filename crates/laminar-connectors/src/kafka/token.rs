@@ -22,6 +22,8 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::http::{self, escaped};
+
 /// How long getting a token may take.
 const FETCH: Duration = Duration::from_secs(5);
 /// Pause after a failure, in milliseconds.
@@ -109,12 +111,7 @@ impl Tokens {
         if let Some(token) = self.state().last.clone().filter(|token| !token.is_old(now)) {
             return Ok(token);
         }
-        // Not on a thread that moves rows: others of its runtime go on meanwhile.
-        let on_workers = tokio::runtime::Handle::try_current()
-            .is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
-        let fetched =
-            if on_workers { tokio::task::block_in_place(|| fetch(&self.origin)) } else { fetch(&self.origin) };
-        self.keep(fetched)
+        self.keep(fetch(&self.origin))
     }
 
     /// The token to use from now on, if it is not the one that ends at `known`. Never waits.
@@ -164,20 +161,15 @@ fn now_ms() -> i64 {
     SystemClock.now_micros() / 1000
 }
 
-/// On a thread and a runtime of its own: callers are librdkafka's and tokio's threads alike.
+/// Waits at most [`FETCH`].
 fn fetch(origin: &Origin) -> Result<Token> {
-    let fetch = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Error::internal(format!("cannot start a runtime: {e}")))?;
-        runtime.block_on(async {
-            match tokio::time::timeout(FETCH, origin.token(now_ms())).await {
-                Ok(token) => token,
-                Err(_) => Err(Error::new(Code::Timeout, format!("no token came {}", origin.place()))
-                    .with_detail(format!("nothing after {} s", FETCH.as_secs()))),
-            }
-        })
-    };
-    thread::scope(|scope| scope.spawn(fetch).join()).unwrap_or_else(|_| Err(Error::internal("getting a token failed")))
+    http::wait(async {
+        match tokio::time::timeout(FETCH, origin.token(now_ms())).await {
+            Ok(token) => token,
+            Err(_) => Err(Error::new(Code::Timeout, format!("no token came {}", origin.place()))
+                .with_detail(format!("nothing after {} s", FETCH.as_secs()))),
+        }
+    })
 }
 
 impl Origin {
@@ -225,10 +217,10 @@ impl Origin {
             client = client.tls_certs_merge(certificates);
         }
         let client = client.build().map_err(|e| Error::internal(format!("cannot make an HTTP client: {e}")))?;
-        let login = format!("{}:{}", url_text(client_id), url_text(client_secret.expose()));
+        let login = format!("{}:{}", escaped(client_id), escaped(client_secret.expose()));
         let mut form = "grant_type=client_credentials".to_string();
         if let Some(scope) = scope {
-            form = format!("{form}&scope={}", url_text(scope));
+            form = format!("{form}&scope={}", escaped(scope));
         }
         let request = client
             .post(endpoint)
@@ -342,12 +334,6 @@ fn expiry(claims: &Value) -> Option<i64> {
 
 fn subject(claims: &Value) -> String {
     claims.get("sub").and_then(Value::as_str).unwrap_or_default().to_string()
-}
-
-/// As in `application/x-www-form-urlencoded`.
-fn url_text(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// An error and what it comes from: the outer one rarely says why.

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Patience;
 use super::error::{from_registry, is_no_answer};
+use crate::http::escaped;
 
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -190,17 +191,4 @@ fn body(schema: &SchemaText) -> String {
         SchemaKind::Json => "JSON",
     };
     json!({"schema": schema.text, "schemaType": kind}).to_string()
-}
-
-/// The subject as part of a path.
-fn escaped(subject: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    let mut escaped = String::with_capacity(subject.len());
-    for byte in subject.bytes() {
-        match plain(byte) {
-            true => escaped.push(char::from(byte)),
-            false => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
 }

@@ -13,11 +13,11 @@ mod error;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use laminar_core::{Error, Result};
+use laminar_core::Result;
 use laminar_formats::FormatContext;
 use laminar_formats::registry::{RegisteredSchema, RegistryOptions, SchemaRegistry, SchemaText, TableRegistry};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::http::wait;
 use calls::Calls;
 
 /// Who waits for the registry.
@@ -100,24 +100,6 @@ impl SchemaRegistry for RegistryClient {
             Some(id) => Ok(id),
             None => self.ask(self.calls.find(subject, schema)).map(|id| self.remember(subject, schema, id)),
         }
-    }
-}
-
-/// Runs the call on a thread of its own and waits for it, whichever thread this is.
-fn wait<T: Send>(call: impl Future<Output = Result<T>> + Send) -> Result<T> {
-    let run = || {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = runtime.map_err(|error| Error::internal(format!("no runtime for a call: {error}")))?;
-                runtime.block_on(call)
-            });
-            thread.join().unwrap_or_else(|_| Err(Error::internal("a call of the schema registry panicked")))
-        })
-    };
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(run),
-        _ => run(),
     }
 }
 

@@ -4,6 +4,9 @@
 //!  letter:   key and value  as they came          headers  as they came, then __laminar.errors.{pipeline, table, topic, …}
 //! ```
 //!
+//! Key, value and values of headers are byte for byte what came. A header's name is text here: bytes in it that are not UTF-8 are
+//! replaced.
+//!
 //! They are written in the transaction that the pipeline's sinks into this cluster share, or in one of their own where there are
 //! no such sinks: so each is there once, whatever died meanwhile.
 //!

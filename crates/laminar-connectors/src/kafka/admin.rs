@@ -9,8 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::client::{self, ClientKind, Cluster, Events, REACH, blocking};
 use super::error::{from_code, from_kafka};
 use super::marker;
-use super::options::SinkSettings;
-use super::sink_options::{CleanupPolicy, Retention};
+use super::sink_options::{CleanupPolicy, Retention, SinkSettings};
 
 /// How long a new topic may take to become usable.
 pub(super) const CREATION: Duration = Duration::from_secs(10);

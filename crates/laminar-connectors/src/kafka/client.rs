@@ -19,10 +19,10 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 use rdkafka::{ClientConfig, Statistics, TopicPartitionList};
 
+use super::client_options::Protocol;
 use super::diagnosis;
 use super::error::{from_code, from_kafka};
 use super::native::{self, AnyClient};
-use super::options::Protocol;
 use super::property_names::{PROPERTIES, Scope};
 use super::token::{Token, Tokens};
 

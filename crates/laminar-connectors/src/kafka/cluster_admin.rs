@@ -391,7 +391,7 @@ fn has_members(group: &str, detail: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::Protocol;
+    use super::super::client_options::Protocol;
     use super::*;
 
     #[test]

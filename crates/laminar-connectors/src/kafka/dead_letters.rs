@@ -28,12 +28,12 @@ use super::admin;
 use super::client::Cluster;
 use super::headers::{Headers, RecordHeaders};
 use super::native::Topic;
-use super::options::{OnDataLoss, ReadMode, SourceSettings, Start};
 use super::producer::Producer;
 use super::record::{Carries, Record};
 use super::shared_producer::SharedProducer;
 use super::sink::SLICE;
 use super::sink_options::EncodingOptions;
+use super::source_options::{OnDataLoss, ReadMode, SourceSettings, Start};
 use super::topics::{Topics, check_topic_name, is_reserved};
 use super::transaction::Transactions;
 

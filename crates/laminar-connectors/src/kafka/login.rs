@@ -16,7 +16,9 @@ use laminar_core::{Code, Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::options::{AuthType, Mechanism, Protocol, SUBJECT, Written};
+use super::client_options::{AuthType, Mechanism, Protocol};
+
+use super::options::{SUBJECT, Written};
 use super::token::{Origin, Tokens};
 
 /// Where the token of a login with one comes from.

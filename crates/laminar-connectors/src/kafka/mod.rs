@@ -39,18 +39,24 @@ use serde_json::{Value, json};
 
 use crate::batch::BatchOptions;
 use crate::schema_registry::Patience;
+use client_options::ClientOptions;
 use cluster_admin::KafkaClusterAdmin;
 use dead_letters::DeadLetterSink;
 use fields::Fields;
 use login::TokenOptions;
-use options::{ClientOptions, SinkOptions, SourceOptions, Written};
+use options::Written;
 use sink::KafkaSink;
-use sink_options::{Acks, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, TopicOptions};
+use sink_options::{
+    Acks, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, SinkOptions, SinkSettings, TopicOptions,
+    acks_conflict,
+};
 use source::KafkaSource;
+use source_options::SourceOptions;
 use transaction::Transactions;
 
 mod admin;
 mod client;
+mod client_options;
 mod cluster_admin;
 mod dead_letters;
 mod dev_broker;
@@ -79,6 +85,7 @@ mod sink;
 mod sink_options;
 mod sink_topics;
 mod source;
+mod source_options;
 mod spool;
 mod template;
 mod test_connection;
@@ -139,7 +146,7 @@ impl KafkaConnector {
     pub fn with_dev_broker(mut self, bootstrap: &str) -> Self {
         let servers = client::Cluster::servers(bootstrap).unwrap_or_default();
         self.dev_cluster =
-            Some(client::Cluster::new(servers, options::Protocol::Plaintext, Vec::new()).name().to_string());
+            Some(client::Cluster::new(servers, client_options::Protocol::Plaintext, Vec::new()).name().to_string());
         self
     }
 
@@ -148,11 +155,11 @@ impl KafkaConnector {
     }
 
     /// What a sink into the cluster guarantees: what the pipeline asks for, else the table, else the best there is.
-    fn delivery(&self, settings: &options::SinkSettings, asked: Option<Delivery>) -> Result<Delivery> {
+    fn delivery(&self, settings: &SinkSettings, asked: Option<Delivery>) -> Result<Delivery> {
         let delivery = self.delivery_into(&settings.cluster, asked.or(settings.delivery))?;
         match (delivery, settings.producer.acks) {
             (Delivery::AtLeastOnce, _) | (_, Acks::All) => Ok(delivery),
-            (Delivery::ExactlyOnce, acks) => Err(options::acks_conflict(acks)),
+            (Delivery::ExactlyOnce, acks) => Err(acks_conflict(acks)),
         }
     }
 

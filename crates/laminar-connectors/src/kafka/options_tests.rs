@@ -1,5 +1,7 @@
 //! Options of Kafka connections and tables: what is understood, and how each mistake is told.
 
+use std::time::Duration;
+
 use laminar_core::Location;
 
 use super::super::client::ClientKind;

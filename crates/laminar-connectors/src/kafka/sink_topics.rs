@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::admin::{self, CREATION};
 use super::client::REACH;
 use super::native::Topic;
-use super::options::SinkSettings;
 use super::producer::{Producer, partitions};
+use super::sink_options::SinkSettings;
 use super::topics::{check_topic_name, is_reserved};
 
 /// Topics that one writer may have open.

@@ -25,8 +25,8 @@ use super::encoding::Base64Decoder;
 use super::error::from_kafka;
 use super::inspector::Inspector;
 use super::native::{FetchQueue, position};
-use super::options::{OnDataLoss, Reset, SourceSettings, Start};
 use super::reader::Reader;
+use super::source_options::{OnDataLoss, Reset, SourceSettings, Start};
 use crate::schema_registry::Patience;
 
 /// How long opening a reader waits for the brokers to say where the splits start.

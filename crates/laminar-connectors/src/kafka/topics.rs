@@ -9,7 +9,7 @@ use regex::Regex;
 
 use super::client::{self, Cluster, Events, REACH};
 use super::marker;
-use super::options::OnDataLoss;
+use super::source_options::OnDataLoss;
 
 /// Kafka's own topics, and ours, begin like this.
 const INTERNAL: &str = "__";

@@ -19,7 +19,7 @@ use rdkafka::consumer::Consumer;
 use tokio::task::JoinHandle;
 
 use super::native::{FetchQueue, TopicId, topic_ids};
-use super::source::Standing;
+use super::places::Standing;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);

@@ -74,6 +74,7 @@ mod memory_gauge;
 mod native;
 mod options;
 mod outlet;
+mod places;
 mod probe;
 mod producer;
 mod properties;

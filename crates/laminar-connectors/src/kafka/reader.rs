@@ -36,7 +36,8 @@ use super::error::{from_code, from_kafka, passes};
 use super::gone::GoneTopics;
 use super::inspector::GONE;
 use super::native::{FetchQueue, News, position};
-use super::source::{At, Places, Standing, assignment, offset_list, offsets, partitions_of, topics_of};
+use super::places::{At, Places, Standing, offsets};
+use super::source::{assignment, offset_list, partitions_of, topics_of};
 use super::source_options::OnDataLoss;
 
 /// How often an idle reader looks for events that are not records: errors, logs, answers to commits.

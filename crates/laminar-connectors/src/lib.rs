@@ -22,6 +22,7 @@ pub mod stdout;
 
 mod files;
 mod generator;
+mod http;
 
 #[cfg(test)]
 mod contract;

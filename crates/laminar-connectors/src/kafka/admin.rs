@@ -9,14 +9,19 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::client::{self, ClientKind, Cluster, Events, REACH, blocking};
 use super::error::{from_code, from_kafka};
 use super::marker;
-use super::options::SinkSettings;
-use super::sink_options::{CleanupPolicy, Retention};
+use super::sink_options::{CleanupPolicy, Retention, SinkSettings};
 
 /// How long a new topic may take to become usable.
-const CREATION: Duration = Duration::from_secs(10);
+pub(super) const CREATION: Duration = Duration::from_secs(10);
 
 pub(super) fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REACH)).operation_timeout(Some(REACH))
+}
+
+/// A client for what only admin clients may ask. To be dropped elsewhere too: see [`client::drop_elsewhere`].
+pub(super) async fn admin_client(cluster: &Cluster) -> Result<AdminClient<Events>> {
+    let cluster = cluster.clone();
+    blocking(move || cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))).await
 }
 
 /// Number of brokers, and one of their ids.
@@ -34,7 +39,7 @@ async fn brokers(cluster: &Cluster) -> Result<(usize, i32)> {
 /// A setting of the brokers; `None` if we may not ask, or the broker does not answer such questions.
 pub(super) async fn broker_setting(cluster: &Cluster, name: &str) -> Result<Option<String>> {
     let (_, broker) = brokers(cluster).await?;
-    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
+    let admin = admin_client(cluster).await?;
     let asked = admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options()).await;
     client::drop_elsewhere(admin);
     let resources = asked.unwrap_or_else(|error| {
@@ -135,7 +140,7 @@ pub(super) async fn ensure_progress_topic(cluster: &Cluster, topic: &str) -> Res
 
 /// Creates the topic, which may exist meanwhile, and waits until it is there.
 async fn create(cluster: &Cluster, new: &NewTopic<'_>, hint: &str) -> Result<()> {
-    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
+    let admin = admin_client(cluster).await?;
     let outcome = admin.create_topics([new], &options()).await;
     client::drop_elsewhere(admin);
     let what = || format!("cannot create topic {} in kafka at {}", new.name, cluster.name());
@@ -155,7 +160,7 @@ pub(super) async fn ensure_dead_letter_topic(cluster: &Cluster, topic: &str, of:
     if topic_exists(cluster, topic).await? {
         return Ok(());
     }
-    let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
+    let admin = admin_client(cluster).await?;
     let longest = longest_record(&admin, of).await;
     let longest = longest.map(|bytes| bytes.saturating_add(LETTER_HEADERS).to_string());
     // Partitions and replicas: the broker's defaults.
@@ -163,17 +168,8 @@ pub(super) async fn ensure_dead_letter_topic(cluster: &Cluster, topic: &str, of:
     if let Some(longest) = &longest {
         new = new.set("max.message.bytes", longest);
     }
-    let outcome = admin.create_topics(&[new], &options()).await;
     client::drop_elsewhere(admin);
-    let what = || format!("cannot create topic {topic} in kafka at {}", cluster.name());
-    let hint = || format!("create topic {topic} by hand, or name another in dlq_topic");
-    match outcome.map_err(|e| from_kafka(what(), &e).with_hint(hint()))?.into_iter().next() {
-        Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
-            Err(from_code(what(), code, "").with_hint(hint()))
-        }
-        Some(_) => wait_for(cluster, topic).await,
-        None => Err(Error::internal(what())),
-    }
+    create(cluster, &new, &format!("create topic {topic} by hand, or name another in dlq_topic")).await
 }
 
 /// Room for what a dead letter has besides its record.

@@ -19,10 +19,10 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 use rdkafka::{ClientConfig, Statistics, TopicPartitionList};
 
+use super::client_options::Protocol;
 use super::diagnosis;
 use super::error::{from_code, from_kafka};
 use super::native::{self, AnyClient};
-use super::options::Protocol;
 use super::property_names::{PROPERTIES, Scope};
 use super::token::{Token, Tokens};
 
@@ -190,7 +190,8 @@ impl Cluster {
         if let Some(error) = refused.as_ref().filter(|error| error.code() != Code::TlsFailed) {
             return error.clone();
         }
-        if let Some(error) = diagnosis::ask(self).or(refused) {
+        let asked = if events.has_failed() { diagnosis::ask(self) } else { None };
+        if let Some(error) = asked.or(refused) {
             return error;
         }
         let error = Error::new(Code::Unreachable, format!("cannot reach kafka at {}", self.servers.join(",")))
@@ -294,6 +295,11 @@ impl Events {
     pub fn outage(&self) -> Option<String> {
         self.seen().outage.clone()
     }
+    /// A connection failed, or all did without a word. Else no answer means that the brokers are slow.
+    fn has_failed(&self) -> bool {
+        let seen = self.seen();
+        seen.last_reason.is_some() || seen.outage.is_some() || seen.refused.is_some()
+    }
     /// A broker answered.
     pub fn is_reached(&self) {
         self.seen().outage = None;
@@ -383,8 +389,8 @@ pub(super) fn metadata(
             Err(_) if client.context().refused().is_some() || left.is_zero() => {
                 return Err(cluster.unreachable(client.context()));
             }
-            // A port that wants TLS or a login hangs up without a word.
-            Err(_) if ask_at.is_some_and(|at| at < Instant::now()) => {
+            // A port that wants TLS or a login hangs up without a word; one that hangs up on nobody is slow.
+            Err(_) if client.context().has_failed() && ask_at.is_some_and(|at| at < Instant::now()) => {
                 ask_at = None;
                 if let Some(error) = diagnosis::ask(cluster) {
                     return Err(error);

@@ -1,15 +1,17 @@
 //! The cluster as the system tables and the command line see it: brokers, topics, groups, and moving a group.
 //!
-//! The rule that must stay true: a group is moved only while it has no members, and all of its partitions or none.
+//! The rule that must stay true: a group is moved only while it has no members, all of its partitions or none, and not after
+//! whoever asked was told that there was no answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use laminar_core::cluster::{
     BrokerInfo, ClusterAdmin, GroupInfo, GroupMember, GroupOffset, NewTopic, PartitionInfo, ResetTo, TopicInfo,
 };
 use laminar_core::{Code, Error, Result};
-use rdkafka::admin::{self, AdminClient, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{self, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
@@ -19,7 +21,11 @@ use super::client::{self, ClientKind, Cluster, Events, REACH, blocking};
 use super::error::{from_code, from_kafka};
 use super::native;
 
-const REACH_MS: i32 = 6000;
+/// Whoever asks waits nine seconds.
+const ANSWER: Duration = Duration::from_secs(8);
+
+/// What a commit that was begun in time may take longer.
+const COMMIT: Duration = Duration::from_millis(500);
 
 /// Partitions whose ends are asked for in one go.
 const AT_ONCE: usize = 1000;
@@ -31,14 +37,14 @@ impl KafkaClusterAdmin {
         Self(cluster)
     }
 
-    /// Runs `ask` with a client that has reached the cluster, away from the threads that move rows.
+    /// Runs `ask` with a client that has reached the cluster, away from the threads that move rows. It has [`ANSWER`] in all.
     async fn with<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Asker, &Metadata) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let cluster = self.0.clone();
+        let (cluster, deadline) = (self.0.clone(), Instant::now() + ANSWER);
         blocking(move || {
-            let asker = Asker { client: cluster.inspector("read_uncommitted")?, cluster };
+            let asker = Asker { client: cluster.inspector("read_uncommitted")?, cluster, deadline };
             let metadata = client::metadata(&asker.cluster, &asker.client, None, REACH)?;
             ask(&asker, &metadata)
         })
@@ -50,6 +56,8 @@ impl KafkaClusterAdmin {
 struct Asker {
     cluster: Cluster,
     client: BaseConsumer<Events>,
+    /// Nobody waits for an answer later.
+    deadline: Instant,
 }
 
 #[async_trait]
@@ -126,7 +134,7 @@ impl ClusterAdmin for KafkaClusterAdmin {
         self.with(|asker, _| {
             let mut groups = asker.groups(None)?;
             for group in &mut groups {
-                let committed = asker.committed(&group.id)?.into_iter();
+                let committed = told(&group.id, asker.committed(&group.id))?.into_iter();
                 let offset = |(topic, partition, committed)| GroupOffset { topic, partition, committed, end: None };
                 group.offsets = committed.map(offset).collect();
             }
@@ -144,8 +152,12 @@ impl ClusterAdmin for KafkaClusterAdmin {
     }
 
     async fn reset_offsets(&self, group: &str, topic: Option<&str>, to: ResetTo) -> Result<Vec<GroupOffset>> {
-        let (group, topic) = (group.to_string(), topic.map(str::to_string));
-        self.with(move |asker, metadata| asker.reset(metadata, &group, topic.as_deref(), to)).await
+        let (name, topic) = (group.to_string(), topic.map(str::to_string));
+        let moved = self.with(move |asker, metadata| asker.reset(metadata, &name, topic.as_deref(), to));
+        tokio::time::timeout(ANSWER + COMMIT, moved).await.unwrap_or_else(|_| {
+            let what = format!("kafka at {} does not say whether group {group} is moved", self.0.name());
+            Err(Error::new(Code::Timeout, what).with_detail("it may still be moved"))
+        })
     }
 
     async fn create_topic(&self, topic: &NewTopic) -> Result<()> {
@@ -157,7 +169,7 @@ impl ClusterAdmin for KafkaClusterAdmin {
         for (key, value) in &topic.config {
             new = new.set(key, value);
         }
-        let admin: AdminClient<Events> = cluster.create(&cluster.config(ClientKind::Producer, &[], &[]))?;
+        let admin = super::admin::admin_client(cluster).await?;
         let outcome = admin.create_topics(&[new], &super::admin::options()).await;
         client::drop_elsewhere(admin);
         match outcome.map_err(|e| from_kafka(what(), &e))?.into_iter().next() {
@@ -179,6 +191,19 @@ impl ClusterAdmin for KafkaClusterAdmin {
     }
 }
 
+/// What the group has committed. A group that is there and does not tell us hides no others.
+///
+/// Errors: `unreachable` and `timeout`: the next would not answer either.
+fn told(group: &str, committed: Result<Vec<native::Committed>>) -> Result<Vec<native::Committed>> {
+    match committed {
+        Err(error) if !matches!(error.code(), Code::Unreachable | Code::Timeout) => {
+            tracing::debug!(group, %error, "a group's offsets cannot be read");
+            Ok(Vec::new())
+        }
+        committed => committed,
+    }
+}
+
 /// The field to blame, and what to do.
 fn wrong_setting(code: RDKafkaErrorCode) -> Option<(&'static str, &'static str)> {
     Some(match code {
@@ -197,9 +222,7 @@ impl KafkaClusterAdmin {
     /// Settings by topic; nothing where we may not ask.
     async fn topic_settings(&self, names: &[String]) -> BTreeMap<String, BTreeMap<String, String>> {
         let mut settings = BTreeMap::new();
-        let Ok(admin) = self.0.create::<AdminClient<Events>>(&self.0.config(ClientKind::Producer, &[], &[])) else {
-            return settings;
-        };
+        let Ok(admin) = super::admin::admin_client(&self.0).await else { return settings };
         let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let answered = match asked.is_empty() {
             true => Vec::new(),
@@ -219,6 +242,19 @@ impl KafkaClusterAdmin {
 }
 
 impl Asker {
+    /// How long the next question may take.
+    ///
+    /// Errors: `timeout`.
+    fn left(&self) -> Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now()).min(REACH);
+        if left.is_zero() {
+            let what =
+                format!("kafka at {} did not answer all questions within {} s", self.cluster.name(), ANSWER.as_secs());
+            return Err(Error::new(Code::Timeout, what).with_detail("nothing was changed"));
+        }
+        Ok(left)
+    }
+
     /// Where `at` is in each partition, in the order asked; `None` where its leader does not say.
     fn offsets(&self, partitions: &[(String, i32)], at: Offset) -> Result<Vec<Option<i64>>> {
         let mut found = Vec::with_capacity(partitions.len());
@@ -229,7 +265,7 @@ impl Asker {
                 added.map_err(|e| from_kafka(format!("cannot ask for offsets of topic {topic}"), &e))?;
             }
             let what = || format!("cannot ask kafka at {} for offsets", self.cluster.name());
-            let list = self.client.offsets_for_times(list, REACH).map_err(|e| from_kafka(what(), &e))?;
+            let list = self.client.offsets_for_times(list, self.left()?).map_err(|e| from_kafka(what(), &e))?;
             found.extend(some.iter().map(|(topic, partition)| {
                 let element = list.find_partition(topic, *partition)?;
                 match (element.error(), element.offset()) {
@@ -243,7 +279,7 @@ impl Asker {
 
     fn groups(&self, group: Option<&str>) -> Result<Vec<GroupInfo>> {
         let what = || format!("cannot ask kafka at {} for its groups", self.cluster.name());
-        let list = self.client.fetch_group_list(group, REACH).map_err(|e| from_kafka(what(), &e))?;
+        let list = self.client.fetch_group_list(group, self.left()?).map_err(|e| from_kafka(what(), &e))?;
         let member = |m: &rdkafka::groups::GroupMemberInfo| GroupMember {
             id: m.id().to_string(),
             client_id: m.client_id().to_string(),
@@ -262,7 +298,8 @@ impl Asker {
     }
 
     fn committed(&self, group: &str) -> Result<Vec<native::Committed>> {
-        let mut committed = native::committed(self.client.client(), group, REACH_MS).map_err(|(code, text)| {
+        let left_ms = i32::try_from(self.left()?.as_millis()).unwrap_or(i32::MAX);
+        let mut committed = native::committed(self.client.client(), group, left_ms).map_err(|(code, text)| {
             from_code(
                 format!("cannot ask kafka at {} for the offsets of group {group}", self.cluster.name()),
                 code,
@@ -331,12 +368,16 @@ impl Asker {
         let client: BaseConsumer<Events> =
             self.cluster.create(&self.cluster.config(ClientKind::Consumer, &[], &fixed))?;
         // Its first commit would wait for a broker without saying why it does not come.
-        client::metadata(&self.cluster, &client, Some(super::marker::TOPIC), REACH)?;
+        client::metadata(&self.cluster, &client, Some(super::marker::TOPIC), self.left()?)?;
+        self.left()?;
         client.commit(&list, CommitMode::Sync).map_err(|error| match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::IllegalGeneration) => {
                 has_members(group, "somebody joined it just now")
             }
-            _ => from_kafka(what(), &error),
+            _ => match from_kafka(what(), &error) {
+                error if error.code() == Code::Unreachable => error.with_detail("it may still be moved"),
+                error => error,
+            },
         })
     }
 }
@@ -346,4 +387,36 @@ fn has_members(group: &str, detail: &str) -> Error {
         .with_detail(detail)
         .with_hint("stop its consumers first")
         .with_field("group")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::client_options::Protocol;
+    use super::*;
+
+    #[test]
+    fn a_group_that_does_not_tell_its_offsets_hides_no_others() {
+        let check = |code: Code, expected: Option<Code>| {
+            let told = told("g", Err(Error::new(code, "no")));
+            assert_eq!(told.as_ref().err().map(Error::code), expected, "{told:?}");
+        };
+        check(Code::AuthenticationFailed, None);
+        check(Code::ConnectorError, None);
+        check(Code::Unreachable, Some(Code::Unreachable));
+        check(Code::Timeout, Some(Code::Timeout));
+    }
+
+    #[test]
+    fn nobody_is_asked_and_nothing_moved_after_the_time_is_up() {
+        let cluster = Cluster::new(vec!["127.0.0.1:1".into()], Protocol::Plaintext, Vec::new());
+        let client = cluster.inspector("read_uncommitted").unwrap();
+        let asker = Asker { cluster, client, deadline: Instant::now() };
+        let begun = Instant::now();
+        let errors = [asker.groups(None).err(), asker.committed("g").err(), asker.commit("g", &[]).err()];
+        for error in errors {
+            let error = error.unwrap();
+            assert_eq!((error.code(), error.detail()), (Code::Timeout, Some("nothing was changed")));
+        }
+        assert!(begun.elapsed() < REACH);
+    }
 }

@@ -4,15 +4,18 @@
 //!  letter:   key and value  as they came          headers  as they came, then __laminar.errors.{pipeline, table, topic, …}
 //! ```
 //!
+//! Key, value and values of headers are byte for byte what came. A header's name is text here: bytes in it that are not UTF-8 are
+//! replaced.
+//!
 //! They are written in the transaction that the pipeline's sinks into this cluster share, or in one of their own where there are
 //! no such sinks: so each is there once, whatever died meanwhile.
 //!
 //! The letter's own timestamp is the time at which it was written, not its record's, which is in a header: a topic's retention
 //! would else delete the letters of old records at once.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use laminar_core::connector::SinkContext;
@@ -20,17 +23,19 @@ use laminar_core::dead_letter::{HEADER_PREFIX, Letter, Letters, REPLAYED_HEADER}
 use laminar_core::options::missing;
 use laminar_core::sink::{Committer, Delivery, Sink, SinkWriter};
 use laminar_core::{Changes, Code, Epoch, Error, Result, TaskId};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::BaseRecord;
 
 use super::admin;
 use super::client::Cluster;
-use super::options::{SourceSettings, Start};
-use super::producer::{Producer, settle};
-use super::sink::ACKNOWLEDGED;
+use super::headers::{Headers, RecordHeaders};
+use super::native::Topic;
+use super::producer::Producer;
+use super::record::{Carries, Record};
+use super::shared_producer::SharedProducer;
+use super::sink::SLICE;
 use super::sink_options::EncodingOptions;
-use super::topics::Topics;
-use super::transaction::{Transaction, Transactions};
+use super::source_options::{OnDataLoss, ReadMode, SourceSettings, Start};
+use super::topics::{Topics, check_topic_name, is_reserved};
+use super::transaction::Transactions;
 
 /// Added to a topic's name where the table does not say where its dead letters go.
 const SUFFIX: &str = "-dlq";
@@ -74,18 +79,26 @@ impl Destination {
         Some(topics)
     }
 
-    /// Errors: `invalid_option`, `conflicting_options`; `missing_option` with a pattern of topics, which may match what is beside them.
+    /// Errors: `invalid_option`, `forbidden_option`, `conflicting_options`; `missing_option` with a pattern of topics, which may
+    /// match what is beside them.
     fn check(&self, settings: &SourceSettings) -> Result<()> {
         let Some(topics) = self.topics(&settings.topics) else {
             return Err(missing("dlq_topic", "a table of topic_pattern")
                 .with_hint("name the topic of its dead letters, one that the pattern does not match"));
         };
         for topic in topics {
-            super::options::check_topic_name(&topic).map_err(|what| {
+            check_topic_name(&topic).map_err(|what| {
                 Error::new(Code::InvalidOption, format!("option dlq_topic cannot be '{topic}'"))
                     .with_detail(what)
                     .with_field("dlq_topic")
             })?;
+            if is_reserved(&topic) {
+                let what =
+                    format!("topic {topic} holds what Kafka or Laminar need to work: no dead letter can go there");
+                return Err(Error::new(Code::ForbiddenOption, what)
+                    .with_hint("name another topic in dlq_topic")
+                    .with_field("dlq_topic"));
+            }
             if settings.topics.contains(&topic) {
                 let what = format!("topic {topic} is read, and its dead letters would go there again");
                 return Err(Error::new(Code::ConflictingOptions, what)
@@ -107,6 +120,9 @@ pub(super) fn as_source(mut settings: SourceSettings, topic: Option<&str>) -> So
     let topics = Destination::new(topic).topics(&settings.topics);
     settings.topics = Topics::Named(topics.unwrap_or_default());
     settings.start = Start::Earliest;
+    // Whatever the table reads: a letter counts once its transaction is committed, and some topics may have none yet.
+    settings.read_mode = ReadMode::ReadCommitted;
+    settings.on_data_loss = OnDataLoss::Skip;
     // Letters are as their records came.
     settings.encoding = EncodingOptions::default();
     settings
@@ -115,25 +131,9 @@ pub(super) fn as_source(mut settings: SourceSettings, topic: Option<&str>) -> So
 pub(super) struct DeadLetterSink {
     cluster: Cluster,
     destination: Destination,
-    /// Topics that the table names: those of their letters are there before the first letter.
-    topics: Vec<String>,
-    way: Way,
-}
-
-enum Way {
-    /// With the transaction of the pipeline in this cluster.
-    Transaction(Arc<Transaction>),
-    /// At once, through a producer that the writers share while there are any.
-    AtOnce(Mutex<Weak<Producer>>),
-}
-
-impl Way {
-    fn new(cluster: &Cluster, delivery: Delivery, ctx: &SinkContext, transactions: &Arc<Transactions>) -> Result<Self> {
-        Ok(match delivery {
-            Delivery::ExactlyOnce => Self::Transaction(transactions.join(cluster, ctx)?),
-            Delivery::AtLeastOnce => Self::AtOnce(Mutex::new(Weak::new())),
-        })
-    }
+    /// What the table reads.
+    topics: Topics,
+    producer: Arc<SharedProducer>,
 }
 
 impl DeadLetterSink {
@@ -146,8 +146,7 @@ impl DeadLetterSink {
     ) -> Result<Self> {
         let destination = Destination::new(topic);
         destination.check(&settings)?;
-        let way = Way::new(&settings.cluster, delivery, ctx, transactions)?;
-        Ok(Self { cluster: settings.cluster, destination, topics: settings.topics.names().to_vec(), way })
+        Self::to(destination, settings, delivery, ctx, transactions)
     }
 
     /// A sink that makes records of letters again.
@@ -157,101 +156,111 @@ impl DeadLetterSink {
         ctx: &SinkContext,
         transactions: &Arc<Transactions>,
     ) -> Result<Self> {
-        let way = Way::new(&settings.cluster, delivery, ctx, transactions)?;
-        Ok(Self { cluster: settings.cluster, destination: Destination::Back, topics: Vec::new(), way })
+        Self::to(Destination::Back, settings, delivery, ctx, transactions)
     }
 
-    fn producer(&self) -> Result<Arc<Producer>> {
-        match &self.way {
-            Way::Transaction(transaction) => transaction.producer(),
-            Way::AtOnce(shared) => {
-                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(producer) = shared.upgrade() {
-                    return Ok(producer);
-                }
-                let producer = Arc::new(Producer::new(&self.cluster, &[])?);
-                *shared = Arc::downgrade(&producer);
-                Ok(producer)
-            }
-        }
+    fn to(
+        destination: Destination,
+        settings: SourceSettings,
+        delivery: Delivery,
+        ctx: &SinkContext,
+        transactions: &Arc<Transactions>,
+    ) -> Result<Self> {
+        let producer = match delivery {
+            Delivery::ExactlyOnce => SharedProducer::InTransaction(transactions.join(&settings.cluster, ctx)?),
+            Delivery::AtLeastOnce => SharedProducer::at_once(&settings.cluster, &[]),
+        };
+        Ok(Self { cluster: settings.cluster, destination, topics: settings.topics, producer: Arc::new(producer) })
     }
 }
 
 #[async_trait]
 impl Sink for DeadLetterSink {
     async fn open(&self, _: &TaskId) -> Result<Box<dyn SinkWriter>> {
-        let (transaction, patience) = match &self.way {
-            Way::Transaction(transaction) => (Some(Arc::clone(transaction)), transaction.timeout()),
-            Way::AtOnce(_) => (None, ACKNOWLEDGED),
-        };
         let mut writer = Writer {
             cluster: self.cluster.clone(),
             destination: self.destination.clone(),
+            topics: self.topics.clone(),
             known: BTreeSet::new(),
-            producer: self.producer()?,
-            transaction,
-            patience,
+            open: HashMap::new(),
+            producer: self.producer.get().await?,
+            shared: Arc::clone(&self.producer),
+            names: Names::new(),
         };
-        for topic in &self.topics {
-            writer.topic_for(topic).await?;
+        // The topics of the letters of those that the table names are there before the first letter.
+        if self.destination != Destination::Back {
+            for topic in self.topics.names() {
+                writer.topic_for(topic).await?;
+            }
         }
         Ok(Box::new(writer))
     }
 
     fn delivery(&self) -> Delivery {
-        match &self.way {
-            Way::Transaction(_) => Delivery::ExactlyOnce,
-            Way::AtOnce(_) => Delivery::AtLeastOnce,
-        }
+        self.producer.delivery()
     }
 
     fn committer(&self) -> Option<Arc<dyn Committer>> {
-        match &self.way {
-            Way::Transaction(transaction) => Some(transaction.take() as Arc<dyn Committer>),
-            Way::AtOnce(_) => None,
-        }
+        self.producer.committer()
     }
 }
 
 struct Writer {
     cluster: Cluster,
     destination: Destination,
+    /// What the table reads.
+    topics: Topics,
     /// Topics of letters that exist.
     known: BTreeSet<String>,
+    /// Those of them that got letters. Not opened before: a sink of the pipeline may write there too, with settings of its own.
+    open: HashMap<String, Topic>,
     producer: Arc<Producer>,
-    /// `None`: at least once.
-    transaction: Option<Arc<Transaction>>,
-    patience: Duration,
+    shared: Arc<SharedProducer>,
+    names: Names,
 }
 
 #[async_trait]
 impl SinkWriter for Writer {
     async fn write(&mut self, changes: &Changes) -> Result<()> {
         let sent = self.send(changes).await;
-        self.explain(sent).await
+        self.shared.explain(sent).await
     }
 
     async fn flush(&mut self, _: Epoch) -> Result<()> {
-        let settled = settle(&self.producer, self.patience).await;
-        self.explain(settled).await
+        let settled = self.shared.settle(&self.producer).await;
+        self.shared.explain(settled).await
     }
 }
 
 impl Writer {
     async fn send(&mut self, changes: &Changes) -> Result<()> {
-        for letter in Letters::of(changes.rows())?.iter() {
-            let topic = self.topic_for(letter.topic).await?;
-            self.producer.room().await?;
-            let mut record = BaseRecord::<[u8], [u8]>::to(&topic);
+        let letters: Vec<Letter<'_>> = Letters::of(changes.rows())?.iter().collect();
+        let (mut headers, mut text) = (RecordHeaders::default(), String::new());
+        let mut by_topic: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, letter) in letters.iter().enumerate() {
             match &self.destination {
-                Destination::Back => {
-                    record.headers = Some(headers_again(&letter));
-                    record.timestamp = Some(letter.timestamp_micros / 1000).filter(|millis| *millis > 0);
+                Destination::Back => add_headers_again(letter, &mut headers, &mut text),
+                Destination::Topic(_) | Destination::Beside => {
+                    self.names.add_headers(letter, &mut headers, &mut text);
                 }
-                Destination::Topic(_) | Destination::Beside => record.headers = Some(headers(&letter)),
             }
-            (record.key, record.payload) = (letter.key, letter.value);
-            self.producer.send(record)?;
+            headers.end_record();
+            by_topic.entry(letter.topic).or_default().push(at);
+        }
+        for (topic, of_topic) in by_topic {
+            let name = self.topic_for(topic).await?;
+            if !self.open.contains_key(&name) {
+                self.open.insert(name.clone(), self.producer.topic(&name, &[])?);
+            }
+            let Some(handle) = self.open.get_mut(&name) else { continue };
+            for slice in of_topic.chunks(SLICE) {
+                self.producer.room().await?;
+                let record =
+                    |at: &usize| letters.get(*at).map(|letter| self.destination.record(letter, headers.get(*at)));
+                let records = slice.iter().filter_map(record);
+                let bytes = records.clone().map(|record| record.len() + record.headers.size()).sum();
+                self.producer.produce(handle, records, Carries::Everything, slice.len(), bytes)?;
+            }
         }
         Ok(())
     }
@@ -261,6 +270,13 @@ impl Writer {
         let topic_of_letters = self.destination.of(topic);
         if !self.known.contains(&topic_of_letters) {
             match &self.destination {
+                // The letter's header says so, and whoever may write letters may write what they like there.
+                Destination::Back if is_reserved(topic) || !self.topics.contains(topic) => {
+                    let what = format!("a dead letter cannot go back to topic {topic}");
+                    return Err(Error::new(Code::InvalidValue, what)
+                        .with_detail(format!("its table reads {}", self.topics))
+                        .with_hint("leave the letter out by WHERE, or give the table its topic back"));
+                }
                 Destination::Back if admin::topic_exists(&self.cluster, topic).await? => {}
                 Destination::Back => {
                     let what = format!("topic {topic} of kafka at {} is gone", self.cluster.name());
@@ -274,53 +290,73 @@ impl Writer {
         }
         Ok(topic_of_letters)
     }
+}
 
-    async fn explain(&self, outcome: Result<()>) -> Result<()> {
-        match (outcome, &self.transaction) {
-            (Err(error), Some(transaction)) => Err(transaction.explain(error).await),
-            (outcome, _) => outcome,
-        }
+impl Destination {
+    /// The record that the letter becomes.
+    fn record<'a>(&self, letter: &Letter<'a>, headers: Headers<'a>) -> Record<'a> {
+        let timestamp = match self {
+            Self::Back => (letter.timestamp_micros / 1000).max(0),
+            Self::Topic(_) | Self::Beside => 0,
+        };
+        Record { timestamp, headers, ..Record::new(letter.key, letter.value) }
     }
 }
 
 /// The record's own, and which record it was.
-fn headers_again(letter: &Letter<'_>) -> OwnedHeaders {
-    let mut all = OwnedHeaders::new();
+fn add_headers_again(letter: &Letter<'_>, to: &mut RecordHeaders, text: &mut String) {
     letter.headers(&mut |name, value| {
         // Of an earlier time that it was put back.
         if name != REPLAYED_HEADER {
-            all = std::mem::take(&mut all).insert(Header { key: name, value });
+            to.add(name.as_bytes(), value);
         }
     });
-    let place = format!("{}/{}/{}", letter.topic, letter.partition, letter.offset);
-    all.insert(Header { key: REPLAYED_HEADER, value: Some(place.as_bytes()) })
+    let place = written(text, format_args!("{}/{}/{}", letter.topic, letter.partition, letter.offset));
+    to.add(REPLAYED_HEADER.as_bytes(), Some(place));
 }
 
-/// The record's own, then ours: where a record is a dead letter for the second time, the last of a name counts.
-fn headers(letter: &Letter<'_>) -> OwnedHeaders {
-    let mut all = OwnedHeaders::new();
-    let add = |all: OwnedHeaders, key: &str, value: Option<&[u8]>| all.insert(Header { key, value });
-    letter.headers(&mut |name, value| all = add(std::mem::take(&mut all), name, value));
-    let message = match letter.message.char_indices().nth(MAX_MESSAGE) {
-        Some((end, _)) => letter.message.get(..end).unwrap_or_default(),
-        None => letter.message,
-    };
-    let (partition, offset) = (letter.partition.to_string(), letter.offset.to_string());
-    // As Kafka has it: milliseconds since 1970.
-    let timestamp = (letter.timestamp_micros / 1000).to_string();
-    let ours = [
-        ("pipeline", letter.pipeline),
-        ("table", letter.table),
-        ("topic", letter.topic),
-        ("partition", &partition),
-        ("offset", &offset),
-        ("timestamp", &timestamp),
-        ("stage", letter.stage),
-        ("code", letter.code),
-        ("message", message),
-    ];
-    for (name, value) in ours {
-        all = add(all, &format!("{HEADER_PREFIX}{name}"), Some(value.as_bytes()));
+/// Names of the headers in which a letter says what is wrong with its record.
+struct Names {
+    whose: [String; 3],
+    place: [String; 3],
+    what: [String; 3],
+}
+
+impl Names {
+    fn new() -> Self {
+        let all = |names: [&str; 3]| names.map(|name| format!("{HEADER_PREFIX}{name}"));
+        Self {
+            whose: all(["pipeline", "table", "topic"]),
+            place: all(["partition", "offset", "timestamp"]),
+            what: all(["stage", "code", "message"]),
+        }
     }
-    all
+
+    /// The record's own, then ours: where a record is a dead letter for the second time, the last of a name counts.
+    fn add_headers(&self, letter: &Letter<'_>, to: &mut RecordHeaders, text: &mut String) {
+        letter.headers(&mut |name, value| to.add(name.as_bytes(), value));
+        let message = match letter.message.char_indices().nth(MAX_MESSAGE) {
+            Some((end, _)) => letter.message.get(..end).unwrap_or_default(),
+            None => letter.message,
+        };
+        for (name, value) in self.whose.iter().zip([letter.pipeline, letter.table, letter.topic]) {
+            to.add(name.as_bytes(), Some(value.as_bytes()));
+        }
+        // The timestamp as Kafka has it: milliseconds since 1970.
+        let place = [i64::from(letter.partition), letter.offset, letter.timestamp_micros / 1000];
+        for (name, value) in self.place.iter().zip(place) {
+            to.add(name.as_bytes(), Some(written(text, format_args!("{value}"))));
+        }
+        for (name, value) in self.what.iter().zip([letter.stage, letter.code, message]) {
+            to.add(name.as_bytes(), Some(value.as_bytes()));
+        }
+    }
+}
+
+/// The text, in a buffer that is used again and again.
+fn written<'a>(text: &'a mut String, what: std::fmt::Arguments<'_>) -> &'a [u8] {
+    text.clear();
+    // Writing to a String does not fail.
+    let _ = text.write_fmt(what);
+    text.as_bytes()
 }

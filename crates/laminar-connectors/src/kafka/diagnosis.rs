@@ -12,8 +12,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use rustls::CertificateError;
 
 use super::client::Cluster;
+use super::client_options::Protocol;
 use super::error::{from_code, is_refusal};
-use super::options::Protocol;
 use super::probe::{self, Login, Port, Tls};
 
 /// How librdkafka lists a broker's mechanisms when it got no answer.

@@ -19,7 +19,8 @@ use laminar_core::{Changes, Code, Error, Result};
 
 use super::headers::{self, Headers, RecordHeaders};
 use super::key::{KeyColumns, KeyPlan};
-use super::options::{SUBJECT, SinkSettings};
+use super::options::SUBJECT;
+use super::sink_options::SinkSettings;
 use super::template::{Template, column_index, unknown_column};
 
 /// Prefix of the columns that are never part of the value.

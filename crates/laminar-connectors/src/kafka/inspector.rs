@@ -15,8 +15,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::client::{self, Cluster, Events, REACH, blocking, release};
 use super::error::{from_code, passes};
 use super::native::{TopicId, topic_ids};
-use super::options::OnDataLoss;
 use super::source::{parse_split, split_id, topics_of};
+use super::source_options::OnDataLoss;
 use super::topics::Topics;
 
 pub(super) struct Inspector {

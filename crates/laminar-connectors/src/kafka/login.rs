@@ -16,7 +16,9 @@ use laminar_core::{Code, Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::options::{AuthType, Mechanism, Protocol, SUBJECT, Written};
+use super::client_options::{AuthType, Mechanism, Protocol};
+
+use super::options::{SUBJECT, Written};
 use super::token::{Origin, Tokens};
 
 /// Where the token of a login with one comes from.
@@ -112,17 +114,17 @@ pub(super) fn login(written: &Written) -> Result<Login> {
 pub(super) fn protocol(written: &Written) -> Result<Protocol> {
     let client = &written.client;
     let conflict = |key: &str, what: &str| written.error(key, Code::ConflictingOptions, what);
-    let wants_login = match client.auth_type {
-        Some(kind) => kind != AuthType::None,
-        None => client.auth_username.is_some() || client.auth_mechanism.is_some() || written.token.token.is_some(),
+    let wants_login = match (client.auth_type, part_of_login(written)) {
+        (Some(AuthType::None), Some(key)) => {
+            return Err(conflict(key, &format!("{key} is given and auth.type is none")));
+        }
+        (Some(kind), _) => kind != AuthType::None,
+        (None, part) => part.is_some(),
     };
     if let (Some(a), Some(b)) = (client.auth_protocol, client.security_protocol)
         && a != b
     {
         return Err(conflict("security.protocol", "auth.protocol and security.protocol differ"));
-    }
-    if client.auth_type == Some(AuthType::None) && client.auth_username.is_some() {
-        return Err(conflict("auth.username", "auth.username is given and auth.type is none"));
     }
     if client.auth_type == Some(AuthType::AwsMskIam) {
         if client.auth_mechanism.is_some_and(|mechanism| mechanism != Mechanism::OauthBearer) {
@@ -158,9 +160,29 @@ pub(super) fn protocol(written: &Written) -> Result<Protocol> {
     }
 }
 
+/// An option that is of use to a login only; `None`: no such option is given.
+fn part_of_login(written: &Written) -> Option<&'static str> {
+    let (client, token) = (&written.client, &written.token);
+    let parts = [
+        ("auth.username", client.auth_username.is_some()),
+        ("auth.password", client.auth_password.is_some()),
+        ("auth.mechanism", client.auth_mechanism.is_some()),
+        ("auth.token", token.token.is_some()),
+        ("sasl.oauthbearer.token.endpoint.url", token.endpoint.is_some()),
+        ("sasl.oauthbearer.method", token.method == Some(Method::Oidc)),
+        ("enable.sasl.oauthbearer.unsecure.jwt", token.unsecured == Some(true)),
+    ];
+    parts.into_iter().find_map(|(key, is_given)| is_given.then_some(key))
+}
+
+/// Tokens are asked of an identity provider.
+fn is_oidc(token: &TokenOptions) -> bool {
+    token.method.map_or(token.endpoint.is_some(), |method| method == Method::Oidc)
+}
+
 fn mechanism(written: &Written) -> Mechanism {
     let token = &written.token;
-    let implied = token.token.is_some() || token.method == Some(Method::Oidc) || token.unsecured == Some(true);
+    let implied = token.token.is_some() || is_oidc(token) || token.unsecured == Some(true);
     let default = if implied { Mechanism::OauthBearer } else { Mechanism::Plain };
     written.client.auth_mechanism.unwrap_or(default)
 }
@@ -185,8 +207,7 @@ pub(super) fn check_each(written: &Written) -> Result<()> {
 
 fn origin(written: &Written) -> Result<Origin> {
     let token = &written.token;
-    let is_oidc = token.method == Some(Method::Oidc) || (token.method.is_none() && token.endpoint.is_some());
-    match (&token.token, is_oidc, token.unsecured == Some(true)) {
+    match (&token.token, is_oidc(token), token.unsecured == Some(true)) {
         (Some(given), false, false) => Ok(Origin::Given(given.clone())),
         (None, true, false) => {
             let needed = |value: &Option<String>, key: &str| value.clone().ok_or_else(|| missing(key, SUBJECT));

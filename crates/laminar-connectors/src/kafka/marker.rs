@@ -28,7 +28,7 @@ use super::client::{self, ClientKind, Cluster, REACH, blocking};
 use super::error::{from_code, from_kafka, passes};
 use super::native::{FetchQueue, News, position};
 
-use super::source::{At, offsets};
+use super::places::{At, offsets};
 
 /// Where markers are, in every cluster that an exactly-once sink writes to.
 pub(super) const TOPIC: &str = "__laminar_progress";

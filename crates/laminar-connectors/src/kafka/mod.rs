@@ -38,18 +38,25 @@ use schemars::schema_for;
 use serde_json::{Value, json};
 
 use crate::batch::BatchOptions;
+use crate::schema_registry::Patience;
+use client_options::ClientOptions;
 use cluster_admin::KafkaClusterAdmin;
 use dead_letters::DeadLetterSink;
 use fields::Fields;
 use login::TokenOptions;
-use options::{ClientOptions, SinkOptions, SourceOptions, Written};
+use options::Written;
 use sink::KafkaSink;
-use sink_options::{Acks, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, TopicOptions};
+use sink_options::{
+    Acks, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, SinkOptions, SinkSettings, TopicOptions,
+    acks_conflict,
+};
 use source::KafkaSource;
+use source_options::SourceOptions;
 use transaction::Transactions;
 
 mod admin;
 mod client;
+mod client_options;
 mod cluster_admin;
 mod dead_letters;
 mod dev_broker;
@@ -57,6 +64,7 @@ mod diagnosis;
 mod encoding;
 mod error;
 mod fields;
+mod gone;
 mod headers;
 mod inspector;
 mod key;
@@ -66,16 +74,19 @@ mod memory_gauge;
 mod native;
 mod options;
 mod outlet;
+mod places;
 mod probe;
 mod producer;
 mod properties;
 mod property_names;
 mod reader;
 mod record;
+mod shared_producer;
 mod sink;
 mod sink_options;
 mod sink_topics;
 mod source;
+mod source_options;
 mod spool;
 mod template;
 mod test_connection;
@@ -136,7 +147,7 @@ impl KafkaConnector {
     pub fn with_dev_broker(mut self, bootstrap: &str) -> Self {
         let servers = client::Cluster::servers(bootstrap).unwrap_or_default();
         self.dev_cluster =
-            Some(client::Cluster::new(servers, options::Protocol::Plaintext, Vec::new()).name().to_string());
+            Some(client::Cluster::new(servers, client_options::Protocol::Plaintext, Vec::new()).name().to_string());
         self
     }
 
@@ -145,11 +156,11 @@ impl KafkaConnector {
     }
 
     /// What a sink into the cluster guarantees: what the pipeline asks for, else the table, else the best there is.
-    fn delivery(&self, settings: &options::SinkSettings, asked: Option<Delivery>) -> Result<Delivery> {
+    fn delivery(&self, settings: &SinkSettings, asked: Option<Delivery>) -> Result<Delivery> {
         let delivery = self.delivery_into(&settings.cluster, asked.or(settings.delivery))?;
         match (delivery, settings.producer.acks) {
             (Delivery::AtLeastOnce, _) | (_, Acks::All) => Ok(delivery),
-            (Delivery::ExactlyOnce, acks) => Err(options::acks_conflict(acks)),
+            (Delivery::ExactlyOnce, acks) => Err(acks_conflict(acks)),
         }
     }
 
@@ -306,7 +317,8 @@ impl Connector for KafkaConnector {
                 let of_key = |column: &&Column| column.metadata.as_deref() == Some("key");
                 let key = table.columns.iter().filter(of_key).map(|column| &column.data_type);
                 settings.encoding.check(&settings.format, table, key)?;
-                laminar_formats::decoder_with(&settings.format, table, &settings.formats()?).map(drop)
+                laminar_formats::decoder_with(&settings.format, table, &settings.formats(Patience::Statement)?)
+                    .map(drop)
             }
             Role::Sink => {
                 let settings = written.sink()?;
@@ -314,7 +326,11 @@ impl Connector for KafkaConnector {
                 if !table.columns.is_empty() {
                     let fields = Fields::new(&settings, table)?;
                     if fields.template.is_none() {
-                        laminar_formats::encoder_with(&settings.format, &fields.value, &settings.formats()?)?;
+                        laminar_formats::encoder_with(
+                            &settings.format,
+                            &fields.value,
+                            &settings.formats(Patience::Statement)?,
+                        )?;
                     }
                 }
                 self.delivery(&settings, None).map(drop)
@@ -336,7 +352,7 @@ impl Connector for KafkaConnector {
 
     async fn outside_columns(&self, options: &Options) -> Result<Option<Vec<Column>>> {
         let settings = self.read(options, Some(Role::Source))?.source()?;
-        let formats = settings.formats()?;
+        let formats = settings.formats(Patience::Statement)?;
         client::blocking(move || laminar_formats::schema_columns(&settings.format, &formats)).await
     }
 

@@ -1,5 +1,7 @@
 //! Options of Kafka connections and tables: what is understood, and how each mistake is told.
 
+use std::time::Duration;
+
 use laminar_core::Location;
 
 use super::super::client::ClientKind;
@@ -52,6 +54,36 @@ fn logins_and_tls_as_the_specification_writes_them() {
         &[("auth.protocol", "SASL_SSL"), ("security.protocol", "SSL")],
         "conflicting_options: auth.protocol and security.protocol differ",
     );
+}
+
+/// Never a connection without a login where one was meant.
+#[test]
+fn each_part_of_a_login_asks_for_the_whole() {
+    check_security(
+        &[("auth.password", "p")],
+        "missing_option: connector kafka needs option auth.username (hint: add auth.username = '…')",
+    );
+    let oidc = [
+        ("sasl.oauthbearer.token.endpoint.url", "https://login/token"),
+        ("sasl.oauthbearer.client.id", "x"),
+        ("sasl.oauthbearer.client.secret", "y"),
+    ];
+    check_security(&oidc, "sasl_ssl OAUTHBEARER");
+    let unsecured = [("enable.sasl.oauthbearer.unsecure.jwt", "true"), ("sasl.oauthbearer.config", "principal=a")];
+    check_security(&unsecured, "sasl_ssl OAUTHBEARER");
+    let parts = [
+        ("auth.username", "u"),
+        ("auth.password", "p"),
+        ("auth.mechanism", "PLAIN"),
+        ("auth.token", "x"),
+        ("sasl.oauthbearer.method", "oidc"),
+        oidc[0],
+        unsecured[0],
+    ];
+    for part in parts {
+        let expected = format!("conflicting_options: {} is given and auth.type is none", part.0);
+        check_security(&[("auth.type", "none"), part], &expected);
+    }
 }
 
 #[test]

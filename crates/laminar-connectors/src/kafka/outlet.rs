@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariant: records of a topic leave in the order they came: nothing overtakes what is on disk. No record is dropped: over
-//! the limit the pipeline waits. A flush empties the disk: it never holds records of two epochs.
+//! the limit the pipeline waits. A flush empties the disk: it never holds records of two epochs. What could not be put on disk, or
+//! read from there, is lost to this writer: every later call fails, and the job starts over from the last epoch.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use laminar_core::{Error, Result};
 
 use super::client::blocking;
-use super::producer::Producer;
+use super::producer::{MAX_BYTES, Producer};
 use super::record::{Carries, Record};
 use super::sink_options::{BufferMode, BufferOptions};
 use super::sink_topics::Topics;
@@ -32,28 +33,41 @@ pub(super) struct Outlet {
     producer: Arc<Producer>,
     pub topics: Topics,
     options: BufferOptions,
-    /// Taken while it is being read or written elsewhere.
-    spool: Option<Spool>,
+    disk: Disk,
     frame: Vec<u8>,
+}
+
+/// What waits on disk.
+enum Disk {
+    /// Rows wait in memory only.
+    Unused,
+    Open(Spool),
+    /// It is being read or written on another thread, or whoever waited for that gave up.
+    Away,
+    Failed(Error),
 }
 
 impl Outlet {
     /// `dir`: where files are made, if any.
     pub fn new(producer: Arc<Producer>, topics: Topics, options: &BufferOptions, dir: PathBuf) -> Self {
         let segment = options.segment_bytes.map_or(SEGMENT_BYTES, |size| size.0);
-        let spool = (options.mode != BufferMode::Memory).then(|| Spool::new(&dir, segment));
-        Self { producer, topics, options: options.clone(), spool, frame: Vec::new() }
+        let disk = match options.mode {
+            BufferMode::Memory => Disk::Unused,
+            BufferMode::Disk | BufferMode::Hybrid => Disk::Open(Spool::new(&dir, segment)),
+        };
+        Self { producer, topics, options: options.clone(), disk, frame: Vec::new() }
     }
 
-    /// Tells the producer how much may be in memory. To be called after a topic was opened.
+    /// Tells the producer how much this sink needs in memory: others of the pipeline may need less. To be called after a topic was
+    /// opened.
     pub fn bound(&self) {
         let all = |size: u64| size.saturating_mul(self.topics.partitions().max(1));
         let limit = self.options.per_partition_limit.map(|size| size.0);
-        match (self.options.mode, limit) {
-            (BufferMode::Memory, Some(limit)) => self.producer.bound(all(limit)),
-            (BufferMode::Disk, _) => self.producer.bound(DISK_MODE_BYTES),
-            (BufferMode::Memory, None) | (BufferMode::Hybrid, _) => {}
-        }
+        self.producer.bound(match (self.options.mode, limit) {
+            (BufferMode::Memory, Some(limit)) => all(limit),
+            (BufferMode::Disk, _) => self.producer.given_bytes(DISK_MODE_BYTES),
+            (BufferMode::Memory, None) | (BufferMode::Hybrid, _) => self.producer.given_bytes(MAX_BYTES),
+        });
         if self.options.memory_overload_protection {
             self.producer.watch_memory();
         }
@@ -74,27 +88,25 @@ impl Outlet {
             return self.producer.produce(&mut open.handle, records, carries, count, bytes);
         }
         self.drain().await?;
-        if self.waiting() == 0 && self.producer.has_room()? {
+        if self.waiting()? == 0 && self.producer.has_room()? {
             let open = self.topics.get(topic)?;
             return self.producer.produce(&mut open.handle, records, carries, count, bytes);
         }
         let limit = self.options.per_partition_limit.map_or(DISK_LIMIT, |size| size.0);
         let limit = limit.saturating_mul(self.topics.partitions().max(1));
-        while self.waiting() >= limit {
+        while self.waiting()? >= limit {
             self.producer.room().await?;
             self.send_oldest().await?;
         }
         let mut frame = std::mem::take(&mut self.frame);
         encode(topic, records, &mut frame);
-        let mut spool = self.take_spool()?;
-        let (frame, spool) = blocking(move || spool.push(&frame).map(|()| (frame, spool))).await?;
-        (self.frame, self.spool) = (frame, Some(spool));
+        self.frame = self.on_disk(move |spool| spool.push(&frame).map(|()| frame)).await?;
         Ok(())
     }
 
     /// Sends everything that waits.
     pub async fn empty(&mut self) -> Result<()> {
-        while self.waiting() > 0 {
+        while self.waiting()? > 0 {
             self.producer.room().await?;
             self.send_oldest().await?;
         }
@@ -103,22 +115,48 @@ impl Outlet {
 
     /// Sends what waits as far as there is room now.
     async fn drain(&mut self) -> Result<()> {
-        while self.waiting() > 0 && self.producer.has_room()? {
+        while self.waiting()? > 0 && self.producer.has_room()? {
             self.send_oldest().await?;
         }
         Ok(())
     }
 
-    fn waiting(&self) -> u64 {
-        self.spool.as_ref().map_or(0, Spool::bytes)
+    /// Bytes on disk.
+    fn waiting(&self) -> Result<u64> {
+        match &self.disk {
+            Disk::Unused => Ok(0),
+            Disk::Open(spool) => Ok(spool.bytes()),
+            Disk::Away => Err(gone()),
+            Disk::Failed(error) => Err(error.clone()),
+        }
     }
 
     async fn send_oldest(&mut self) -> Result<()> {
-        let mut spool = self.take_spool()?;
-        let (frame, spool) = blocking(move || spool.pop().map(|frame| (frame, spool))).await?;
-        self.spool = Some(spool);
-        let Some(frame) = frame else { return Ok(()) };
-        self.produce(&frame)
+        match self.on_disk(Spool::pop).await? {
+            Some(frame) => self.produce(&frame),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads or writes away from the threads that move rows.
+    async fn on_disk<T: Send + 'static>(
+        &mut self,
+        call: impl FnOnce(&mut Spool) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut spool = match std::mem::replace(&mut self.disk, Disk::Away) {
+            Disk::Open(spool) => spool,
+            other => {
+                self.disk = other;
+                return Err(gone());
+            }
+        };
+        let done = blocking(move || call(&mut spool).map(|answer| (answer, spool))).await;
+        let (disk, answer) = match done {
+            Ok((answer, spool)) => (Disk::Open(spool), Ok(answer)),
+            Err(error) => (Disk::Failed(error.clone()), Err(error)),
+        };
+        self.disk = disk;
+        answer
     }
 
     fn produce(&mut self, frame: &Frame) -> Result<()> {
@@ -126,8 +164,46 @@ impl Outlet {
         let open = self.topics.get(frame.topic)?;
         self.producer.produce(&mut open.handle, frame.records(), carries, frame.len(), frame.size())
     }
+}
 
-    fn take_spool(&mut self) -> Result<Spool> {
-        self.spool.take().ok_or_else(|| Error::internal("rows that wait for kafka are gone"))
+fn gone() -> Error {
+    Error::internal("rows that wait for kafka on disk are gone")
+}
+
+#[cfg(test)]
+mod tests {
+    use laminar_core::Options;
+    use laminar_core::connector::Role;
+
+    use super::super::options::Written;
+    use super::*;
+
+    /// `client`: options of the cluster, which the sinks share.
+    #[track_caller]
+    fn check(client: &[(&str, &str)], sinks: &[&[(&str, &str)]], expected: u64) {
+        let base = [&[("bootstrap_servers", "127.0.0.1:1"), ("topic", "t")], client].concat();
+        let settings = |pairs: &[(&str, &str)]| {
+            let options = Options::from_pairs([&base, pairs].concat());
+            Arc::new(Written::read(&options, Some(Role::Sink), None).unwrap().sink().unwrap())
+        };
+        let producer = Arc::new(Producer::new(&settings(&[]).cluster, &[]).unwrap());
+        for pairs in sinks {
+            let settings = settings(pairs);
+            let topics = Topics::new(Arc::clone(&producer), Arc::clone(&settings), false);
+            Outlet::new(Arc::clone(&producer), topics, &settings.buffer, PathBuf::new()).bound();
+        }
+        assert_eq!(producer.byte_limit(), expected, "{client:?} {sinks:?}");
+    }
+
+    #[test]
+    fn the_sink_that_needs_most_bounds_what_all_have_in_memory() {
+        let (disk, hybrid) = (&[("buffer.mode", "disk")][..], &[("buffer.mode", "hybrid")][..]);
+        let large = &[("buffer.per_partition_limit", "64MB")][..];
+        check(&[], &[disk], DISK_MODE_BYTES);
+        check(&[], &[disk, &[]], MAX_BYTES);
+        check(&[], &[&[], disk], MAX_BYTES);
+        check(&[], &[disk, hybrid], MAX_BYTES);
+        check(&[], &[large, disk, &[]], 64 << 20);
+        check(&[("queue.buffering.max.kbytes", "100")], &[disk, &[], hybrid], 100 << 10);
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use laminar_core::{Code, Error, Result};
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::Notify;
 
 use super::client::{ClientKind, Cluster, Events, blocking, release};
@@ -28,7 +28,7 @@ use super::record::{Carries, Record};
 /// Rows that may be on their way to the broker; each costs librdkafka about 350 bytes besides its own.
 const MAX_ROWS: u64 = 100_000;
 /// Bytes of keys and values that may be on their way.
-const MAX_BYTES: u64 = 32 << 20;
+pub(super) const MAX_BYTES: u64 = 32 << 20;
 
 /// What a row costs librdkafka besides its own bytes.
 const ROW_COST: u64 = 350;
@@ -57,9 +57,14 @@ const DEFAULTS: &[(&str, &str)] =
 /// What a record may have unless the user says less.
 const MESSAGE_MAX_BYTES: &str = "1000000000";
 
-/// Settings that are ours: nothing is lost or reordered by a retry, and our own bound comes before librdkafka's.
-const FIXED: &[(&str, &str)] =
-    &[("enable.idempotence", "true"), ("queue.buffering.max.messages", "0"), ("queue.buffering.max.kbytes", "2097151")];
+/// Settings that are ours: nothing is lost or reordered by a retry, our own bound comes before librdkafka's, and a topic is made
+/// where the options say so, never by asking for it.
+const FIXED: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"),
+    ("queue.buffering.max.messages", "0"),
+    ("queue.buffering.max.kbytes", "2097151"),
+    ("allow.auto.create.topics", "false"),
+];
 
 /// One client of librdkafka and the thread that serves it.
 pub(super) struct Producer {
@@ -106,17 +111,15 @@ impl Producer {
         };
         let started = thread::Builder::new().name("kafka-reports".into()).spawn(serve);
         started.map_err(|e| Error::internal(format!("cannot start a thread: {e}")))?;
-        let limit = |key: &str, unit: u64, ours: u64| match cluster.get(key).and_then(|v| v.parse::<u64>().ok()) {
-            Some(given) if given > 0 => given.saturating_mul(unit),
-            _ => ours,
-        };
+        let rows = given(cluster, "queue.buffering.max.messages");
         Ok(Self {
             client: Some(client),
             shared,
             bounds: Mutex::new(Bounds {
-                rows: limit("queue.buffering.max.messages", 1, MAX_ROWS),
-                bytes: limit("queue.buffering.max.kbytes", 1024, MAX_BYTES),
-                rows_given: cluster.get("queue.buffering.max.messages").is_some(),
+                rows: rows.unwrap_or(MAX_ROWS),
+                bytes: given(cluster, "queue.buffering.max.kbytes")
+                    .map_or(MAX_BYTES, |kilobytes| kilobytes.saturating_mul(1024)),
+                rows_given: rows.is_some(),
                 asked: false,
                 memory: None,
             }),
@@ -130,19 +133,19 @@ impl Producer {
         self.client.as_ref().ok_or_else(|| Error::internal("the producer is closed"))
     }
 
-    /// A handle through which rows go to the topic, with settings of its own.
+    /// A handle through which rows go to the topic, with settings of its own; without any, with those that it has.
     ///
     /// Errors: `conflicting_options` if the topic is open with other settings: librdkafka has one set of them for each.
     pub fn topic(&self, name: &str, config: &[(&'static str, &'static str)]) -> Result<Topic> {
         let mut open = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.get(name).is_some_and(|other| other != config) {
+        if !config.is_empty() && open.get(name).is_some_and(|other| other != config) {
             let what = format!("two sinks of a pipeline write to topic {name} with different settings");
             return Err(Error::new(Code::ConflictingOptions, self.what(&what))
                 .with_hint("give both the same partitioner and compression"));
         }
         let topic = Topic::new(Arc::clone(self.client()?), name, config);
         let topic = topic.map_err(|what| Error::internal(format!("topic {name} cannot be written: {what}")))?;
-        open.insert(name.to_string(), config.to_vec());
+        open.entry(name.to_string()).or_insert_with(|| config.to_vec());
         Ok(topic)
     }
 
@@ -180,7 +183,12 @@ impl Producer {
         Ok(fits && !(bytes >= SPARED && bounds.memory.as_mut().is_some_and(MemoryGauge::is_short)))
     }
 
-    /// Sets how many bytes may be on their way; the most of what several sinks ask for.
+    /// What the user says of how many bytes may be on their way, else `ours`.
+    pub fn given_bytes(&self, ours: u64) -> u64 {
+        given(&self.cluster, "queue.buffering.max.kbytes").map_or(ours, |kilobytes| kilobytes.saturating_mul(1024))
+    }
+
+    /// Sets how many bytes may be on their way: the most of what the sinks need, of which each says it.
     pub fn bound(&self, bytes: u64) {
         let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
         bounds.bytes = if bounds.asked { bounds.bytes.max(bytes) } else { bytes }.clamp(1, LIBRDKAFKAS);
@@ -188,6 +196,11 @@ impl Producer {
             bounds.rows = bounds.rows.max(bounds.bytes / ROW_COST);
         }
         bounds.asked = true;
+    }
+
+    #[cfg(test)]
+    pub fn byte_limit(&self) -> u64 {
+        self.bounds.lock().unwrap_or_else(PoisonError::into_inner).bytes
     }
 
     /// From now on there is no room while the machine is short of memory.
@@ -219,17 +232,6 @@ impl Producer {
             (None, Some(refused)) => self.refusal(&refused),
             (None, None) => Error::internal("librdkafka took fewer rows than it was given"),
         };
-        self.shared.fail(error.clone());
-        Err(error)
-    }
-
-    /// Hands one record to librdkafka, with headers if it has some.
-    pub fn send(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
-        let bytes = record.key.map_or(0, <[u8]>::len) + record.payload.map_or(0, <[u8]>::len);
-        self.shared.produced_rows.fetch_add(1, Ordering::SeqCst);
-        self.shared.produced_bytes.fetch_add(bytes as u64, Ordering::SeqCst);
-        let Err((refused, _)) = self.client()?.send(record) else { return Ok(()) };
-        let error = self.fatal().unwrap_or_else(|| from_kafka(self.what("a record cannot be written"), &refused));
         self.shared.fail(error.clone());
         Err(error)
     }
@@ -306,6 +308,11 @@ impl Drop for Producer {
     }
 }
 
+/// A bound that the user set; 0 stands for none.
+fn given(cluster: &Cluster, key: &str) -> Option<u64> {
+    cluster.get(key)?.parse().ok().filter(|given| *given > 0)
+}
+
 /// The fault that made librdkafka give the client up, such as being fenced.
 fn fatal(client: &BaseProducer<Events>) -> Option<Error> {
     let (code, reason) = client.client().fatal_error()?;
@@ -349,6 +356,12 @@ impl Shared {
 pub(super) async fn settle(producer: &Arc<Producer>, limit: Duration) -> Result<()> {
     let producer = Arc::clone(producer);
     blocking(move || producer.settle(limit)).await
+}
+
+/// [`Producer::partitions`] away from them too.
+pub(super) async fn partitions(producer: &Arc<Producer>, topic: &str, limit: Duration) -> Result<i32> {
+    let (producer, topic) = (Arc::clone(producer), topic.to_string());
+    blocking(move || producer.partitions(&topic, limit)).await
 }
 
 /// The error for a call of the safe wrapper that failed.

@@ -14,7 +14,8 @@
 //! returns a run of no records, so that whoever waits for an end sees it.
 //!
 //! Records that are gone before they were read are an error, unless the table may miss some: then the partition *jumps* to
-//! the oldest record that there is, and how many it missed goes with the next answer.
+//! the oldest record that there is, and how many it missed goes with the next answer. Where a topic is gone with all that was not
+//! read of it, its end is reached: see `gone`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -32,10 +33,12 @@ use tokio::task::JoinHandle;
 
 use super::client::{self, REACH, blocking};
 use super::error::{from_code, from_kafka, passes};
+use super::gone::GoneTopics;
 use super::inspector::GONE;
 use super::native::{FetchQueue, News, position};
-use super::options::OnDataLoss;
-use super::source::{At, Places, Standing, assignment, offset_list, offsets, partitions_of, topics_of};
+use super::places::{At, Places, Standing, offsets};
+use super::source::{assignment, offset_list, partitions_of, topics_of};
+use super::source_options::OnDataLoss;
 
 /// How often an idle reader looks for events that are not records: errors, logs, answers to commits.
 const EVENTS: Duration = Duration::from_millis(200);
@@ -61,6 +64,8 @@ pub(super) struct Reader {
     rejoining: BTreeSet<usize>,
     /// The question whether a broker that was away is there again.
     probe: Option<JoinHandle<()>>,
+    /// `None`: no record may be missed, and a topic that is gone is an error where topics are looked for.
+    gone: Option<GoneTopics>,
 }
 
 /// Asked while the reader goes on; `next` may be dropped meanwhile.
@@ -89,6 +94,7 @@ impl Reader {
             failure: None,
             commits,
             paused: BTreeSet::new(),
+            gone: (places.loss == OnDataLoss::Skip).then(GoneTopics::new),
             places,
             overtaken: BTreeSet::new(),
             jump: None,
@@ -176,6 +182,8 @@ impl Reader {
             // It may come again; what it was is told from what it is by its id, when that is looked for.
             (Code::UnknownTopic, OnDataLoss::Skip) => {
                 tracing::warn!(topic, partition, %error, "a topic is gone, with all that was not read of it");
+                // Nothing more comes: what waits for this split would wait for ever.
+                self.standing(topic, partition)?.at_end = true;
                 return None;
             }
             _ => {}
@@ -264,6 +272,7 @@ impl Reader {
         }
         self.rejoin();
         self.watch_outage();
+        self.leave_gone_topics();
     }
 
     /// When librdkafka has stopped reading a partition from the old place, some time after it was told to, it takes its queue out
@@ -291,6 +300,17 @@ impl Reader {
                 consumer.context().is_reached();
             }
         }));
+    }
+
+    /// Where a topic is gone its splits are read to their end. They go on if it comes again.
+    fn leave_gone_topics(&mut self) {
+        let Some(gone) = &mut self.gone else { return };
+        for at in gone.look(&self.standings, &self.queue) {
+            let Some(standing) = self.standings.get_mut(at) else { continue };
+            let (topic, partition, next) = (&standing.topic, standing.partition, standing.next);
+            tracing::warn!(%topic, partition, %next, "a topic is gone, with all that was not read of it");
+            standing.at_end = true;
+        }
     }
 
     fn commit_to_group(&mut self) {

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,27 +21,27 @@ use laminar_core::connector::SinkContext;
 use laminar_core::format::{EncodedValues, Encoder};
 use laminar_core::sink::{ChangeSupport, Committer, Delivery, Sink, SinkWriter};
 use laminar_core::table::TableSpec;
-use laminar_core::{Changes, Code, Epoch, Error, Result, TaskId};
+use laminar_core::{ChangeKind, Changes, Code, Epoch, Error, Result, TaskId};
 use laminar_formats::FormatContext;
 
 use super::encoding::decode_values;
 use super::fields::{Fields, RowFields};
 use super::key::{KeyMaker, Keys};
-use super::options::SinkSettings;
 use super::outlet::Outlet;
-use super::producer::{Producer, settle};
+use super::producer::Producer;
 use super::record::{ANY_PARTITION, Carries, Record};
-use super::sink_options::{Acks, Encoding, Partitioner};
+use super::shared_producer::SharedProducer;
+use super::sink_options::{Acks, Encoding, Partitioner, SinkSettings};
 use super::sink_topics::Topics;
 use super::template::Renderer;
-use super::transaction::{Transaction, Transactions};
+use super::transaction::Transactions;
+use crate::schema_registry::Patience;
 
 /// Rows handed to librdkafka between two looks at the bounds of what is on its way.
-const SLICE: usize = 1024;
+pub(super) const SLICE: usize = 1024;
 
-/// How long an at-least-once sink waits for acknowledgements before the job starts over: librdkafka gives a row up after
-/// five minutes.
-pub(super) const ACKNOWLEDGED: Duration = Duration::from_secs(310);
+/// Settings of a client whose rows may be lost: they may also change places.
+const LOOSE: &[(&str, &str)] = &[("enable.idempotence", "false")];
 
 /// How often the partitions of a topic are counted, unless the user says it.
 const RECOUNT: Duration = Duration::from_secs(300);
@@ -50,18 +50,10 @@ pub(super) struct KafkaSink {
     settings: Arc<SinkSettings>,
     table: TableSpec,
     fields: Fields,
-    way: Way,
+    producer: Arc<SharedProducer>,
     formats: FormatContext,
     /// Where rows wait that do so on disk.
     spool_dir: PathBuf,
-}
-
-/// How rows become visible.
-enum Way {
-    /// With the transaction that all sinks of the pipeline into this cluster share.
-    Transaction(Arc<Transaction>),
-    /// At once, through a producer that the sink's writers share while there are any.
-    AtOnce(Mutex<Weak<Producer>>),
 }
 
 impl KafkaSink {
@@ -75,36 +67,17 @@ impl KafkaSink {
         spool_dir: PathBuf,
     ) -> Result<Self> {
         let fields = Fields::new(&settings, table)?;
-        let way = match delivery {
-            Delivery::ExactlyOnce => Way::Transaction(transactions.get(&settings.cluster, ctx)?),
-            Delivery::AtLeastOnce => Way::AtOnce(Mutex::new(Weak::new())),
+        let producer = match (delivery, settings.producer.acks) {
+            (Delivery::ExactlyOnce, _) => SharedProducer::InTransaction(transactions.get(&settings.cluster, ctx)?),
+            (Delivery::AtLeastOnce, Acks::All) => SharedProducer::at_once(&settings.cluster, &[]),
+            (Delivery::AtLeastOnce, Acks::Leader | Acks::None) => SharedProducer::at_once(&settings.cluster, LOOSE),
         };
-        let formats = settings.formats()?;
-        Ok(Self { settings: Arc::new(settings), table: table.clone(), fields, way, formats, spool_dir })
+        let (producer, formats) = (Arc::new(producer), settings.formats(Patience::Job)?);
+        Ok(Self { settings: Arc::new(settings), table: table.clone(), fields, producer, formats, spool_dir })
     }
 
     fn upserts(&self) -> bool {
         self.fields.upserts(&self.settings, &self.table)
-    }
-
-    fn producer(&self) -> Result<Arc<Producer>> {
-        match &self.way {
-            Way::Transaction(transaction) => transaction.producer(),
-            Way::AtOnce(shared) => {
-                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(producer) = shared.upgrade() {
-                    return Ok(producer);
-                }
-                // A row that may be lost may also change places.
-                let loose: &[(&str, &str)] = match self.settings.producer.acks {
-                    Acks::All => &[],
-                    Acks::Leader | Acks::None => &[("enable.idempotence", "false")],
-                };
-                let producer = Arc::new(Producer::new(&self.settings.cluster, loose)?);
-                *shared = Arc::downgrade(&producer);
-                Ok(producer)
-            }
-        }
     }
 
     fn renderer(&self, template: Option<&super::template::Template>) -> Result<Option<Renderer>> {
@@ -132,7 +105,7 @@ impl KafkaSink {
 #[async_trait]
 impl Sink for KafkaSink {
     async fn open(&self, task: &TaskId) -> Result<Box<dyn SinkWriter>> {
-        let producer = self.producer()?;
+        let producer = self.producer.get().await?;
         let mut topics = Topics::new(Arc::clone(&producer), Arc::clone(&self.settings), self.upserts());
         let topic = match &self.settings.topic {
             Some(name) => Some(topics.open(name).await?),
@@ -141,10 +114,6 @@ impl Sink for KafkaSink {
         if let Some(topic) = topic {
             topics.get(topic)?.start_turns_at(task.index);
         }
-        let (transaction, patience) = match &self.way {
-            Way::Transaction(transaction) => (Some(Arc::clone(transaction)), transaction.timeout()),
-            Way::AtOnce(_) => (None, ACKNOWLEDGED),
-        };
         let key = &self.fields.key;
         let outlet = Outlet::new(Arc::clone(&producer), topics, &self.settings.buffer, self.spool_dir.clone());
         outlet.bound();
@@ -152,22 +121,18 @@ impl Sink for KafkaSink {
             outlet,
             topic,
             producer,
-            transaction,
+            shared: Arc::clone(&self.producer),
             fields: self.fields.clone(),
             makes: self.values()?,
             keys: KeyMaker::new(key, self.renderer(key.template.as_ref())?, &self.table)?,
             values: EncodedValues::default(),
             partitions: Vec::new(),
             settings: Arc::clone(&self.settings),
-            patience,
         }))
     }
 
     fn delivery(&self) -> Delivery {
-        match &self.way {
-            Way::Transaction(_) => Delivery::ExactlyOnce,
-            Way::AtOnce(_) => Delivery::AtLeastOnce,
-        }
+        self.producer.delivery()
     }
 
     fn changes(&self) -> ChangeSupport {
@@ -179,10 +144,7 @@ impl Sink for KafkaSink {
     }
 
     fn committer(&self) -> Option<Arc<dyn Committer>> {
-        match &self.way {
-            Way::Transaction(transaction) => Some(transaction.take() as Arc<dyn Committer>),
-            Way::AtOnce(_) => None,
-        }
+        self.producer.committer()
     }
 }
 
@@ -199,8 +161,7 @@ struct Writer {
     /// Where rows go whose topic no column says.
     topic: Option<usize>,
     producer: Arc<Producer>,
-    /// `None`: at least once.
-    transaction: Option<Arc<Transaction>>,
+    shared: Arc<SharedProducer>,
     fields: Fields,
     makes: ValueMaker,
     keys: KeyMaker,
@@ -209,7 +170,6 @@ struct Writer {
     /// Of the records that are being sent, where they are not left to the partitioner.
     partitions: Vec<i32>,
     settings: Arc<SinkSettings>,
-    patience: Duration,
 }
 
 #[async_trait]
@@ -219,16 +179,16 @@ impl SinkWriter for Writer {
         let keys = self.keys.keys(changes)?;
         let fields = self.fields.of(changes)?;
         let sent = self.send_all(&keys, &fields).await;
-        self.explain(sent).await
+        self.shared.explain(sent).await
     }
 
     async fn flush(&mut self, _: Epoch) -> Result<()> {
         let emptied = self.outlet.empty().await;
         let settled = match emptied {
-            Ok(()) => settle(&self.producer, self.patience).await,
+            Ok(()) => self.shared.settle(&self.producer).await,
             failed => failed,
         };
-        self.explain(settled).await
+        self.shared.explain(settled).await
     }
 }
 
@@ -267,7 +227,10 @@ impl Writer {
                 encoder.encode(value, &mut self.values)?;
                 self.values = decode_values(std::mem::take(&mut self.values), "value")?;
             }
-            ValueMaker::Template(renderer) => renderer.render(changes, &mut self.values)?,
+            ValueMaker::Template(renderer) => {
+                only_adds(changes)?;
+                renderer.render(changes, &mut self.values)?;
+            }
         }
         let one_each = self.values.rows.is_empty() && !self.values.is_empty();
         if one_each && self.values.len() != changes.num_rows() {
@@ -318,7 +281,7 @@ impl Writer {
 
     async fn open(&mut self, name: &str) -> Result<usize> {
         let before = self.outlet.topics.partitions();
-        let topic = self.outlet.topics.open(name).await?;
+        let topic = self.outlet.topics.open_for_rows(name, self.shared.patience()).await?;
         if self.outlet.topics.partitions() != before {
             self.outlet.bound();
         }
@@ -388,12 +351,14 @@ impl Writer {
         }
         Ok(())
     }
+}
 
-    async fn explain(&mut self, outcome: Result<()>) -> Result<()> {
-        match (outcome, &self.transaction) {
-            (Err(error), Some(transaction)) => Err(transaction.explain(error).await),
-            (outcome, _) => outcome,
-        }
+/// A text made of a row says nothing of what became of the row.
+fn only_adds(changes: &Changes) -> Result<()> {
+    match changes.kinds().is_some_and(|kinds| kinds.iter().any(|kind| kind != ChangeKind::Insert)) {
+        true => Err(Error::new(Code::NotSupported, "sink.value cannot carry updates and deletes")
+            .with_hint("the query must only add rows")),
+        false => Ok(()),
     }
 }
 

@@ -1,14 +1,69 @@
-//! What a user may write about a Kafka sink's records and producer in `WITH (…)`. The doc comments are the reference page.
+//! What to write: the options of a sink, and the settings that they become, complete and consistent.
 //!
-//! Where each field of a record comes from ([`FieldOptions`]), how keys and values stand in text ([`EncodingOptions`]), how
-//! the producer sends ([`ProducerOptions`]), how a missing topic is made ([`TopicOptions`]), and where rows wait while the
-//! brokers are away ([`BufferOptions`]). Checks that need no table are here; those that need its columns are in `fields`.
+//! Besides where rows go ([`SinkOptions`]): where each field of a record comes from ([`FieldOptions`]), how keys and values stand in
+//! text ([`EncodingOptions`]), how the producer sends ([`ProducerOptions`]), how a missing topic is made ([`TopicOptions`]), and
+//! where rows wait while the brokers are away ([`BufferOptions`]). Checks that need no table are in `options`; those that need its
+//! columns are in `fields`.
 
 use laminar_core::options::{ByteSize, HumanDuration};
+use laminar_core::sink::Delivery;
+use laminar_core::{Code, Error, Result};
+use laminar_formats::registry::RegistryOptions;
+use laminar_formats::{FormatContext, FormatOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::Cluster;
+use super::options::Written;
+use super::topics::is_reserved;
+use crate::schema_registry::{Patience, format_context};
+
+/// What to write.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct SinkOptions {
+    /// The topic to write to; needed, unless a column says it: see `topic_field`. What becomes of a missing one says
+    /// `topic.auto_create`.
+    pub topic: Option<String>,
+    /// Column whose value is the record's key: text, integer or bytes; or several columns, separated by commas, whose JSON object
+    /// it is. Rows of one key stay in order. A column named `_kafka_key` is the key without this option. Without either the table's
+    /// primary key is the record's: the value of its column, or, of several columns or another type, a JSON object of them. With the
+    /// primary key as key, `json` takes updates and deletes: the last row of each key, and a tombstone for one that is gone. Default:
+    /// the primary key, else records have no key but that of `sink.key`.
+    pub key_field: Option<String>,
+    /// What is guaranteed for each row across crashes. What the pipeline says wins. Default: `exactly_once`;
+    /// `at_least_once` into the broker of `laminar dev`.
+    pub delivery: Option<Delivery>,
+    /// How batches of records are compressed; `lz4` makes JSON about three times smaller.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Longest time in milliseconds that a row waits for others to fill a request. Default: 5.
+    pub linger_ms: Option<f64>,
+}
+
+/// How record batches are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // the names of the algorithms say it
+pub enum Compression {
+    #[default]
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Compression {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
 
 /// What goes into each record besides the value's columns.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -280,4 +335,72 @@ impl ProducerOptions {
             cluster.set_default("acks", self.acks.as_str());
         }
     }
+}
+
+/// A sink's settings, complete.
+#[derive(Clone, Debug)]
+pub(super) struct SinkSettings {
+    pub cluster: Cluster,
+    /// `None`: a column says it.
+    pub topic: Option<String>,
+    pub key_field: Option<String>,
+    pub delivery: Option<Delivery>,
+    pub compression: Compression,
+    pub fields: FieldOptions,
+    pub encoding: EncodingOptions,
+    pub producer: ProducerOptions,
+    pub creation: TopicOptions,
+    pub buffer: BufferOptions,
+    pub format: FormatOptions,
+    pub registry: RegistryOptions,
+}
+
+impl SinkSettings {
+    /// What the format gets of the connector. No I/O.
+    pub fn formats(&self, patience: Patience) -> Result<FormatContext> {
+        format_context(&self.registry, self.topic.as_deref().unwrap_or_default(), patience)
+    }
+
+    /// What librdkafka is told of each topic.
+    pub fn topic_config(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("partitioner", self.producer.partitioner.as_str()), ("compression.codec", self.compression.as_str())]
+    }
+}
+
+impl Written {
+    /// What a sink is made from.
+    pub fn sink(self) -> Result<SinkSettings> {
+        let mut cluster = self.cluster()?;
+        if let Some(topic) = self.sink.topic.as_ref().filter(|topic| is_reserved(topic)) {
+            let what = format!("topic {topic} holds what Kafka or Laminar need to work: no table can write to it");
+            return Err(self.error("topic", Code::ForbiddenOption, what).with_hint("name another topic"));
+        }
+        self.producer.apply(&mut cluster);
+        if let Some(linger_ms) = self.sink.linger_ms {
+            cluster.set_default("linger.ms", &linger_ms.to_string());
+        }
+        Ok(SinkSettings {
+            cluster,
+            topic: self.sink.topic,
+            key_field: self.sink.key_field,
+            delivery: self.sink.delivery,
+            compression: self.sink.compression,
+            fields: self.fields,
+            encoding: self.encoding,
+            producer: self.producer,
+            creation: self.creation,
+            buffer: self.buffer,
+            format: self.format,
+            registry: self.registry,
+        })
+    }
+}
+
+/// The error for a sink that cannot keep what exactly-once promises.
+pub(super) fn acks_conflict(acks: Acks) -> Error {
+    let what = format!("acks = '{}' cannot be exactly-once", acks.as_str());
+    Error::new(Code::ConflictingOptions, what)
+        .with_detail("an acknowledged row could be lost")
+        .with_hint("leave acks out, or add delivery = 'at_least_once'")
+        .with_field("acks")
 }

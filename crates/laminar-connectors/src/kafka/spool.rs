@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A frame is a slice of one topic's records. Nothing here outlives the process or the epoch: the files have no name once they
-//! are open, so a crash leaves none behind, and what was in them is read again from the source. See ADR 0019.
+//! are open, so a crash leaves none behind, and what was in them is read again from the source. See ADR 0016.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};

@@ -18,7 +18,7 @@ use arrow::datatypes::DataType;
 use laminar_core::format::{EncodedValues, Encoder};
 use laminar_core::options::nearest;
 use laminar_core::table::{Column, TableSpec};
-use laminar_core::{ChangeKind, Changes, Code, Error, Result};
+use laminar_core::{Changes, Code, Error, Result};
 use laminar_formats::FormatOptions;
 use serde_json::Value;
 
@@ -149,12 +149,8 @@ impl Renderer {
         Ok(Self { parts: template.parts.iter().map(part).collect::<Result<_>>()?, row })
     }
 
-    /// Appends one text a row to `out`. Only rows that are added have one.
+    /// Appends one text a row to `out`, whatever the change does with the row.
     pub fn render(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
-        if changes.kinds().is_some_and(|kinds| kinds.iter().any(|kind| kind != ChangeKind::Insert)) {
-            return Err(Error::new(Code::NotSupported, "sink.key and sink.value cannot carry updates and deletes")
-                .with_hint("the query must only add rows"));
-        }
         let mut rows = EncodedValues::default();
         if let Some((encoder, columns)) = &mut self.row {
             let value = Changes::inserts(changes.rows().project(columns)?, changes.times().clone())?;

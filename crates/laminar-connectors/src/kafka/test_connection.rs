@@ -19,18 +19,20 @@ use super::admin::{broker_setting, creation_hint, topic_exists};
 use super::client::{ClientKind, Cluster, Events, REACH, blocking, metadata, partitions};
 use super::error::{from_kafka, passes};
 use super::native;
-use super::options::{OnDataLoss, SinkSettings, SourceSettings, Written};
+use super::options::Written;
+use super::sink_options::SinkSettings;
 use super::source::PREVIEW_GROUP;
+use super::source_options::{OnDataLoss, SourceSettings};
 use super::topics::Topics;
 use super::transaction::{MIN_TIMEOUT, timeout_too_long};
-use crate::schema_registry::format_context;
+use crate::schema_registry::{Patience, format_context};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const REACH_MS: i32 = 6000;
 
 /// Are the topics there? Those of a pattern may come later.
 pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
-    check_registry(&settings.format, settings.formats()?).await?;
+    check_registry(&settings.format, settings.formats(Patience::Statement)?).await?;
     let (cluster, topics) = (settings.cluster.clone(), settings.topics.clone());
     blocking(move || {
         let client = cluster.inspector("read_committed")?;
@@ -41,7 +43,7 @@ pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
 
 /// Is the topic there, or will it be created, and does the broker allow our transactions?
 pub(super) async fn check_sink(settings: &SinkSettings, delivery: Delivery) -> Result<()> {
-    check_registry(&settings.format, settings.formats()?).await?;
+    check_registry(&settings.format, settings.formats(Patience::Statement)?).await?;
     let cluster = &settings.cluster;
     if let Some(topic) = &settings.topic
         && settings.creation.auto_create != Some(true)
@@ -120,7 +122,7 @@ pub(super) async fn test(written: Result<Written>) -> Vec<TestStage> {
     }
     stages.add("metadata", described, |brokers| format!("{brokers} brokers"));
     let first = written.source.topic.iter().chain(written.source.topics.iter().flatten()).next();
-    let formats = format_context(&written.registry, first.map_or("", String::as_str));
+    let formats = format_context(&written.registry, first.map_or("", String::as_str), Patience::Statement);
     match formats {
         Ok(formats) => {
             if let Some(answer) = ask_registry(&written.format, formats).await

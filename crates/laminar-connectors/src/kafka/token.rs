@@ -18,8 +18,11 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use laminar_core::options::Secret;
 use laminar_core::time::{Clock, SystemClock};
 use laminar_core::{Code, Error, Result};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::http::{self, escaped};
 
 /// How long getting a token may take.
 const FETCH: Duration = Duration::from_secs(5);
@@ -108,12 +111,7 @@ impl Tokens {
         if let Some(token) = self.state().last.clone().filter(|token| !token.is_old(now)) {
             return Ok(token);
         }
-        // Not on a thread that moves rows: others of its runtime go on meanwhile.
-        let on_workers = tokio::runtime::Handle::try_current()
-            .is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
-        let fetched =
-            if on_workers { tokio::task::block_in_place(|| fetch(&self.origin)) } else { fetch(&self.origin) };
-        self.keep(fetched)
+        self.keep(fetch(&self.origin))
     }
 
     /// The token to use from now on, if it is not the one that ends at `known`. Never waits.
@@ -163,20 +161,15 @@ fn now_ms() -> i64 {
     SystemClock.now_micros() / 1000
 }
 
-/// On a thread and a runtime of its own: callers are librdkafka's and tokio's threads alike.
+/// Waits at most [`FETCH`].
 fn fetch(origin: &Origin) -> Result<Token> {
-    let fetch = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Error::internal(format!("cannot start a runtime: {e}")))?;
-        runtime.block_on(async {
-            match tokio::time::timeout(FETCH, origin.token(now_ms())).await {
-                Ok(token) => token,
-                Err(_) => Err(Error::new(Code::Timeout, format!("no token came {}", origin.place()))
-                    .with_detail(format!("nothing after {} s", FETCH.as_secs()))),
-            }
-        })
-    };
-    thread::scope(|scope| scope.spawn(fetch).join()).unwrap_or_else(|_| Err(Error::internal("getting a token failed")))
+    http::wait(async {
+        match tokio::time::timeout(FETCH, origin.token(now_ms())).await {
+            Ok(token) => token,
+            Err(_) => Err(Error::new(Code::Timeout, format!("no token came {}", origin.place()))
+                .with_detail(format!("nothing after {} s", FETCH.as_secs()))),
+        }
+    })
 }
 
 impl Origin {
@@ -224,10 +217,10 @@ impl Origin {
             client = client.tls_certs_merge(certificates);
         }
         let client = client.build().map_err(|e| Error::internal(format!("cannot make an HTTP client: {e}")))?;
-        let login = format!("{}:{}", url_text(client_id), url_text(client_secret.expose()));
+        let login = format!("{}:{}", escaped(client_id), escaped(client_secret.expose()));
         let mut form = "grant_type=client_credentials".to_string();
         if let Some(scope) = scope {
-            form = format!("{form}&scope={}", url_text(scope));
+            form = format!("{form}&scope={}", escaped(scope));
         }
         let request = client
             .post(endpoint)
@@ -244,7 +237,9 @@ impl Origin {
             }
             body.extend_from_slice(&chunk);
         }
-        if status.is_client_error() {
+        // As the provider itself says: later.
+        let is_later = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        if status.is_client_error() && !is_later {
             let said: Refusal = serde_json::from_slice(&body).unwrap_or_default();
             let said = [said.error, said.error_description].into_iter().flatten().collect::<Vec<_>>().join(": ");
             let detail = format!("HTTP {} {}", status.as_u16(), said.chars().take(200).collect::<String>());
@@ -339,12 +334,6 @@ fn expiry(claims: &Value) -> Option<i64> {
 
 fn subject(claims: &Value) -> String {
     claims.get("sub").and_then(Value::as_str).unwrap_or_default().to_string()
-}
-
-/// As in `application/x-www-form-urlencoded`.
-fn url_text(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// An error and what it comes from: the outer one rarely says why.

@@ -1,4 +1,5 @@
-//! Which topics a source reads: those that are named, or those whose names match a pattern.
+//! Topics by their names: which of them a source reads, those that are named or those that match a pattern, and which names can be
+//! written to at all.
 
 use std::fmt;
 
@@ -7,7 +8,8 @@ use rdkafka::consumer::BaseConsumer;
 use regex::Regex;
 
 use super::client::{self, Cluster, Events, REACH};
-use super::options::OnDataLoss;
+use super::marker;
+use super::source_options::OnDataLoss;
 
 /// Kafka's own topics, and ours, begin like this.
 const INTERNAL: &str = "__";
@@ -97,6 +99,21 @@ impl fmt::Debug for Topics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// The error says what a name must be.
+pub(super) fn check_topic_name(topic: &str) -> std::result::Result<(), &'static str> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." || !topic.chars().all(legal) {
+        return Err("a topic's name has 1 to 249 letters, digits, '.', '_' or '-'");
+    }
+    Ok(())
+}
+
+/// Topics that hold what Kafka or Laminar need to work: no table writes to them.
+pub(super) fn is_reserved(topic: &str) -> bool {
+    let kafkas = ["__consumer_offsets", "__transaction_state", "__cluster_metadata", "__share_group_state"];
+    topic == marker::TOPIC || topic.starts_with("__laminar") || kafkas.contains(&topic)
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
-//! The calls themselves: each with its time limit, repeated while there is no answer.
+//! The calls themselves: each with its time limit, repeated while there is no answer and nobody waits at a terminal.
+//!
+//! The rule that must stay true: no name or password shows in an error or a debug print.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -10,34 +13,48 @@ use reqwest::ClientBuilder;
 use schema_registry_converter::async_impl::schema_registry::{SrSettings, perform_sr_call};
 use schema_registry_converter::schema_registry_common::{RawRegisteredSchema, RegisteredReference, SrCall};
 use serde_json::json;
+use tokio::time::{sleep, timeout};
 
+use super::Patience;
 use super::error::{from_registry, is_no_answer};
+use crate::http::escaped;
 
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Longest wait of a statement, for all that it asks.
+const STATEMENT: Duration = Duration::from_secs(8);
 /// Waits before a call is made again that had no answer.
 const AGAIN: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
 /// Schemas that one may refer to, directly or through others.
 const MAX_REFERENCES: usize = 1000;
 
 /// How to reach one registry.
-#[derive(Debug)]
 pub(super) struct Calls {
     settings: SrSettings,
     /// For messages: the addresses.
     name: String,
+    patience: Patience,
+}
+
+/// The settings hold the password.
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Calls({})", self.name)
+    }
 }
 
 impl Calls {
-    pub fn new(endpoints: &[String], options: &RegistryOptions) -> Result<Self> {
+    pub fn new(endpoints: &[String], options: &RegistryOptions, patience: Patience) -> Result<Self> {
+        // Not the value: what is wrong with it may be the password in it.
         let invalid = |detail: &str| {
-            Error::new(
-                Code::InvalidOption,
-                format!("option schema_registry.endpoint cannot be '{}'", endpoints.join(",")),
-            )
-            .with_detail(detail)
-            .with_field("schema_registry.endpoint")
+            Error::new(Code::InvalidOption, "option schema_registry.endpoint is not an address")
+                .with_detail(detail)
+                .with_field("schema_registry.endpoint")
         };
+        if endpoints.iter().any(|url| has_login(url)) {
+            return Err(invalid("a name and password do not belong into it")
+                .with_hint("give schema_registry.api_key and schema_registry.api_secret"));
+        }
         let mut urls = endpoints.iter().map(|url| url.trim_end_matches('/').to_string());
         let Some(first) = urls.next() else { return Err(invalid("expected an address such as http://host:8081")) };
         let mut builder = SrSettings::new_builder(first);
@@ -51,19 +68,33 @@ impl Calls {
         // Each call has a runtime of its own, and a connection that is kept would outlive it.
         let client = ClientBuilder::new().pool_max_idle_per_host(0).connect_timeout(ANSWER);
         let settings = builder.build_with(client).map_err(|error| invalid(&error.error))?;
-        Ok(Self { settings, name: endpoints.join(",") })
+        Ok(Self { settings, name: endpoints.join(","), patience })
     }
 
-    /// One call, made again while there is no answer.
+    /// What `asked` gives, within the time that whoever waits for it has.
+    pub async fn in_time<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.patience {
+            Patience::Job => asked.await,
+            Patience::Statement => timeout(STATEMENT, asked).await.unwrap_or_else(|_| {
+                Err(Error::new(Code::Timeout, format!("the schema registry at {} does not answer", self.name))
+                    .with_detail(format!("it was waited for {} s", STATEMENT.as_secs())))
+            }),
+        }
+    }
+
+    /// One call, made again while there is no answer, unless a person waits for it.
     async fn call(&self, what: &str, call: SrCall<'_>) -> Result<RawRegisteredSchema> {
-        let mut waits = AGAIN.iter();
+        let mut waits = match self.patience {
+            Patience::Job => AGAIN.iter(),
+            Patience::Statement => [].iter(),
+        };
         loop {
             let error = match perform_sr_call(&self.settings, call).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => from_registry(&error, what, &self.name),
             };
             match waits.next() {
-                Some(wait) if is_no_answer(&error) => tokio::time::sleep(*wait).await,
+                Some(wait) if is_no_answer(&error) => sleep(*wait).await,
                 _ => return Err(error),
             }
         }
@@ -147,6 +178,12 @@ impl Calls {
     }
 }
 
+/// `http://name:password@host/…`
+fn has_login(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+}
+
 fn body(schema: &SchemaText) -> String {
     let kind = match schema.kind {
         SchemaKind::Avro => "AVRO",
@@ -154,17 +191,4 @@ fn body(schema: &SchemaText) -> String {
         SchemaKind::Json => "JSON",
     };
     json!({"schema": schema.text, "schemaType": kind}).to_string()
-}
-
-/// The subject as part of a path.
-fn escaped(subject: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    let mut escaped = String::with_capacity(subject.len());
-    for byte in subject.bytes() {
-        match plain(byte) {
-            true => escaped.push(char::from(byte)),
-            false => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
 }

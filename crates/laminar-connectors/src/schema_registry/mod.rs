@@ -1,8 +1,9 @@
 //! The client of a schema registry: Confluent's protocol over HTTP, behind the port that formats use.
 //!
 //! Formats ask from the middle of decoding, which cannot wait as an async task does; they ask once an id. So a call runs on a thread of
-//! its own, and the worker that asked tells its runtime that it blocks. Every call has a time limit and is repeated a few
-//! times while the registry gives no answer; then its error is an outage, and the job is restarted with backoff.
+//! its own, and the worker that asked tells its runtime that it blocks. Every call has a time limit. A job's is repeated a few
+//! times while the registry gives no answer; then its error is an outage, and the job is restarted with backoff. A statement's
+//! is made once: a person waits for it.
 //!
 //! Schemas by id never change, so they are kept for good. What is under a subject does, so that is asked for each time.
 
@@ -12,20 +13,29 @@ mod error;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use laminar_core::{Error, Result};
+use laminar_core::Result;
 use laminar_formats::FormatContext;
 use laminar_formats::registry::{RegisteredSchema, RegistryOptions, SchemaRegistry, SchemaText, TableRegistry};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::http::wait;
 use calls::Calls;
+
+/// Who waits for the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// A person: one try, and a clear error in less than ten seconds.
+    Statement,
+    /// A job, which would have to start over.
+    Job,
+}
 
 /// What formats get of a table's options: its registry, if it has one. `topic` is where its records are. No I/O.
 ///
 /// Errors are those of [`RegistryOptions::check`].
-pub(crate) fn format_context(options: &RegistryOptions, topic: &str) -> Result<FormatContext> {
+pub(crate) fn format_context(options: &RegistryOptions, topic: &str, patience: Patience) -> Result<FormatContext> {
     options.check()?;
     let Some(endpoints) = &options.endpoint else { return Ok(FormatContext::default()) };
-    let registry = Arc::new(RegistryClient::new(endpoints, options)?);
+    let registry = Arc::new(RegistryClient::with_patience(endpoints, options, patience)?);
     Ok(FormatContext { registry: Some(TableRegistry { registry, topic: topic.into(), options: options.clone() }) })
 }
 
@@ -38,10 +48,18 @@ pub struct RegistryClient {
 }
 
 impl RegistryClient {
-    /// No I/O. Errors: `invalid_option`.
+    /// One that a job asks. No I/O. Errors: `invalid_option`.
     pub fn new(endpoints: &[String], options: &RegistryOptions) -> Result<Self> {
+        Self::with_patience(endpoints, options, Patience::Job)
+    }
+
+    fn with_patience(endpoints: &[String], options: &RegistryOptions, patience: Patience) -> Result<Self> {
         let (by_id, written) = (Mutex::new(HashMap::new()), Mutex::new(HashMap::new()));
-        Ok(Self { calls: Calls::new(endpoints, options)?, by_id, written })
+        Ok(Self { calls: Calls::new(endpoints, options, patience)?, by_id, written })
+    }
+
+    fn ask<T: Send>(&self, asked: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        wait(self.calls.in_time(asked))
     }
 
     fn remembered(&self, subject: &str, schema: &SchemaText) -> Option<u32> {
@@ -61,44 +79,58 @@ impl SchemaRegistry for RegistryClient {
         if let Some(schema) = self.by_id.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(Arc::clone(schema));
         }
-        let schema = Arc::new(wait(self.calls.schema(id))?);
+        let schema = Arc::new(self.ask(self.calls.schema(id))?);
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&schema));
         Ok(schema)
     }
 
     fn latest(&self, subject: &str) -> Result<Arc<RegisteredSchema>> {
-        wait(self.calls.latest(subject)).map(Arc::new)
+        self.ask(self.calls.latest(subject)).map(Arc::new)
     }
 
     fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
         match self.remembered(subject, schema) {
             Some(id) => Ok(id),
-            None => wait(self.calls.register(subject, schema)).map(|id| self.remember(subject, schema, id)),
+            None => self.ask(self.calls.register(subject, schema)).map(|id| self.remember(subject, schema, id)),
         }
     }
 
     fn find(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
         match self.remembered(subject, schema) {
             Some(id) => Ok(id),
-            None => wait(self.calls.find(subject, schema)).map(|id| self.remember(subject, schema, id)),
+            None => self.ask(self.calls.find(subject, schema)).map(|id| self.remember(subject, schema, id)),
         }
     }
 }
 
-/// Runs the call on a thread of its own and waits for it, whichever thread this is.
-fn wait<T: Send>(call: impl Future<Output = Result<T>> + Send) -> Result<T> {
-    let run = || {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = runtime.map_err(|error| Error::internal(format!("no runtime for a call: {error}")))?;
-                runtime.block_on(call)
-            });
-            thread.join().unwrap_or_else(|_| Err(Error::internal("a call of the schema registry panicked")))
-        })
-    };
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(run),
-        _ => run(),
+#[cfg(test)]
+mod tests {
+    use laminar_core::options::Secret;
+    use laminar_core::{Code, Options};
+
+    use super::*;
+
+    fn client(endpoint: &str, secret: Option<&str>) -> Result<RegistryClient> {
+        let mut options: RegistryOptions = Options::default().parse("registry").unwrap();
+        options.api_key = Some("me".into());
+        options.api_secret = secret.map(Secret::new);
+        RegistryClient::new(&["http://good:8081".into(), endpoint.into()], &options)
+    }
+
+    #[test]
+    fn a_password_in_the_address_is_refused_and_not_shown() {
+        for endpoint in ["http://me:hunter2@host:8081", "https://hunter2@host/path", "me:hunter2@host"] {
+            let error = client(endpoint, None).unwrap_err();
+            assert_eq!((error.code(), error.field()), (Code::InvalidOption, Some("schema_registry.endpoint")));
+            assert!(error.hint().unwrap().contains("schema_registry.api_secret"), "{error:?}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+        assert!(client("http://host/subjects/a@b", None).is_ok());
+    }
+
+    #[test]
+    fn no_password_prints() {
+        let client = client("http://host", Some("hunter2")).unwrap();
+        assert!(!format!("{client:?}").contains("hunter2"), "{client:?}");
     }
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use laminar_connectors::kafka::KafkaConnector;
-use laminar_core::Epoch;
 use laminar_core::sink::SinkWriter;
+use laminar_core::{Code, Epoch};
 
 use super::support::*;
 
@@ -116,6 +116,59 @@ async fn without_a_disk_the_pipeline_waits_in_bounded_memory() {
     open.writer = writing.await.unwrap();
     commit(&mut open, 2).await;
     assert_eq!(ids(&read_at(&broker.address, "out", "read_committed").await), (0..BATCHES * BATCH).collect::<Vec<_>>());
+}
+
+/// A row that names a topic which is not open yet is no reason to fail while others wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_a_topic_that_is_not_open_waits_too() {
+    let broker = OwnBroker::start();
+    let dir = tempfile::tempdir().unwrap();
+    let mut installation = Installation::new();
+    installation.connector = KafkaConnector::new().with_spool_dir(dir.path());
+    let pairs = [
+        ("bootstrap_servers", broker.address.as_str()),
+        ("topic_field", "name"),
+        ("buffer.mode", "disk"),
+        ("delivery", "at_least_once"),
+    ];
+    let mut writer = installation.sink(&pairs).unwrap().open(&task(0)).await.unwrap();
+    writer.write(&changes([(1, "first".to_string())])).await.unwrap();
+    writer.flush(Epoch(1)).await.unwrap();
+
+    broker.pause();
+    let writing = tokio::spawn(async move {
+        writer.write(&changes([(2, "second".to_string())])).await.unwrap();
+        writer.flush(Epoch(2)).await.unwrap();
+    });
+    // Longer than a broker is given to answer.
+    let mut writing = std::pin::pin!(writing);
+    assert!(tokio::time::timeout(Duration::from_secs(15), &mut writing).await.is_err(), "it gave up");
+    broker.go_on();
+    writing.await.unwrap();
+    assert_eq!(ids(&read_at(&broker.address, "second", "read_committed").await), [2]);
+}
+
+/// They are gone for this writer: that all is acknowledged must not be said later.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_the_disk_does_not_take_fail_the_flush_too() {
+    let topic = topic("buffer", 1).await;
+    let no_folder = tempfile::NamedTempFile::new().unwrap();
+    let mut installation = Installation::new();
+    installation.connector = KafkaConnector::new().with_spool_dir(no_folder.path());
+    // The first batch stays in memory, where there is no room for another.
+    let pairs = [
+        ("topic", topic.as_str()),
+        ("buffer.mode", "hybrid"),
+        ("queue.buffering.max.messages", "1"),
+        ("linger_ms", "60000"),
+        ("delivery", "at_least_once"),
+    ];
+    let mut writer = installation.sink(&pairs).unwrap().open(&task(0)).await.unwrap();
+    writer.write(&batch(0)).await.unwrap();
+    let failed = writer.write(&batch(1)).await.unwrap_err();
+    assert_eq!(failed.code(), Code::FileError, "{failed:?}");
+    let failed = writer.flush(Epoch(1)).await.unwrap_err();
+    assert_eq!(failed.code(), Code::FileError, "{failed:?}");
 }
 
 /// A real broker that belongs to one test.

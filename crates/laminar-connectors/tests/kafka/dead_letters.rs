@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use laminar_core::connector::{Connector, DeadLettersOf, SinkContext};
+use laminar_connectors::kafka::KafkaConnector;
+use laminar_core::connector::{Connector, DeadLettersOf, SinkContext, SourceContext};
 use laminar_core::dead_letter::{LetterBuilder, Reason, Stage};
 use laminar_core::sink::{Delivery, Sink};
-use laminar_core::source::{Fetched, RawRecord};
+use laminar_core::source::{Fetched, RawRecord, TimestampType};
 use laminar_core::time::SystemClock;
-use laminar_core::{Code, Epoch, PipelineId, Result};
+use laminar_core::{Code, Epoch, PipelineId, Position, Result};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::support::*;
@@ -23,16 +25,20 @@ fn dead_letters(
     delivery: Option<Delivery>,
 ) -> Result<Arc<dyn Sink>> {
     let options = options(&[("topic", topic), ("fetch.min.bytes", "2")]);
-    let ctx = SinkContext {
+    let ctx = context(of, delivery);
+    let of_table = DeadLettersOf { options: &options, table: &table(), destination };
+    of.connector.check_dead_letters(&of_table)?;
+    of.connector.dead_letters(&of_table, &ctx)
+}
+
+fn context(of: &Installation, delivery: Option<Delivery>) -> SinkContext {
+    SinkContext {
         instance: of.instance.clone(),
         pipeline: PipelineId::from(of.pipeline.as_str()),
         delivery,
         checkpoint_interval: of.interval,
         clock: Arc::new(SystemClock),
-    };
-    let of_table = DeadLettersOf { options: &options, table: &table(), destination };
-    of.connector.check_dead_letters(&of_table)?;
-    of.connector.dead_letters(&of_table, &ctx)
+    }
 }
 
 /// Letters of all records of the topic.
@@ -152,6 +158,26 @@ async fn at_least_once_letters_are_visible_with_the_flush() {
     assert_eq!(values(&read(&format!("{topic}-dlq"), "read_committed").await), ["x"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_of_a_topic_stay_in_order_and_may_go_where_rows_go() {
+    let (topic_in, out) = (topic("in", 1).await, topic("out", 1).await);
+    put(&topic_in, (0..2500).map(|i| value(0, i.to_string())));
+    let letters = letters_of(&topic_in, 2500).await;
+    let installation = Installation::new();
+    let rows = installation.sink(&[("topic", &out), ("compression", "lz4")]).unwrap();
+    let sink = dead_letters(&installation, &topic_in, Some(&out), None).unwrap();
+    let mut rows = open_sink(&rows).await;
+    let mut writer = sink.open(&task(1)).await.unwrap();
+    rows.writer.write(&changes(names(0..1))).await.unwrap();
+    rows.writer.flush(Epoch(1)).await.unwrap();
+    writer.write(&letters).await.unwrap();
+    writer.flush(Epoch(1)).await.unwrap();
+    rows.committer.commit(&super::transaction::marker(1), &[]).await.unwrap();
+    let found = read(&out, "read_committed").await;
+    let numbers: Vec<i64> = values(&found).iter().skip(1).map(|value| value.parse().unwrap()).collect();
+    assert!(numbers.into_iter().eq(0..2500));
+}
+
 /// The topic of letters takes what the topic of records took, and a little more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_record_is_a_long_letter() {
@@ -169,6 +195,31 @@ async fn a_long_record_is_a_long_letter() {
     assert_eq!(found[0].value.as_ref().map(String::len), Some(10 << 20));
 }
 
+/// Whatever the table itself reads: letters of aborted transactions are none, and a topic that has had none yet hides no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_shown_that_are_committed_of_the_topics_that_are_there() {
+    let (first, second) = (topic("in", 1).await, topic("in", 1).await);
+    let beside = format!("{first}-dlq");
+    let new = NewTopic::new(&beside, 1, TopicReplication::Fixed(1));
+    admin().create_topics(&[new], &AdminOptions::new().operation_timeout(Some(SOON))).await.unwrap();
+    let producer: BaseProducer = client(&[("transactional.id", &unique("letters"))]).create().unwrap();
+    producer.init_transactions(SOON).unwrap();
+    producer.begin_transaction().unwrap();
+    send(&producer, &beside, [value(0, "aborted")]);
+    producer.abort_transaction(SOON).unwrap();
+    producer.begin_transaction().unwrap();
+    send(&producer, &beside, [value(0, "committed")]);
+    producer.commit_transaction(SOON).unwrap();
+
+    let topics = format!("{first},{second}");
+    let options = options(&[("topics", &topics), ("read_mode", "read_uncommitted"), ("on_data_loss", "fail")]);
+    let of = DeadLettersOf { options: &options, table: &table(), destination: None };
+    let ctx = SourceContext { pipeline: None, clock: Arc::new(SystemClock), partitions: None };
+    let source = KafkaConnector::new().dead_letter_source(&of, &ctx).unwrap().unwrap();
+    let seen = take(&mut reader(&source).await, 1).await;
+    assert_eq!((seen[0].0.as_str(), seen[0].3.as_deref()), (format!("{beside}/0").as_str(), Some("committed")));
+}
+
 #[test]
 fn letters_do_not_go_where_they_are_read() {
     let installation = Installation::new();
@@ -176,4 +227,46 @@ fn letters_do_not_go_where_they_are_read() {
     assert_eq!(check("orders").code(), Code::ConflictingOptions);
     let error = check("no such/name");
     assert_eq!((error.code(), error.field()), (Code::InvalidOption, Some("dlq_topic")));
+    for reserved in ["__laminar_progress", "__consumer_offsets"] {
+        let error = check(reserved);
+        assert_eq!((error.code(), error.field()), (Code::ForbiddenOption, Some("dlq_topic")), "{error:?}");
+    }
+}
+
+/// The topic is in a header, which anybody may have written who may write to the topic of letters.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_goes_back_only_to_a_topic_of_its_table() {
+    let (ours, other) = (topic("in", 1).await, topic("in", 1).await);
+    let sink_of = |read: &str| {
+        let installation = Installation::new();
+        let options = options(&[("topics", read)]);
+        let of = DeadLettersOf { options: &options, table: &table(), destination: None };
+        installation.connector.replay(&of, &context(&installation, Some(Delivery::AtLeastOnce))).unwrap()
+    };
+    let letter_of = |topic: &str| {
+        let mut letters = LetterBuilder::new("pipe", "t");
+        let record = RawRecord {
+            key: None,
+            value: Some(b"x"),
+            timestamp_micros: 0,
+            timestamp_type: TimestampType::None,
+            topic,
+            partition: 0,
+            position: Position(0),
+            batch: None,
+        };
+        letters.push(&record, Reason { stage: Stage::Decode, code: Code::BadData, message: "no" });
+        letters.finish().unwrap().unwrap()
+    };
+    let mut writer = sink_of(&ours).open(&task(0)).await.unwrap();
+    writer.write(&letter_of(&ours)).await.unwrap();
+    writer.flush(Epoch(1)).await.unwrap();
+    assert_eq!(values(&read(&ours, "read_committed").await), ["x"]);
+
+    let error = writer.write(&letter_of(&other)).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidValue, "{error:?}");
+    assert!(error.message().contains(&other) && error.detail().unwrap().contains(&ours), "{error:?}");
+    assert_eq!(read(&other, "read_committed").await, []);
+    let mut writer = sink_of("__consumer_offsets").open(&task(0)).await.unwrap();
+    assert_eq!(writer.write(&letter_of("__consumer_offsets")).await.unwrap_err().code(), Code::InvalidValue);
 }

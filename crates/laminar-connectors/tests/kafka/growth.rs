@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use laminar_core::source::{Source, SplitStart, StartAt};
+use laminar_core::source::{Source, SourceReader, SplitStart, StartAt};
 use laminar_core::{Code, Position, SplitId};
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
 
@@ -180,4 +180,37 @@ async fn a_reader_that_may_miss_records_goes_on_in_the_topic_that_comes_after() 
     let mut seen: Vec<_> = take(&mut reader, 4).await.into_iter().map(|s| s.3.unwrap()).collect();
     seen.sort();
     assert_eq!(seen, ["goes on", "new 0", "new 1", "new 2"]);
+}
+
+/// What waits for all splits to be read to their ends, as a window does, would else wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_deleted_before_it_was_read_is_not_waited_for() {
+    let (topic, other) = (topic("deleted", 1).await, topic("kept", 1).await);
+    put(&topic, (0..10).map(|i| value(0, i.to_string())));
+    let source = open_source(&[("topics", &format!("{topic},{other}")), ("on_data_loss", "skip")], None);
+    let gone = SplitId::new(format!("{topic}/0"));
+    let mut reader = reader(&source).await;
+    // Held back before anything is read of it.
+    reader.pause(&[gone.clone()].into()).unwrap();
+    put(&other, [value(0, "before")]);
+    take(&mut reader, 1).await;
+    delete(&topic).await;
+    found(&source, 1).await;
+    reader.pause(&[].into()).unwrap();
+    not_waited_for(&mut reader, &gone, &other).await;
+
+    // And one that is there no more when the job goes on.
+    let start = |split: &SplitId| SplitStart { split: split.clone(), at: StartAt::At(Position(1)) };
+    let mut reader = source.open(vec![start(&gone), start(&SplitId::new(format!("{other}/0")))]).await.unwrap();
+    not_waited_for(&mut reader, &gone, &other).await;
+}
+
+/// Records of another topic come meanwhile.
+async fn not_waited_for(reader: &mut Box<dyn SourceReader>, gone: &SplitId, other: &str) {
+    let deadline = Instant::now() + SOON;
+    while reader.behind().contains(gone) {
+        assert!(Instant::now() < deadline, "{:?}", reader.behind());
+        put(other, [value(0, "meanwhile")]);
+        reader.next(LIMIT).await.unwrap();
+    }
 }

@@ -280,6 +280,44 @@ async fn the_wrong_protocol_for_a_port_is_told_as_such() {
     check(&login, Code::TlsFailed, &["speaks only TLS", "'SASL_SSL'"]).await;
 }
 
+/// What the port would speak explains a failure; where none was seen, it is no reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_broker_that_would_take_a_certificate_is_not_a_fault_of_tls() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let tls = std::sync::Arc::new(asks_for_certificates());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, tls) = (stream.unwrap(), std::sync::Arc::clone(&tls));
+            // A handshake, and no answer to any question.
+            std::thread::spawn(move || {
+                let mut session = rustls::ServerConnection::new(tls).unwrap();
+                while session.is_handshaking() && session.complete_io(&mut stream).is_ok() {}
+                std::io::copy(&mut stream, &mut std::io::sink())
+            });
+        }
+    });
+    let pairs = [("bootstrap_servers", server.as_str()), ("security.protocol", "SSL"), ("topic", "t")];
+    let pairs = with(&pairs, &[("ssl.ca.location", &certificate("ca.pem"))]);
+    let error = KafkaConnector::new().check_outside(Role::Source, &options(&borrowed(&pairs))).await.unwrap_err();
+    assert_eq!((error.code(), error.detail()), (Code::Unreachable, Some("no answer in time")), "{error:?}");
+}
+
+/// A server's side of TLS that asks for a certificate and goes on without one.
+fn asks_for_certificates() -> rustls::ServerConfig {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let chain = |name: &str| CertificateDer::pem_file_iter(certificate(name)).unwrap().map(Result::unwrap);
+    let mut roots = rustls::RootCertStore::empty();
+    chain("ca.pem").for_each(|authority| roots.add(authority).unwrap());
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+    let verifier = verifier.allow_unauthenticated().build().unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::from_pem_file(certificate("broker.key")).unwrap();
+    config.with_client_cert_verifier(verifier).with_single_cert(chain("broker.pem").collect(), key).unwrap()
+}
+
 /// MSK's tokens are not JWTs, so this broker refuses them: with words that show that one arrived.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_for_msk_reaches_the_broker() {

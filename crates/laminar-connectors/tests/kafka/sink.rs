@@ -126,6 +126,8 @@ async fn changes_are_the_last_row_under_the_primary_key() {
         r#"3 {"before":{"id":3,"name":"y"},"after":null,"op":"d"}"#,
     ];
     assert_eq!(envelopes, expected);
+    let envelopes = written(&changes, &["id"], &[("format", "debezium_json"), ("sink.key", "k-${.id}")]).await.unwrap();
+    assert_eq!(envelopes, expected.map(|envelope| format!("k-{envelope}")));
     for (key, more) in [(&[][..], &[][..]), (&["id"], &[("key_field", "name")])] {
         assert_eq!(written(&changes, key, more).await.unwrap_err().code(), Code::NotSupported, "{key:?} {more:?}");
     }

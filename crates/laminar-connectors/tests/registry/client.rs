@@ -2,7 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use laminar_connectors::kafka::KafkaConnector;
+use laminar_core::connector::{Connector, Role};
 use laminar_core::{Code, Retry};
 use laminar_formats::registry::{SchemaKind, SchemaRegistry, SchemaText};
 
@@ -85,16 +89,24 @@ async fn refusals_say_who_must_act() {
 
 /// A server that answers every request so; its address.
 fn answering(answer: &'static str) -> String {
+    counting(answer).0
+}
+
+/// The same, and how many requests came.
+fn counting(answer: &'static str) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&asked);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
+            counts.fetch_add(1, Ordering::SeqCst);
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(answer.as_bytes());
         }
     });
-    address
+    (address, asked)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,4 +131,22 @@ async fn a_refused_login_is_not_tried_again() {
     );
     let error = client_at(&answering(answer.leak())).schema(1).unwrap_err();
     assert_eq!((error.code(), error.retry()), (Code::AuthenticationFailed, Retry::Never), "{error}");
+}
+
+/// A job waits for a registry that starts anew; a person at a terminal is told at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_asks_once() {
+    let (address, asked) =
+        counting("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let topic = super::support::topic("avro", 1).await;
+    let pairs = [("topic", topic.as_str()), ("format", "avro"), ("schema_registry.endpoint", address.as_str())];
+    let options = super::support::options(&pairs);
+    for role in [Role::Source, Role::Sink] {
+        let before = asked.load(Ordering::SeqCst);
+        let error = KafkaConnector::new().check_outside(role, &options).await.unwrap_err();
+        assert_eq!((error.code(), asked.load(Ordering::SeqCst) - before), (Code::Unreachable, 1), "{error:?}");
+    }
+    let before = asked.load(Ordering::SeqCst);
+    client_at(&address).schema(1).unwrap_err();
+    assert_eq!(asked.load(Ordering::SeqCst) - before, 4);
 }

@@ -2,7 +2,8 @@
 //!
 //! One record at a time through the safe wrapper costs about twice what the batch calls do, in both directions. Here are
 //! `fetch` (many records at once, as librdkafka holds them), `produce` (many rows in one call, reports counted in bulk,
-//! and a few transactional calls that only the C interface offers); `topics`, `token` and `groups` have calls of that kind.
+//! and a few transactional calls that only the C interface offers); `topics`, `token` and `groups` have calls of that kind,
+//! those of the admin interface through `question`.
 //!
 //! Invariants that make it sound:
 //! - whatever librdkafka handed out (a message, a queue, a topic handle) keeps the client that made it alive and is given
@@ -13,6 +14,7 @@
 mod fetch;
 mod groups;
 mod produce;
+mod question;
 mod token;
 mod topics;
 

@@ -57,6 +57,11 @@ impl TableSpec {
         let fields = self.projection.iter().filter_map(|i| self.columns.get(*i)).map(Column::field);
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
+    /// The same table, all of whose columns are read.
+    pub fn whole(&self) -> Self {
+        Self { projection: (0..self.columns.len()).collect(), ..self.clone() }
+    }
+
     /// Has a record that is a key alone no event time? Without such a column it is the record's own timestamp.
     pub fn keys_are_timeless(&self) -> bool {
         let Some(time) = &self.event_time else { return false };

@@ -268,7 +268,10 @@ impl Reading {
             changes = match out.take().pop() {
                 Some(computed) => computed,
                 None => {
-                    return Changes::inserts(RecordBatch::new_empty(Arc::clone(&self.schema)), Vec::<i64>::new().into());
+                    return Changes::inserts(
+                        RecordBatch::new_empty(Arc::clone(&self.schema)),
+                        Vec::<i64>::new().into(),
+                    );
                 }
             };
         }

@@ -125,6 +125,7 @@ pub(super) fn as_source(mut settings: SourceSettings, topic: Option<&str>) -> So
     settings.on_data_loss = OnDataLoss::Skip;
     // Letters are as their records came.
     settings.encoding = EncodingOptions::default();
+    settings.upsert = false;
     settings
 }
 

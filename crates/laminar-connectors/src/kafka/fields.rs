@@ -86,7 +86,7 @@ impl Fields {
         let value_template = template("sink.value", &options.value)?;
         let by_default = key_template.is_none();
         let key_field = settings.key_field.as_deref();
-        let columns = KeyColumns::of(key_field, metadata.key, by_default, options.key_format, table)?;
+        let columns = KeyColumns::of(key_field, metadata.key, by_default, settings.encoding.key_format, table)?;
         let key = KeyPlan { columns, template: key_template, encoding: settings.encoding.key };
 
         let excluded = excluded(&options.value_exclude, &metadata.all, table)?;

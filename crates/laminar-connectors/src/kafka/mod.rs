@@ -317,8 +317,7 @@ impl Connector for KafkaConnector {
                 let of_key = |column: &&Column| column.metadata.as_deref() == Some("key");
                 let key = table.columns.iter().filter(of_key).map(|column| &column.data_type);
                 settings.encoding.check(&settings.format, table, key)?;
-                laminar_formats::decoder_with(&settings.format, table, &settings.formats(Patience::Statement)?)
-                    .map(drop)
+                settings.decoder(&table.whole(), &settings.formats(Patience::Statement)?).map(drop)
             }
             Role::Sink => {
                 let settings = written.sink()?;

@@ -273,6 +273,7 @@ const SOURCE_ONLY: &[&str] = &[
     "offset",
     "timestamp",
     "auto.offset.reset",
+    "upsert",
     "read_mode",
     "on_data_loss",
     "commit.interval.ms",

@@ -364,6 +364,18 @@ mod tests {
         check_one("enable.auto.commit", "false", Role::Source, "");
         check_one("enable.auto.commit", "true", Role::Source, "forbidden_option: option enable.auto.commit");
         check_one(
+            "reconnect.retry.max_retries",
+            "10",
+            Role::Source,
+            "unknown_option: connector kafka has no option reconnect.retry.max_retries: tremor has it (hint: ",
+        );
+        check_one(
+            "max_rejoin_attempts",
+            "5",
+            Role::Source,
+            "unknown_option: connector kafka has no option max_rejoin_attempts: EMQX has it (hint: ",
+        );
+        check_one(
             "metrics_interval_s",
             "1",
             Role::Source,

@@ -9,7 +9,7 @@ use laminar_core::options::{ByteSize, HumanDuration};
 use laminar_core::sink::Delivery;
 use laminar_core::{Code, Error, Result};
 use laminar_formats::registry::RegistryOptions;
-use laminar_formats::{FormatContext, FormatOptions};
+use laminar_formats::{FormatContext, FormatOptions, KeyForm};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -87,9 +87,6 @@ pub struct FieldOptions {
     /// format makes of the row.
     #[serde(rename = "sink.value")]
     pub value: Option<String>,
-    /// How the key is written. Default: `raw` for one column of text, an integer or bytes, else `json`.
-    #[serde(rename = "key.format")]
-    pub key_format: Option<KeyFormat>,
     /// Columns that are not part of the value, separated by commas, such as the one that `topic_field` names. Columns
     /// whose names begin with `_kafka_` never are.
     #[serde(default, rename = "value.exclude")]
@@ -106,9 +103,22 @@ pub enum KeyFormat {
     Json,
 }
 
-/// How bytes stand in columns of text.
+impl KeyFormat {
+    pub(super) fn form(self) -> KeyForm {
+        match self {
+            Self::Raw => KeyForm::Raw,
+            Self::Json => KeyForm::Json,
+        }
+    }
+}
+
+/// How keys are written, and how bytes stand in columns of text.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 pub struct EncodingOptions {
+    /// How the record's key is written; of a source, with `upsert`, the key of a record without value. Default: `raw` if it is one
+    /// column of text, integer or bytes, else `json`.
+    #[serde(rename = "key.format")]
+    pub key_format: Option<KeyFormat>,
     /// How the key's bytes stand in its column of TEXT: read, `base64` makes text of any bytes; written, it makes the bytes of
     /// that text again.
     #[serde(default, rename = "key.encoding")]

@@ -147,7 +147,7 @@ impl Source for KafkaSource {
     }
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
-        let decoder = laminar_formats::decoder_with(&self.settings.format, &self.table, &self.formats)?;
+        let decoder = self.settings.decoder(&self.table, &self.formats)?;
         Ok(Some(Base64Decoder::around(decoder, self.settings.encoding)))
     }
 
@@ -156,7 +156,11 @@ impl Source for KafkaSource {
     }
 
     fn yields_changes(&self) -> bool {
-        self.settings.format.yields_changes()
+        self.settings.upsert || self.settings.format.yields_changes()
+    }
+
+    fn upserts(&self) -> bool {
+        self.settings.upsert
     }
 
     async fn ends(&self, splits: &[SplitId]) -> Result<Vec<Option<Position>>> {

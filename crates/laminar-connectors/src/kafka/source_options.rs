@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime};
+use laminar_core::format::Decoder;
 use laminar_core::options::{HumanDuration, missing};
+use laminar_core::table::TableSpec;
 use laminar_core::{Code, Result};
 use laminar_formats::registry::RegistryOptions;
 use laminar_formats::{FormatContext, FormatOptions};
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::Cluster;
 use super::options::{SUBJECT, Written};
-use super::sink_options::EncodingOptions;
+use super::sink_options::{EncodingOptions, KeyFormat};
 use super::topics::Topics;
 use crate::schema_registry::{Patience, format_context};
 
@@ -45,6 +47,11 @@ pub struct SourceOptions {
     /// `earliest`.
     #[serde(rename = "auto.offset.reset")]
     pub auto_offset_reset: Option<Reset>,
+    /// Each record is the row of its primary key from then on, in place of the one before, and a record without value (a tombstone)
+    /// takes the row away: how a compacted topic holds a table. The table needs a PRIMARY KEY, whose columns are read from the value
+    /// or from metadata; of a tombstone they are read from the record's key, as `key.format` says.
+    #[serde(default)]
+    pub upsert: bool,
     /// Which records of transactions are read.
     #[serde(default)]
     pub read_mode: ReadMode,
@@ -130,6 +137,7 @@ pub(super) struct SourceSettings {
     pub discovery: Option<Duration>,
     pub group_id: Option<String>,
     pub start: Start,
+    pub upsert: bool,
     pub read_mode: ReadMode,
     pub on_data_loss: OnDataLoss,
     pub commit_interval: Duration,
@@ -153,6 +161,17 @@ impl SourceSettings {
     pub fn formats(&self, patience: Patience) -> Result<FormatContext> {
         format_context(&self.registry, self.topics.names().first().map_or("", String::as_str), patience)
     }
+
+    /// Of values and, with `upsert`, of keys. No I/O.
+    pub fn decoder(&self, table: &TableSpec, formats: &FormatContext) -> Result<Box<dyn Decoder>> {
+        match self.upsert {
+            true => {
+                let form = self.encoding.key_format.map(KeyFormat::form);
+                laminar_formats::upsert_decoder_with(&self.format, table, form, formats)
+            }
+            false => laminar_formats::decoder_with(&self.format, table, formats),
+        }
+    }
 }
 
 impl Written {
@@ -162,12 +181,17 @@ impl Written {
         let topics = self.topics()?.ok_or_else(|| missing("topic", SUBJECT))?;
         let start = self.start()?;
         let discovery = self.source.partition_discovery_interval.0;
+        if self.encoding.key_format.is_some() && !self.source.upsert {
+            let what = "key.format of a source is about the keys of tombstones";
+            return Err(self.error("key.format", Code::ConflictingOptions, what).with_hint("add upsert = 'true'"));
+        }
         Ok(SourceSettings {
             cluster,
             topics,
             discovery: (!discovery.is_zero()).then(|| discovery.max(MIN_DISCOVERY)),
             group_id: self.source.group_id,
             start,
+            upsert: self.source.upsert,
             read_mode: self.source.read_mode,
             on_data_loss: self.source.on_data_loss,
             commit_interval: Duration::from_millis(self.source.commit_interval_ms.unwrap_or(0)),

@@ -53,6 +53,9 @@ struct MemoryOptions {
     /// Into how many splits readers divide the log, record by record in turn.
     #[serde(default = "one")]
     partitions: u32,
+    /// Of a source: each record is the row of its primary key from then on, in place of the one before.
+    #[serde(default)]
+    upsert: bool,
 }
 
 fn one() -> u32 {
@@ -111,9 +114,13 @@ impl Connector for MemoryConnector {
     }
 
     fn check_table(&self, role: Role, options: &Options, table: &TableSpec) -> Result<()> {
-        let (_, format) = read(options)?;
+        let (own, format) = read(options)?;
         format.check_role(role)?;
-        format.check(table)
+        format.check(table)?;
+        match (role, own.upsert) {
+            (Role::Source, true) => source::decoder(&format, &table.whole(), true).map(drop),
+            (Role::Source, false) | (Role::Sink, _) => Ok(()),
+        }
     }
 
     async fn test(&self, options: &Options) -> Vec<TestStage> {
@@ -126,8 +133,8 @@ impl Connector for MemoryConnector {
         self.check_table(Role::Source, options, table)?;
         let (own, format) = read(options)?;
         let log = self.logs.log(own.name.as_deref().unwrap_or(&table.name));
-        let partitions = own.partitions;
-        Ok(Arc::new(source::LogSource { log, partitions, format, table: table.clone(), clock: ctx.clock.clone() }))
+        let (table, clock) = (table.clone(), ctx.clock.clone());
+        Ok(Arc::new(source::LogSource { log, partitions: own.partitions, format, upsert: own.upsert, table, clock }))
     }
 
     fn sink(&self, options: &Options, table: &TableSpec, ctx: &SinkContext) -> Result<Arc<dyn Sink>> {

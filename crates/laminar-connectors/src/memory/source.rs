@@ -9,7 +9,7 @@ use laminar_core::source::{BatchLimit, Fetched, FetchedRecords, OwnedRecords, Ru
 use laminar_core::table::TableSpec;
 use laminar_core::time::SharedClock;
 use laminar_core::{Code, Error, Position, Result, SplitId};
-use laminar_formats::FormatOptions;
+use laminar_formats::{FormatContext, FormatOptions};
 use tokio::sync::watch;
 
 use super::log::Log;
@@ -18,8 +18,17 @@ pub struct LogSource {
     pub log: Arc<Log>,
     pub partitions: u32,
     pub format: FormatOptions,
+    /// Rows take each other's place by the primary key.
+    pub upsert: bool,
     pub table: TableSpec,
     pub clock: SharedClock,
+}
+
+pub fn decoder(format: &FormatOptions, table: &TableSpec, upsert: bool) -> Result<Box<dyn Decoder>> {
+    match upsert {
+        true => laminar_formats::upsert_decoder_with(format, table, None, &FormatContext::default()),
+        false => laminar_formats::decoder(format, table),
+    }
 }
 
 impl LogSource {
@@ -59,11 +68,15 @@ impl Source for LogSource {
     }
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
-        laminar_formats::decoder(&self.format, &self.table).map(Some)
+        decoder(&self.format, &self.table, self.upsert).map(Some)
     }
 
     fn yields_changes(&self) -> bool {
-        self.format.yields_changes()
+        self.upsert || self.format.yields_changes()
+    }
+
+    fn upserts(&self) -> bool {
+        self.upsert
     }
 
     async fn ends(&self, splits: &[SplitId]) -> Result<Vec<Option<Position>>> {

@@ -13,7 +13,7 @@ mod error;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use laminar_core::Result;
+use laminar_core::{Code, Error, Result};
 use laminar_formats::FormatContext;
 use laminar_formats::registry::{RegisteredSchema, RegistryOptions, SchemaRegistry, SchemaText, TableRegistry};
 
@@ -76,6 +76,13 @@ impl RegistryClient {
 
 impl SchemaRegistry for RegistryClient {
     fn schema(&self, id: u32) -> Result<Arc<RegisteredSchema>> {
+        // Some answer as if the page itself were not there, which would look like a wrong address.
+        if i32::try_from(id).is_err() {
+            return Err(Error::new(
+                Code::UnknownSchema,
+                format!("there is no schema {id}: a registry's ids are below 2^31"),
+            ));
+        }
         if let Some(schema) = self.by_id.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(Arc::clone(schema));
         }
@@ -105,8 +112,8 @@ impl SchemaRegistry for RegistryClient {
 
 #[cfg(test)]
 mod tests {
+    use laminar_core::Options;
     use laminar_core::options::Secret;
-    use laminar_core::{Code, Options};
 
     use super::*;
 
@@ -126,6 +133,12 @@ mod tests {
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
         assert!(client("http://host/subjects/a@b", None).is_ok());
+    }
+
+    #[test]
+    fn an_id_that_no_registry_gives_is_not_asked_for() {
+        let error = client("http://127.0.0.1:1", None).unwrap().schema(1 << 31).unwrap_err();
+        assert_eq!(error.code(), Code::UnknownSchema);
     }
 
     #[test]

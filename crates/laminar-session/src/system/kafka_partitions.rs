@@ -19,7 +19,6 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("in_sync_replicas", Text, "Those of them that are up to date."),
         ("low_watermark", BigInt, "Offset of the oldest record that is kept."),
         ("high_watermark", BigInt, "Offset of the record that comes next."),
-        ("size_bytes", BigInt, "Always null: the client library cannot ask for it."),
         ("error", Text, "Why its cluster does not answer; the other columns are null then."),
     ],
     rows: |source| Box::pin(rows(source)),
@@ -38,8 +37,7 @@ async fn rows(source: &Source) -> Result<Vec<Row>> {
             list(&p.in_sync).into(),
             p.low_watermark.into(),
             p.high_watermark.into(),
-            Cell::Null,
         ]
     };
-    Ok(with_errors(answers, 8, |partitions: Vec<PartitionInfo>| partitions.into_iter().map(row).collect()))
+    Ok(with_errors(answers, 7, |partitions: Vec<PartitionInfo>| partitions.into_iter().map(row).collect()))
 }

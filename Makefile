@@ -2,7 +2,7 @@
 # (LAMINAR_CACHE, by default ~/.cache/laminar), so a second run is fast and a clone stays clean.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint e2e crash bench bench-nexmark soak
+.PHONY: help install demo test lint e2e fuzz crash bench bench-nexmark soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ lint: install ## format and clippy, warnings are errors
 
 e2e: install ## only the tests that drive the binary from outside; ARGS='-k zombie' picks some
 	@scripts/parts.sh run scripts/e2e.sh $(ARGS)
+
+fuzz: install ## the decoders under libFuzzer, a minute each; FOR=… seconds, or RUNS=100000000 FOR=0 for a release
+	@scripts/fuzz.sh $(or $(FOR),60)
 
 crash: install ## the crash tests at full length: 1 M rows, 25 kills and one at each crash point, per setting
 	@scripts/parts.sh run scripts/e2e.sh --full -k crash $(ARGS)

@@ -13,7 +13,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$LAMINAR_CACHE/target}"
 # not what they depend on.
 own_target() {
   [ "$(cat "$CARGO_TARGET_DIR/checkout" 2>/dev/null)" != "$root" ] || return 0
-  rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/laminar-*
+  rm -rf "$CARGO_TARGET_DIR"/{*,*/*}/.fingerprint/laminar-*
   mkdir -p "$CARGO_TARGET_DIR"
   echo "$root" >"$CARGO_TARGET_DIR/checkout"
 }

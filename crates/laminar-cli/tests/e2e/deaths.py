@@ -1,7 +1,7 @@
 """Lives of a server that end badly, each with its share of the input.
 
-A life ends in one of two ways: `kill -9` at a random moment (of half of the lives counted from the start of the process, of the
-others from the first rows that it made visible), or an abort at a named point of the commit protocol (LAMINAR_CRASH_AT=point:n,
+A life ends in one of two ways: `kill -9` at a random moment (of a third of the lives counted from the start of the process,
+of the others from the first rows that it made visible), or an abort at a named point of the commit protocol (LAMINAR_CRASH_AT=point:n,
 the n-th time it gets there). Rows are in flight whenever it dies.
 """
 
@@ -42,7 +42,7 @@ def die_again_and_again(scene, deaths, dice):
         before = scene.rows_out()
         if death == "kill":
             server = scene.server()
-            if number % 2:
+            if number % 3:
                 start = (start + end) // 2
                 scene.feed.allow(start)
                 wait_until(lambda: scene.rows_out() > before, 60, f"life {number} to make something visible", server.tail)

@@ -156,7 +156,9 @@ impl<'a> Compiler<'a> {
             encode_default(&field.schema, names, default, &mut encoded)?;
             // The default is a value of the reader's schema, which is its own writer.
             let mut own = Compiler { names, target: self.target, reader_names: None, skips: SkipCompiler::new(names) };
-            let value = own.value(&field.schema, None, slot)?;
+            let root = own.value(&field.schema, None, slot)?;
+            // It names the types that it steps over by their numbers, so it runs with its own.
+            let value = Program { root, skipper: own.skips.finish() };
             return Ok(Op::Constant { encoded: encoded.into(), value: Box::new(value) });
         }
         match self.target.columns.node(slot) {

@@ -17,6 +17,7 @@ use crate::json::skip::skip_value;
 const MAX_EMPTY: usize = 1024;
 
 /// One schema's records to one table's columns.
+#[derive(Debug)]
 pub(super) struct Program {
     pub root: Op,
     pub skipper: Skipper,
@@ -67,7 +68,7 @@ pub(super) enum Op {
     /// Not in the record: the value that the reader's schema gives it, encoded.
     Constant {
         encoded: Box<[u8]>,
-        value: Box<Op>,
+        value: Box<Program>,
     },
     Skip(Skip),
     /// A value that cannot be read; its presence is the record's fault.
@@ -407,7 +408,10 @@ impl Run<'_> {
             Op::Array { slot, item, least } => self.array(*slot, item, *least, bytes, at),
             Op::Map { slot, value } => self.map(*slot, value, bytes, at),
             Op::Constant { encoded, value } => {
-                self.op(value, encoded, 0).map_err(|inner| fault(at, format!("its default: {}", inner.message)))?;
+                value.value(encoded, 0, self.columns).map_err(|mut inner| {
+                    (inner.offset, inner.message) = (Some(at), format!("its default: {}", inner.message));
+                    inner
+                })?;
                 Ok(at)
             }
             Op::Refuse(why) => Err(fault(at, why.as_ref())),

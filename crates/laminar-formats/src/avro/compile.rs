@@ -163,7 +163,7 @@ impl<'a> Compiler<'a> {
         }
         match self.target.columns.node(slot) {
             Some(node) if node.nullable => Ok(Op::Null(slot)),
-            _ => Ok(Op::Refuse("the record's schema has no such field, and the column is NOT NULL".into())),
+            _ => Ok(Op::Missing),
         }
     }
 

@@ -73,6 +73,8 @@ pub(super) enum Op {
     Skip(Skip),
     /// A value that cannot be read; its presence is the record's fault.
     Refuse(Box<str>),
+    /// Not in the record, and the column is NOT NULL.
+    Missing,
 }
 
 /// The fields of a record in the order of its writer, then those that it lacks.
@@ -415,6 +417,10 @@ impl Run<'_> {
                 Ok(at)
             }
             Op::Refuse(why) => Err(fault(at, why.as_ref())),
+            Op::Missing => {
+                let why = "the record's schema has no such field, and the column is NOT NULL";
+                Err(of_constraint(fault(at, why)))
+            }
             Op::Long(_) | Op::Text(_) | Op::Scaled(..) | Op::Nullable { .. } | Op::Record(_) | Op::Skip(_) => {
                 self.op(op, bytes, at)
             }

@@ -3,7 +3,7 @@
 use apache_avro::types::Value;
 use arrow::datatypes::{DataType, Field};
 use laminar_core::Result;
-use laminar_core::format::DecodeError;
+use laminar_core::format::{DecodeError, FaultKind};
 use laminar_core::table::Column;
 use laminar_formats::decoder_with;
 use laminar_formats::registry::{RegistryOptions, SchemaKind};
@@ -57,6 +57,7 @@ fn a_field_that_was_added_has_its_default_in_older_records() {
     let required = vec![column("a", DataType::Int64), Column { nullable: false, ..column("b", DataType::Utf8) }];
     let error = read_evolved(required, A, value(), A).unwrap().unwrap_err();
     assert_eq!(error.to_string(), "the record's schema has no such field, and the column is NOT NULL (column b)");
+    assert_eq!(error.kind, FaultKind::Constraint);
 }
 
 #[test]

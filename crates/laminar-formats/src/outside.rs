@@ -11,6 +11,9 @@ use crate::protobuf::{self, Schema};
 use crate::registry::{RegisteredSchema, SchemaKind, SubjectStrategy, TableRegistry};
 use crate::{FormatContext, FormatOptions};
 
+/// Fields that columns are made for, those within others included. A few lines of a schema can say that there are millions.
+pub(crate) const MAX_FIELDS: usize = 10_000;
+
 /// The columns that the schema of the table's records makes: the one that is given, else the newest under the subject of the
 /// values. `None`: records of the format have no schema. Asks the registry, and waits for it.
 ///

@@ -11,8 +11,8 @@ use laminar_core::format::{DecodeError, Decoder, EncodedValues};
 use laminar_core::options::Options;
 use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, TableSpec, timestamp_type};
-use laminar_core::{Changes, Position, Result};
-use laminar_formats::{FormatOptions, decoder, encoder};
+use laminar_core::{Changes, Code, Position, Result};
+use laminar_formats::{FormatContext, FormatOptions, decoder, encoder, schema_columns};
 
 fn column(name: &str, data_type: DataType) -> Column {
     Column { name: name.into(), data_type, nullable: true, json: false, metadata: None }
@@ -389,4 +389,18 @@ fn what_protobuf_cannot_say_is_refused() {
         r#"{"a":1}"#,
         "type_mismatch: field b of message M is required, and the table has no column for it",
     );
+}
+
+/// Thirty messages of two fields, each of the next message: 2^30 columns in 2 KB.
+#[test]
+fn a_schema_that_multiplies_makes_no_columns_without_end() {
+    let message = |at: usize| format!("message M{at} {{ M{0} a = 1; M{0} b = 2; }}\n", at + 1);
+    let schema = proto3(&((0..30).map(message).collect::<String>() + "message M30 { int32 a = 1; }"));
+    let pairs = [("protobuf.schema", schema.as_str()), ("protobuf.message", "M0")];
+    let error = schema_columns(&options(&pairs), &FormatContext::default()).unwrap_err();
+    assert_eq!(error.code(), Code::NotSupported);
+    assert!(error.to_string().contains("more than 10000 fields"), "{error}");
+    // Nor does the hint of a column that does not fit.
+    let error = decoder(&options(&pairs), &table(vec![column("a", DataType::Utf8)])).err().unwrap();
+    assert_eq!(format!("{error:?}"), "type_mismatch: column a of type TEXT does not fit the field, which is M1");
 }

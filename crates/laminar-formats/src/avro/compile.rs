@@ -183,7 +183,7 @@ impl<'a> Compiler<'a> {
                 let reader = reader.zip(names).and_then(|(schema, names)| names.not_null(schema));
                 let items = reader
                     .and_then(|schema| if let Schema::Array(array) = schema { Some(&*array.items) } else { None });
-                let least = least_size(&array.items, self.names, 0);
+                let least = least_size(&array.items, self.names);
                 let item = self.value(&array.items, items, *item)?;
                 Ok(Op::Array { slot, item: Box::new(item), least })
             }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
+use apache_avro::schema::{DecimalSchema, InnerDecimalSchema, Name, UuidSchema};
 
 use super::schema::Names;
 use super::wire;
@@ -163,7 +163,7 @@ impl<'a> SkipCompiler<'a> {
             Schema::Uuid(UuidSchema::String | UuidSchema::Bytes) => Skip::Bytes,
             Schema::Array(array) => {
                 let item = self.skip(&array.items);
-                let least = least_size(&array.items, self.names, 0);
+                let least = least_size(&array.items, self.names);
                 Skip::Array(Box::new(item), least)
             }
             Schema::Map(map) => Skip::Map(Box::new(self.skip(&map.types))),
@@ -198,16 +198,21 @@ impl<'a> SkipCompiler<'a> {
     }
 }
 
-/// A lower bound of a value's size: 1 for all that has bytes at all, 0 for what may have none or is too deep to tell.
-pub(super) fn least_size<'a>(schema: &'a Schema, names: &Names<'a>, depth: usize) -> usize {
+/// A lower bound of a value's size: 1 for all that has bytes at all, 0 for what may have none or is too large to tell.
+pub(super) fn least_size<'a>(schema: &'a Schema, names: &Names<'a>) -> usize {
+    // Records without bytes may multiply; whoever needs more than this gets by without the bound.
+    let mut left = 200;
+    usize::from(has_bytes(schema, names, &mut left))
+}
+
+fn has_bytes<'a>(schema: &'a Schema, names: &Names<'a>, left: &mut usize) -> bool {
+    let Some(less) = left.checked_sub(1) else { return false };
+    *left = less;
     match names.resolve(schema) {
-        None | Some(Schema::Null) => 0,
-        Some(Schema::Fixed(fixed)) => fixed.size.min(1),
-        Some(Schema::Record(record)) if depth < 8 => {
-            let sizes = record.fields.iter().map(|field| least_size(&field.schema, names, depth + 1));
-            sizes.max().unwrap_or(0)
-        }
-        Some(Schema::Record(_)) => 0,
-        Some(_) => 1,
+        None | Some(Schema::Null) => false,
+        Some(Schema::Fixed(fixed) | Schema::Uuid(UuidSchema::Fixed(fixed)) | Schema::Duration(fixed)) => fixed.size > 0,
+        Some(Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Fixed(fixed), .. })) => fixed.size > 0,
+        Some(Schema::Record(record)) => record.fields.iter().any(|field| has_bytes(&field.schema, names, left)),
+        Some(_) => true,
     }
 }

@@ -131,3 +131,15 @@ fn a_schema_that_multiplies_makes_no_columns_without_end() {
     let error = avro_columns(&chain).unwrap_err();
     assert!(error.to_string().contains("nests deeper than 64 types"), "{error}");
 }
+
+/// Whether an item has bytes is asked once, when the schema is read, and the answer is not worth more than a look.
+#[test]
+fn items_that_multiply_are_not_counted_out() {
+    let schema = format!(
+        r#"{{"type":"record","name":"top","fields":[{{"name":"b","type":{{"type":"array","items":{}}}}},{{"name":"a","type":"long"}}]}}"#,
+        multiplying(30, 12)
+    );
+    let mut decoder = plain(vec![column("a", arrow::datatypes::DataType::Int64)], &schema).unwrap();
+    push(decoder.as_mut(), Some(&[0, 2])).unwrap();
+    assert_eq!(text(&rows(decoder.as_mut())), "1");
+}

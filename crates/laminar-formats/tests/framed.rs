@@ -159,6 +159,21 @@ fn every_version_is_read_with_the_newest_by_the_numbers_of_its_fields() {
 }
 
 #[test]
+fn the_first_record_does_not_decide_which_message_the_table_reads() {
+    let registry = Arc::new(Memory::default());
+    let id = registry.add("t-value", SchemaKind::Protobuf, V2, &[]);
+    let spec = table(vec![column("client", DataType::Utf8)]);
+    let mut decoder = decoder_with(&protobuf(), &spec, &context(&registry)).unwrap();
+    let error = push(decoder.as_mut(), &framed(id, b"\x02\x02", b"\x08\x01")).unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.outage()),
+        ("the record is a s.Other, the table reads s.Order", None)
+    );
+    push(decoder.as_mut(), &framed(id, b"\0", b"\x12\x03ada")).unwrap();
+    assert_eq!(show(decoder.flush().unwrap().unwrap().rows()), ["ada"]);
+}
+
+#[test]
 fn a_column_that_no_schema_has_is_the_tables_fault() {
     let registry = Arc::new(Memory::default());
     let id = registry.add("t-value", SchemaKind::Protobuf, V2, &[]);

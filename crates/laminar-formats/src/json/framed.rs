@@ -48,8 +48,11 @@ impl<V: ValueDecoder> ValueDecoder for FramedDecoder<V> {
     fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows);
     }
-    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+    fn end_batch(&mut self) {
         self.ids.end_batch();
+        self.values.end_batch();
+    }
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.values.finish()
     }
 }

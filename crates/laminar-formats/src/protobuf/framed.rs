@@ -151,8 +151,10 @@ impl ValueDecoder for FramedDecoder {
             reader.message.truncate(rows);
         }
     }
-    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+    fn end_batch(&mut self) {
         self.writers.end_batch();
+    }
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         match &mut self.reader {
             Some(reader) => reader.message.finish(),
             // A batch has rows, so a record was read.

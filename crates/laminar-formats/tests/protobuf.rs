@@ -334,6 +334,25 @@ fn rows_are_written_as_the_schema_says() {
     assert_eq!(written(&schema, &columns, &rows).unwrap(), [b"\x10\x00".to_vec(), second.to_vec(), third]);
 }
 
+#[test]
+fn a_time_that_does_not_fit_is_refused_and_no_other_time_written() {
+    let schema = proto3("message M { int64 at = 1; }");
+    let spec = table(vec![column("at", timestamp_type())]);
+    let nanos = options(&[("protobuf.schema", &schema), ("timestamp_format", "unix_nanos")]);
+    let write = |rows: &[&str]| {
+        let mut json = decoder(&FormatOptions::default(), &spec).unwrap();
+        rows.iter().for_each(|row| push(json.as_mut(), row.as_bytes()).unwrap());
+        let mut out = EncodedValues::default();
+        encoder(&nanos, &spec)?.encode(&json.flush().unwrap().unwrap(), &mut out).map(|()| out.bytes)
+    };
+    assert_eq!(write(&[r#"{"at":"1970-01-01T00:00:00.000001Z"}"#]).unwrap(), b"\x08\xe8\x07");
+    let error = write(&[r#"{"at":"2300-01-01T00:00:00Z"}"#]).unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        "invalid_value: column at cannot be written: 10413792000000000000 is out of range for its field"
+    );
+}
+
 #[track_caller]
 fn check_unwritable(schema: &str, column: Column, row: &str, expected: &str) {
     let error = written(schema, &[column], &[row]).expect_err("refused");

@@ -18,9 +18,10 @@ use laminar_core::{Code, Error, Result};
 
 use super::columns::{Column, Columns, Slot};
 use super::default::encode_default;
-use super::program::{Field, Op, Program, Record, Rescale, Scale, Wire};
+use super::program::{Field, Op, Program, Record, Rescale, Wire};
 use super::schema::{Names, Parsed, type_name};
 use super::skip::{SkipCompiler, least_size};
+use crate::times::Scale;
 
 /// What is compiled for: all columns of a table's values, and which of them are read.
 pub(super) struct Target<'a> {

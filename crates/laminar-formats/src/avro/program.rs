@@ -12,6 +12,7 @@ use super::wire;
 use crate::fault::{Fault, fault, in_column, of_constraint};
 use crate::json::scan::expect_end;
 use crate::json::skip::skip_value;
+use crate::times::Scale;
 
 /// Entries without bytes, such as nulls, in all arrays of one record.
 const MAX_EMPTY: usize = 1024;
@@ -105,30 +106,6 @@ impl Wire {
         match self {
             Self::Bytes => wire::slice(bytes, at),
             Self::Fixed(length) => wire::fixed(bytes, at, length),
-        }
-    }
-}
-
-/// One unit of time to another; what is finer is cut off towards the past.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Scale {
-    Times(i64),
-    Over(i64),
-}
-
-impl Scale {
-    /// From a count that has `from` decimal digits behind the second to one that has `to`.
-    pub fn digits(from: u32, to: u32) -> Self {
-        match to.checked_sub(from) {
-            Some(more) => Self::Times(10i64.pow(more)),
-            None => Self::Over(10i64.pow(from - to)),
-        }
-    }
-    #[inline(always)]
-    pub fn of(self, value: i64) -> Option<i64> {
-        match self {
-            Self::Times(factor) => value.checked_mul(factor),
-            Self::Over(divisor) => Some(value.div_euclid(divisor)),
         }
     }
 }

@@ -18,10 +18,11 @@ use laminar_core::{Code, Error, Result};
 
 use super::columns::map_value;
 use super::default::encode_default;
-use super::program::{Rescale, Scale};
+use super::program::Rescale;
 use super::schema::{Names, type_name};
 use super::wire_out::{write_bytes, write_long};
 use crate::internal;
+use crate::times::Scale;
 
 /// How one field of the schema is written.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use crate::json::skip::skip_value;
 use crate::json::text::Bytes;
 use crate::options::TimestampFormat;
 use crate::text_column::digits_of;
-use crate::times::{self, Instant};
+use crate::times::{self, Instant, Scale};
 
 /// One column and what fills it.
 pub(super) struct Scalars {
@@ -58,8 +58,9 @@ enum Target {
 }
 
 struct Timestamps {
-    /// Decimal digits behind the second of a bare number, and of the column.
-    read: u32,
+    /// From the unit of a bare number to the column's.
+    scale: Scale,
+    /// Decimal digits behind the second of the column.
     column: u32,
     values: Values<i64>,
 }
@@ -110,7 +111,9 @@ impl Scalars {
             DataType::Date32 => Target::Date(Values::new()),
             DataType::Time64(_) => Target::Time(Values::new()),
             DataType::Timestamp(unit, _) => {
-                Target::Timestamp(Timestamps { read: format.digits(), column: digits_of(*unit), values: Values::new() })
+                let column = digits_of(*unit);
+                let scale = Scale::digits(format.digits(), column);
+                Target::Timestamp(Timestamps { scale, column, values: Values::new() })
             }
             DataType::Interval(_) => Target::Interval(Values::new()),
             other => {
@@ -263,16 +266,13 @@ impl Scalars {
                 let nanos = number.integer(raw).filter(|micros| (0..86_400_000_000).contains(micros));
                 self.push_time(nanos.map(|micros| micros * 1_000), at)
             }
-            Target::Timestamp(target) => {
-                let value = number.integer(raw).and_then(|value| rescaled(value, target.read, target.column));
-                match value {
-                    Some(value) => {
-                        target.values.push(value);
-                        Ok(())
-                    }
-                    None => Err(self.out_of_range(number.wide(raw), at)),
+            Target::Timestamp(target) => match number.integer(raw).and_then(|value| target.scale.of(value)) {
+                Some(value) => {
+                    target.values.push(value);
+                    Ok(())
                 }
-            }
+                None => Err(self.out_of_range(number.wide(raw), at)),
+            },
             Target::Text(_) | Target::Json(_) | Target::Binary(_) | Target::Interval(_) => Err(self.misfit(at)),
         }
     }
@@ -481,14 +481,6 @@ impl<T: arrow::datatypes::ArrowNativeType + TryFrom<i128>> TryPush for Values<T>
             }
             Err(_) => false,
         }
-    }
-}
-
-/// A count of 10^-`from` seconds in 10^-`to` seconds, rounded down; `None` if it does not fit.
-pub(super) fn rescaled(value: i64, from: u32, to: u32) -> Option<i64> {
-    match to.checked_sub(from) {
-        Some(more) => value.checked_mul(10i64.checked_pow(more)?),
-        None => Some(value.div_euclid(10i64.checked_pow(from - to)?)),
     }
 }
 

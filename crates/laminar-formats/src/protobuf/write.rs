@@ -13,13 +13,12 @@ use arrow::datatypes::{
 use laminar_core::{Code, Error, Result};
 
 use super::json_value;
-use super::scalar::rescaled;
 use super::source::{EnumNames, Number, Source, put_bytes, put_number, put_varint};
 use super::wire::WireType;
 use crate::internal;
 use crate::options::TimestampFormat;
 use crate::text_column::{digits_of, texts, timestamps};
-use crate::times::Instant;
+use crate::times::{Instant, Scale};
 
 /// A field and the column that it is written from.
 pub(super) struct FieldWriter {
@@ -207,10 +206,13 @@ impl<'a> Values<'a> {
                 Self::Wide(*number, wide.as_primitive::<Decimal128Type>().values().clone(), 0)
             }
             (Source::Number(number), DataType::Timestamp(unit, _)) => {
-                let (from, to) = (digits_of(*unit), format.digits());
+                let scale = Scale::digits(digits_of(*unit), format.digits());
                 let values = timestamps(column, *unit);
-                let values = values.iter().map(|value| rescaled(*value, from, to).unwrap_or(i64::MAX));
-                Self::Integers(*number, values.collect::<Vec<_>>().into())
+                match values.iter().map(|value| scale.of(*value)).collect::<Option<Vec<_>>>() {
+                    Some(values) => Self::Integers(*number, values.into()),
+                    // One at least is too far away for 64 bits: its own row is refused.
+                    None => Self::Wide(*number, values.iter().map(|value| scale.wide(*value)).collect(), 0),
+                }
             }
             (Source::Number(number), DataType::Time64(_)) => {
                 let micros = cast(column, &DataType::Time64(TimeUnit::Nanosecond))?;

@@ -31,6 +31,7 @@ mod outside;
 mod protobuf;
 mod raw;
 mod record;
+mod repeats;
 mod text_column;
 mod times;
 mod upsert;

@@ -423,3 +423,67 @@ fn a_schema_that_multiplies_makes_no_columns_without_end() {
     let error = decoder(&options(&pairs), &table(vec![column("a", DataType::Utf8)])).err().unwrap();
     assert_eq!(format!("{error:?}"), "type_mismatch: column a of type TEXT does not fit the field, which is M1");
 }
+
+/// The bytes of field 1, a message, with the given content; the length may be long.
+fn within(content: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x0a];
+    let mut length = content.len();
+    while length >= 0x80 {
+        out.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend(content);
+    out
+}
+
+/// Each level has its message twice, the first with all that is further down: 2^30 readings, if each were read where it stands and
+/// again with the second.
+#[test]
+fn messages_that_come_twice_on_each_level_are_read_once() {
+    let schema = proto3("message M { M m = 1; int32 a = 2; }");
+    let mut inner = DataType::Int32;
+    let mut message = b"\x10\x07".to_vec();
+    for at in 0..30 {
+        let mut fields = vec![Field::new("a", DataType::Int32, true)];
+        if at > 0 {
+            fields.push(Field::new("m", inner, true));
+        }
+        inner = DataType::Struct(fields.into());
+        message = [within(&message), within(b"")].concat();
+    }
+    let mut decoder = reader(&schema, vec![column("m", inner)]).unwrap();
+    push(decoder.as_mut(), &message).unwrap();
+    let shown = show(decoder.flush().unwrap().unwrap().rows());
+    assert!(shown[0].contains("{a: 7}"), "{shown:?}");
+}
+
+/// Of equal keys the last wins, on each of many levels of MAPs: without reading what is in them again for each.
+#[test]
+fn maps_within_maps_with_repeated_keys_are_read_once() {
+    let levels = 25;
+    let mut body = format!("message M{levels} {{ map<string, int32> m = 1; }}\n");
+    (0..levels).for_each(|at| body += &format!("message M{at} {{ map<string, M{}> m = 1; }}\n", at + 1));
+    let schema = proto3(&body);
+    let map = |value: DataType| {
+        let entries = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
+        DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
+    };
+    let mut data_type = map(DataType::Int32);
+    let (mut message, mut expected) = (within(b"\x0a\x01k\x10\x07"), "{k: 7}".to_string());
+    for _ in 0..levels {
+        data_type = map(DataType::Struct(vec![Field::new("m", data_type, true)].into()));
+        let entry = |key: &str, value: &[u8]| {
+            let value = within(value);
+            within(&[within(key.as_bytes()).as_slice(), &[0x12], &value[1..]].concat())
+        };
+        message = [entry("b", &[]), entry("a", &message), entry("b", &[])].concat();
+        expected = format!("{{b: {{m: {{}}}}, a: {{m: {expected}}}}}");
+    }
+    let options = options(&[("protobuf.schema", &schema), ("protobuf.message", "M0")]);
+    let mut decoder = decoder(&options, &table(vec![column("m", data_type)])).unwrap();
+    for _ in 0..2 {
+        push(decoder.as_mut(), &message).unwrap();
+    }
+    assert_eq!(show(decoder.flush().unwrap().unwrap().rows()), [expected.as_str(), &expected]);
+}

@@ -1,6 +1,5 @@
 //! Columns within columns: lists, structs and maps.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ListArray, MapArray, NullBufferBuilder, StructArray};
@@ -18,6 +17,7 @@ use crate::json::string;
 use crate::json::text::Bytes;
 use crate::json::value::mismatch;
 use crate::options::TimestampFormat;
+use crate::repeats::Repeats;
 
 /// Where the entries of each row end in a child column.
 pub(crate) struct Ends {
@@ -152,6 +152,7 @@ pub(crate) struct Maps {
     keys: Bytes,
     value: Slot,
     ends: Ends,
+    repeats: Repeats,
 }
 
 impl Maps {
@@ -166,6 +167,7 @@ impl Maps {
             keys: Bytes::new(),
             value: Slot::new(value, format)?,
             ends: Ends::new(),
+            repeats: Repeats::default(),
         })
     }
 
@@ -177,8 +179,6 @@ impl Maps {
             return Err(too_deep(at));
         }
         let first = self.ends.total();
-        // Where the value of each entry starts, for the rare second look.
-        let mut starts = Vec::new();
         let mut next = skip_space(bytes, at + 1);
         if bytes.get(next) == Some(&b'}') {
             self.ends.push(first, at)?;
@@ -193,60 +193,25 @@ impl Maps {
             if bytes.get(after) != Some(&b':') {
                 return Err(unexpected(bytes, after, ":"));
             }
-            let start = skip_space(bytes, after + 1);
-            starts.push(start);
-            next = self.read_value(bytes, start, depth, first + starts.len() - 1)?;
-            next = skip_space(bytes, next);
+            let read = self.value.read(bytes, skip_space(bytes, after + 1), depth + 1);
+            next = skip_space(bytes, read.map_err(|fault| in_column(fault, &self.last_key()))?);
             match bytes.get(next) {
                 Some(b',') => next = skip_space(bytes, next + 1),
                 Some(b'}') => break,
                 _ => return Err(unexpected(bytes, next, ", or }")),
             }
         }
-        if let Some(unique) = self.without_repeated(first, starts) {
-            self.keys.truncate(first);
-            self.value.column.truncate(first);
-            for (entry, (key, start)) in unique.iter().enumerate() {
-                self.keys.bytes.extend_from_slice(key);
-                self.keys.end_entry(at)?;
-                self.read_value(bytes, *start, depth, first + entry)?;
-            }
-            self.ends.push(first + unique.len(), at)?;
-        } else {
-            self.ends.push(self.keys.len(), at)?;
+        if self.keys.len() > first + 1 {
+            self.repeats.note(first, self.keys.entries_from(first));
         }
+        self.ends.push(self.keys.len(), at)?;
         Ok(next + 1)
     }
 
-    fn read_value(&mut self, bytes: &[u8], start: usize, depth: usize, entry: usize) -> Result<usize, Fault> {
-        let read = self.value.read(bytes, start, depth + 1);
-        read.map_err(|fault| in_column(fault, &self.key(entry)))
-    }
-
     #[cold]
-    fn key(&self, entry: usize) -> String {
-        String::from_utf8_lossy(self.keys.entries_from(entry).next().unwrap_or_default()).into_owned()
-    }
-
-    /// Key and value start of each entry of the current row, if a key is there twice.
-    fn without_repeated(&self, first: usize, starts: Vec<usize>) -> Option<Vec<(Vec<u8>, usize)>> {
-        if starts.len() < 2 {
-            return None;
-        }
-        let mut places: HashMap<&[u8], usize> = HashMap::with_capacity(starts.len());
-        let mut unique: Vec<(&[u8], usize)> = Vec::with_capacity(starts.len());
-        let count = starts.len();
-        for (key, start) in self.keys.entries_from(first).zip(starts) {
-            let place = *places.entry(key).or_insert(unique.len());
-            match unique.get_mut(place) {
-                Some(earlier) => earlier.1 = start,
-                None => unique.push((key, start)),
-            }
-        }
-        if unique.len() == count {
-            return None;
-        }
-        Some(unique.into_iter().map(|(key, start)| (key.to_vec(), start)).collect())
+    fn last_key(&self) -> String {
+        let last = self.keys.len().saturating_sub(1);
+        String::from_utf8_lossy(self.keys.entries_from(last).next().unwrap_or_default()).into_owned()
     }
 
     pub fn push_null(&mut self) {
@@ -257,11 +222,12 @@ impl Maps {
         let total = self.ends.total();
         self.keys.truncate(total);
         self.value.column.truncate(total);
+        self.repeats.truncate(total);
     }
     pub fn finish(&mut self) -> Result<ArrayRef> {
         let (offsets, nulls) = self.ends.take();
         let keys = self.keys.finish_text()?;
-        let values = self.value.column.finish()?;
+        let (offsets, keys, values) = self.repeats.take_out(offsets, keys, self.value.column.finish()?)?;
         let DataType::Struct(fields) = self.entries.data_type() else { return Err(internal("a MAP without entries")) };
         let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
         Ok(Arc::new(MapArray::try_new(Arc::clone(&self.entries), offsets, entries, nulls, false)?))

@@ -23,6 +23,7 @@ use super::wire::WireType;
 use crate::json::nested::Ends;
 use crate::options::TimestampFormat;
 use crate::outside::MAX_FIELDS;
+use crate::repeats::Repeats;
 
 /// Makes the reader of `message` for `columns`, of which those in `wanted` are read, in that order.
 pub(super) fn reader(
@@ -222,6 +223,7 @@ fn maps(field: &FieldDescriptor, column: &Field, format: TimestampFormat) -> Res
         absent: [default_bytes(&key), default_bytes(&value)],
         row: Vec::new(),
         ends: Ends::new(),
+        repeats: Repeats::default(),
     })
 }
 

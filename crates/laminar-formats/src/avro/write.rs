@@ -263,6 +263,11 @@ impl Value {
         };
         let values = match &self.kind {
             Kind::Boolean => Values::Boolean(column.as_boolean().clone()),
+            // Some may be too large for any integer of Avro: their own row is refused then, with the column's name.
+            Kind::Integer { limits } if *column.data_type() == DataType::UInt64 => {
+                let wide = as_type(&DataType::Decimal128(20, 0))?;
+                Values::Wide(wide.as_primitive::<Decimal128Type>().clone(), *limits)
+            }
             Kind::Integer { limits } | Kind::Scaled { limits, .. } => {
                 let scale = match &self.kind {
                     Kind::Scaled { scale, .. } => *scale,
@@ -335,6 +340,7 @@ struct Bound<'a> {
 enum Values<'a> {
     Boolean(BooleanArray),
     Integer(Int64Array, Scale, (i64, i64)),
+    Wide(Decimal128Array, (i64, i64)),
     Float(Float32Array),
     Double(Float64Array),
     Text(StringArray),
@@ -391,6 +397,10 @@ impl Bound<'_> {
             Values::Boolean(array) => out.push(u8::from(array.value(row))),
             Values::Integer(array, scale, limits) => {
                 let value = scale.of(array.value(row)).filter(|value| (limits.0..=limits.1).contains(value));
+                write_long(value.ok_or_else(|| here(&format!("{} is out of range", array.value(row))))?, out);
+            }
+            Values::Wide(array, limits) => {
+                let value = i64::try_from(array.value(row)).ok().filter(|value| (limits.0..=limits.1).contains(value));
                 write_long(value.ok_or_else(|| here(&format!("{} is out of range", array.value(row))))?, out);
             }
             Values::Float(array) => out.extend_from_slice(&array.value(row).to_le_bytes()),
@@ -452,6 +462,7 @@ impl Values<'_> {
         match self {
             Self::Boolean(array) => array.is_null(row),
             Self::Integer(array, ..) => array.is_null(row),
+            Self::Wide(array, _) => array.is_null(row),
             Self::Float(array) => array.is_null(row),
             Self::Double(array) => array.is_null(row),
             Self::Text(array) | Self::Symbol(array, _) | Self::Uuid(array, _) => array.is_null(row),

@@ -1,7 +1,7 @@
 //! Values that nobody reads: stepped over, an array's or map's blocks in one step where the writer says how long they are.
 //!
 //! Named types are compiled once and refer to each other by number, so a schema that repeats its types, or is recursive, costs
-//! no more than its text. How deep and how often types are entered has a bound for the same reason: see [`Skipper`].
+//! no more than its text. How deep a value nests and how often types are entered has a bound for the same reason: see [`Skipper`].
 
 use std::collections::HashMap;
 
@@ -12,8 +12,8 @@ use super::schema::Names;
 use super::wire;
 use crate::fault::{Fault, fault};
 
-/// Types within types deeper than this are not followed.
-const MAX_DEPTH: usize = 64;
+/// Types within types deeper than this are not followed, whether they have names or not: each is a step of recursion.
+const MAX_DEPTH: usize = 256;
 
 /// How to step over a value.
 #[derive(Clone, Debug)]
@@ -44,7 +44,14 @@ impl Skipper {
     }
 
     fn step(&self, skip: &Skip, bytes: &[u8], at: usize, depth: usize, entries: &mut usize) -> Result<usize, Fault> {
+        let too_deep = || fault(at, format!("the value is nested deeper than {MAX_DEPTH} types"));
+        let depth = depth + 1;
         match skip {
+            Skip::Sequence(_) | Skip::Union(_) | Skip::Array(..) | Skip::Map(_) | Skip::Named(_)
+                if depth > MAX_DEPTH =>
+            {
+                Err(too_deep())
+            }
             Skip::Fixed(0) => Ok(at),
             Skip::Fixed(length) => wire::fixed(bytes, at, *length).map(|(_, end)| end),
             Skip::Varint => wire::long(bytes, at).map(|(_, end)| end),
@@ -64,12 +71,8 @@ impl Skipper {
                 self.step(value, bytes, at, depth, entries)
             }),
             Skip::Named(index) => {
-                let enough = depth < MAX_DEPTH && *entries > 0;
-                *entries = entries.saturating_sub(1);
-                match self.named.get(*index) {
-                    Some(skip) if enough => self.step(skip, bytes, at, depth + 1, entries),
-                    _ => Err(fault(at, format!("the value is nested deeper than {MAX_DEPTH} types"))),
-                }
+                *entries = entries.checked_sub(1).ok_or_else(too_deep)?;
+                self.step(self.named.get(*index).ok_or_else(too_deep)?, bytes, at, depth, entries)
             }
         }
     }

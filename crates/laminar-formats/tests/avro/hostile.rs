@@ -100,6 +100,26 @@ fn a_schema_that_multiplies_costs_no_more_than_its_text() {
     assert!(error.message.contains("nested deeper"), "{error}");
 }
 
+/// Types without names nest too: forty arrays in each of sixty records would be 2,400 steps of recursion.
+#[test]
+fn arrays_in_arrays_in_records_are_not_followed_endlessly() {
+    let record = |at: usize| {
+        let item = if at == 0 { "\"int\"".to_string() } else { format!("\"r{}\"", at - 1) };
+        let arrays = format!("{}{item}{}", r#"{"type":"array","items":"#.repeat(40), "}".repeat(40));
+        format!(
+            r#"{{"name":"f{at}","type":{{"type":"record","name":"r{at}","fields":[{{"name":"x","type":{arrays}}}]}}}}"#
+        )
+    };
+    let fields: Vec<String> = (0..60).map(record).collect();
+    let schema =
+        format!(r#"{{"type":"record","name":"top","fields":[{},{{"name":"a","type":"long"}}]}}"#, fields.join(","));
+    let mut decoder = plain(vec![column("a", arrow::datatypes::DataType::Int64)], &schema).unwrap();
+    push(decoder.as_mut(), Some(&[vec![0; 60], vec![2]].concat())).unwrap();
+    let deep = [vec![0; 59], vec![2; 3000]].concat();
+    let error = push(decoder.as_mut(), Some(&deep)).unwrap_err();
+    assert!(error.message.contains("nested deeper than 256 types"), "{error}");
+}
+
 /// Records that each have several fields of the one before: a few KB of text, and fields without end.
 fn multiplying(fields: usize, levels: usize) -> String {
     let mut schema = r#"{"type":"record","name":"r0","fields":[]}"#.to_string();

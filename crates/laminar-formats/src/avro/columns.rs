@@ -19,6 +19,7 @@ use crate::internal;
 use crate::json::nested::Ends;
 use crate::json::scalar::{Booleans, Values};
 use crate::json::text::Bytes;
+use crate::repeats::Repeats;
 
 /// Index of a column in the arena.
 pub(crate) type Slot = usize;
@@ -52,9 +53,22 @@ pub(crate) enum Column {
     Time(Values<i64>),
     Timestamp(Values<i64>),
     Interval(Values<IntervalMonthDayNano>),
-    List { ends: Ends, item: Slot },
-    Map { ends: Ends, keys: Bytes, value: Slot },
-    Struct { children: Vec<Slot>, rows: usize, nulls: NullBufferBuilder },
+    List {
+        ends: Ends,
+        item: Slot,
+    },
+    /// Of equal keys the last wins, in the place of the first.
+    Map {
+        ends: Ends,
+        keys: Bytes,
+        value: Slot,
+        repeats: Repeats,
+    },
+    Struct {
+        children: Vec<Slot>,
+        rows: usize,
+        nulls: NullBufferBuilder,
+    },
 }
 
 /// The arena.
@@ -101,7 +115,8 @@ impl Columns {
             List(item) => Column::List { ends: Ends::new(), item: self.add(item)? },
             Map(entries, _) => {
                 let value = map_value(entries).ok_or_else(|| unsupported(field))?;
-                Column::Map { ends: Ends::new(), keys: Bytes::new(), value: self.add(value)? }
+                let value = self.add(value)?;
+                Column::Map { ends: Ends::new(), keys: Bytes::new(), value, repeats: Repeats::default() }
             }
             Struct(fields) => {
                 let children = fields.iter().map(|field| self.add(field)).collect::<Result<_>>()?;
@@ -197,9 +212,10 @@ impl Columns {
                 ends.truncate(rows);
                 children.push((*item, ends.total()));
             }
-            Column::Map { ends, keys, value } => {
+            Column::Map { ends, keys, value, repeats } => {
                 ends.truncate(rows);
                 keys.truncate(ends.total());
+                repeats.truncate(ends.total());
                 children.push((*value, ends.total()));
             }
             Column::Struct { children: all, rows: count, nulls } => {
@@ -253,9 +269,11 @@ impl Columns {
                 let items = self.finish_one(item)?;
                 Arc::new(ListArray::try_new(Arc::clone(field), offsets, items, nulls)?)
             }
-            (Column::Map { ends, keys, value }, DataType::Map(entries, _)) => {
+            (Column::Map { ends, keys, value, repeats }, DataType::Map(entries, _)) => {
                 let ((offsets, nulls), keys, value) = (ends.take(), keys.finish_text()?, *value);
+                let mut repeats = std::mem::take(repeats);
                 let values = self.finish_one(value)?;
+                let (offsets, keys, values) = repeats.take_out(offsets, keys, values)?;
                 let DataType::Struct(fields) = entries.data_type() else {
                     return Err(internal("a MAP without entries"));
                 };

@@ -435,7 +435,6 @@ impl Run<'_> {
 
     fn map(&mut self, slot: Slot, value: &Op, bytes: &[u8], at: usize) -> Result<usize, Fault> {
         let mut next = at;
-        let mut seen = std::collections::HashSet::new();
         loop {
             let (block, start) = wire::block(bytes, next, 1)?;
             next = start;
@@ -446,10 +445,6 @@ impl Run<'_> {
                 let (key, end) = wire::slice(bytes, next)?;
                 if simdutf8::basic::from_utf8(key).is_err() {
                     return Err(not_text(end - key.len(), key));
-                }
-                if !seen.insert(key) {
-                    let key = String::from_utf8_lossy(key);
-                    return Err(fault(next, format!("the map has the key {key} twice")));
                 }
                 match self.columns.column(slot) {
                     Some(Column::Map { keys, .. }) => {
@@ -463,8 +458,11 @@ impl Run<'_> {
             block_ends(block, next)?;
         }
         match self.columns.column(slot) {
-            Some(Column::Map { ends, keys, .. }) => {
-                let total = keys.len();
+            Some(Column::Map { ends, keys, repeats, .. }) => {
+                let (first, total) = (ends.total(), keys.len());
+                if total > first + 1 {
+                    repeats.note(first, keys.entries_from(first));
+                }
                 ends.push(total, at)?;
             }
             _ => return Err(wrong_column()),

@@ -294,23 +294,44 @@ impl FormatOptions {
 
     /// A record is JSON text, so that an empty line is none.
     pub fn is_json_text(&self) -> bool {
-        matches!(self.known(), Ok(Known::Json | Known::Debezium))
+        matches!(self.known(), Ok(Known::Json | Known::Debezium)) && !self.wants_frame()
     }
 
     /// A record is bytes that may be any, a line break too.
     pub fn is_binary(&self) -> bool {
-        matches!(self.known(), Ok(Known::Avro | Known::DebeziumAvro | Known::Protobuf))
+        matches!(self.known(), Ok(Known::Avro | Known::DebeziumAvro | Known::Protobuf)) || self.wants_frame()
+    }
+
+    /// The options say that each record begins with the id of its schema, whether or not there is a registry.
+    pub fn wants_frame(&self) -> bool {
+        self.is_confluent() || self.frame_option().1 == Some(true)
+    }
+
+    /// Each record begins with the id of its schema, in the registry that there is.
+    pub fn is_framed(&self, ctx: &FormatContext) -> bool {
+        matches!(self.framing(ctx), Ok(Some(_)))
+    }
+
+    /// `confluent_avro` and `confluent_json` are framed whatever the options say.
+    fn is_confluent(&self) -> bool {
+        self.format.as_str().to_ascii_lowercase().starts_with("confluent_")
+    }
+
+    /// The option that frames the format's records: its name, its value, and its default where there is a registry.
+    fn frame_option(&self) -> (&'static str, Option<bool>, bool) {
+        match self.known() {
+            Ok(Known::Avro | Known::DebeziumAvro) => ("avro.confluent_schema_registry", self.avro_framed, true),
+            Ok(Known::Protobuf) => ("protobuf.confluent_schema_registry", self.protobuf_framed, true),
+            _ => ("json.confluent_schema_registry", self.json_framed, false),
+        }
     }
 
     /// The registry whose ids frame the values; `None`: they are plain.
     pub(crate) fn framing<'a>(&self, ctx: &'a FormatContext) -> Result<Option<&'a TableRegistry>> {
+        self.known()?;
         let name = self.format.as_str();
-        let (key, given, by_default) = match self.known()? {
-            Known::Avro | Known::DebeziumAvro => ("avro.confluent_schema_registry", self.avro_framed, true),
-            Known::Protobuf => ("protobuf.confluent_schema_registry", self.protobuf_framed, true),
-            _ => ("json.confluent_schema_registry", self.json_framed, false),
-        };
-        let always = name.to_ascii_lowercase().starts_with("confluent_");
+        let (key, given, by_default) = self.frame_option();
+        let always = self.is_confluent();
         if always && given == Some(false) {
             let plain = self.known()?.name();
             return Err(Error::new(Code::ConflictingOptions, format!("format {name} is framed, and {key} is false"))
@@ -374,7 +395,7 @@ impl FormatOptions {
     pub(crate) fn known(&self) -> Result<Known> {
         let name = self.format.as_str();
         match name.to_ascii_lowercase().as_str() {
-            "json" | "confluent_json" | "json_schema" => Ok(Known::Json),
+            "json" | "confluent_json" => Ok(Known::Json),
             "raw" => Ok(Known::Raw),
             "debezium_json" | "debezium-json" => Ok(Known::Debezium),
             "avro" | "confluent_avro" => Ok(Known::Avro),

@@ -268,6 +268,17 @@ fn json_is_framed_with_the_id_of_a_json_schema() {
     assert_eq!((error.to_string().as_str(), error.offset), ("expected BIGINT, found \"x\" (column id)", Some(11)));
     assert_eq!(push(reader.as_mut(), &framed(9, b"", b"{}")).unwrap_err().message, "no such schema");
     assert_eq!(show(reader.flush().unwrap().unwrap().rows()), ["1|[a]"]);
+    // Lines do not part such records, and a registry that they need is one to ask.
+    let with_option = options(&[("json.confluent_schema_registry", "true")]);
+    for framed in [&framed_json, &with_option] {
+        assert!(framed.is_binary() && !framed.is_json_text() && framed.wants_frame());
+        assert!(framed.is_framed(&context(&registry)) && !framed.is_framed(&FormatContext::default()));
+    }
+    let plain = options(&[]);
+    assert!(!plain.is_binary() && plain.is_json_text() && !plain.is_framed(&context(&registry)));
+    let unframed = options(&[("format", "avro"), ("avro.confluent_schema_registry", "false")]);
+    assert!(unframed.is_binary() && !unframed.wants_frame() && !unframed.is_framed(&context(&registry)));
+    assert!(options(&[("format", "json_schema")]).check_options().is_err());
     // Without being told to, JSON is plain though there is a registry.
     let mut plain = decoder_with(&options(&[]), &spec, &context(&registry)).unwrap();
     push(plain.as_mut(), br#"{"id":1}"#).unwrap();

@@ -35,6 +35,7 @@ mod repeats;
 mod text_column;
 mod times;
 mod upsert;
+mod varint;
 
 use laminar_core::connector::Role;
 use laminar_core::format::{Decoder, Encoder};

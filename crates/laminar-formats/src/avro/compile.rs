@@ -12,7 +12,7 @@
 
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, RecordSchema, UuidSchema};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use laminar_core::sql_name::sql_name;
 use laminar_core::{Code, Error, Result};
 
@@ -21,6 +21,8 @@ use super::default::encode_default;
 use super::program::{Field, Op, Program, Record, Rescale, Wire};
 use super::schema::{Names, Parsed, type_name};
 use super::skip::{SkipCompiler, least_size};
+use super::within;
+use crate::text_column::digits_of;
 use crate::times::Scale;
 
 /// What is compiled for: all columns of a table's values, and which of them are read.
@@ -259,12 +261,12 @@ fn scalar(writer: &Schema, slot: Slot, target: &Target<'_>) -> Option<Op> {
         _ => None,
     };
     let timestamp = |from: u32| match &node.data_type {
-        DataType::Timestamp(unit, _) => Some(Op::Scaled(slot, Scale::digits(from, digits(*unit)))),
+        DataType::Timestamp(unit, _) => Some(Op::Scaled(slot, Scale::digits(from, digits_of(*unit)))),
         DataType::Int64 => Some(Op::Long(slot)),
         _ => None,
     };
     let time = |from: u32| match &node.data_type {
-        DataType::Time64(unit) => Some(Op::TimeOfDay(slot, Scale::digits(from, digits(*unit)))),
+        DataType::Time64(unit) => Some(Op::TimeOfDay(slot, Scale::digits(from, digits_of(*unit)))),
         _ if from == 3 && node.data_type == DataType::Int32 => Some(Op::Integer(slot)),
         DataType::Int64 => Some(Op::Long(slot)),
         _ => None,
@@ -314,15 +316,6 @@ fn scalar(writer: &Schema, slot: Slot, target: &Target<'_>) -> Option<Op> {
     })
 }
 
-fn digits(unit: TimeUnit) -> u32 {
-    match unit {
-        TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 3,
-        TimeUnit::Microsecond => 6,
-        TimeUnit::Nanosecond => 9,
-    }
-}
-
 /// The writer's field for a column that none is named exactly like.
 fn find_field(writer: &RecordSchema, reader: Option<&RecordSchema>, name: &str, all: &[String]) -> Option<usize> {
     let position = |name: &str| writer.fields.iter().position(|field| field.name == name);
@@ -338,13 +331,4 @@ fn find_field(writer: &RecordSchema, reader: Option<&RecordSchema>, name: &str, 
 fn reader_field<'a>(record: &'a RecordSchema, name: &str) -> Option<&'a apache_avro::schema::RecordField> {
     let exact = record.fields.iter().find(|field| field.name == name);
     exact.or_else(|| record.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)))
-}
-
-/// The error, with the column that it is about.
-fn within(error: Error, name: &str) -> Error {
-    let column = match error.field() {
-        Some(inner) => format!("{name}.{inner}"),
-        None => name.to_string(),
-    };
-    error.with_field(column)
 }

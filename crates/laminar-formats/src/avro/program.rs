@@ -10,8 +10,7 @@ use super::columns::{Column, Columns, Slot};
 use super::skip::{Skip, Skipper, no_variant};
 use super::wire;
 use crate::fault::{Fault, fault, in_column, of_constraint};
-use crate::json::scan::expect_end;
-use crate::json::skip::skip_value;
+use crate::json::skip::check_text;
 use crate::times::Scale;
 
 /// Entries without bytes, such as nulls, in all arrays of one record.
@@ -313,14 +312,7 @@ impl Run<'_> {
             }
             Op::Json(slot) => {
                 let (text, end) = wire::slice(bytes, at)?;
-                let start = end - text.len();
-                let checked = skip_value(text, 0, 0).and_then(|end| expect_end(text, end));
-                checked.map_err(|mut fault| {
-                    fault.offset = fault.offset.map(|offset| offset + start);
-                    fault.message = format!("the text is not JSON: {}", fault.message);
-                    fault
-                })?;
-                self.push_bytes(*slot, text, at)?;
+                self.push_bytes(*slot, check_text(text, end - text.len())?, at)?;
                 Ok(end)
             }
             Op::Binary(slot) => {

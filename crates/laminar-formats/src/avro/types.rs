@@ -13,6 +13,7 @@ use super::columns::map_value;
 use super::decode::Content;
 use super::envelope::row_schema;
 use super::schema::{Names, Parsed, type_name};
+use super::within;
 use crate::outside::MAX_FIELDS;
 
 /// The schema of rows with these fields, a record named after their table. Each field that may be null is a union with null
@@ -119,14 +120,6 @@ pub(crate) fn columns_of(schema: &Parsed, content: Content) -> Result<Vec<Column
 
 /// Types within types deeper than this make no columns.
 const MAX_DEPTH: usize = 64;
-
-fn within(error: Error, name: &str) -> Error {
-    let field = match error.field() {
-        Some(inner) => format!("{name}.{inner}"),
-        None => name.to_string(),
-    };
-    error.with_field(field)
-}
 
 fn unfit(what: String) -> Error {
     Error::new(Code::NotSupported, what).with_hint("declare the table's columns, without this one or with another type")

@@ -11,7 +11,7 @@ use arrow::array::{
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     DataType, Decimal128Type, Field, FieldRef, Fields, Float32Type, Float64Type, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, TimeUnit,
+    IntervalMonthDayNanoType,
 };
 use laminar_core::sql_name::sql_name;
 use laminar_core::{Code, Error, Result};
@@ -21,7 +21,9 @@ use super::default::encode_default;
 use super::program::Rescale;
 use super::schema::{Names, type_name};
 use super::wire_out::{write_bytes, write_long};
+use super::within;
 use crate::internal;
+use crate::text_column::digits_of;
 use crate::times::Scale;
 
 /// How one field of the schema is written.
@@ -159,7 +161,7 @@ fn kind<'a>(schema: &'a Schema, names: &Names<'a>, field: &Field) -> Result<Kind
     let text = matches!(data_type, D::Utf8 | D::LargeUtf8 | D::Utf8View);
     let bytes = matches!(data_type, D::Binary | D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_));
     let timestamp = |digits: u32| match data_type {
-        D::Timestamp(unit, _) => Some(Kind::Scaled { scale: Scale::digits(self::digits(*unit), digits), limits: LONG }),
+        D::Timestamp(unit, _) => Some(Kind::Scaled { scale: Scale::digits(digits_of(*unit), digits), limits: LONG }),
         D::Int64 => Some(Kind::Integer { limits: LONG }),
         _ => None,
     };
@@ -191,13 +193,13 @@ fn kind<'a>(schema: &'a Schema, names: &Names<'a>, field: &Field) -> Result<Kind
         Schema::Date if *data_type == D::Date32 => Some(Kind::Integer { limits: INT }),
         Schema::TimeMillis => match data_type {
             D::Time64(unit) | D::Time32(unit) => {
-                Some(Kind::Scaled { scale: Scale::digits(digits(*unit), 3), limits: INT })
+                Some(Kind::Scaled { scale: Scale::digits(digits_of(*unit), 3), limits: INT })
             }
             _ => None,
         },
         Schema::TimeMicros => match data_type {
             D::Time64(unit) | D::Time32(unit) => {
-                Some(Kind::Scaled { scale: Scale::digits(digits(*unit), 6), limits: LONG })
+                Some(Kind::Scaled { scale: Scale::digits(digits_of(*unit), 6), limits: LONG })
             }
             _ => None,
         },
@@ -223,23 +225,6 @@ fn kind<'a>(schema: &'a Schema, names: &Names<'a>, field: &Field) -> Result<Kind
         _ => None,
     };
     kind.ok_or_else(|| mismatch(schema, field))
-}
-
-fn digits(unit: TimeUnit) -> u32 {
-    match unit {
-        TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 3,
-        TimeUnit::Microsecond => 6,
-        TimeUnit::Nanosecond => 9,
-    }
-}
-
-fn within(error: Error, name: &str) -> Error {
-    let column = match error.field() {
-        Some(inner) => format!("{name}.{inner}"),
-        None => name.to_string(),
-    };
-    error.with_field(column)
 }
 
 impl Put {

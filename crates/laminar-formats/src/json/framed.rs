@@ -13,7 +13,7 @@ use laminar_core::{ChangeKind, Changes, Result};
 use serde_json::{Map, Value, json};
 
 use super::{JsonEncoder, refuse_changes};
-use crate::fault::{Fault, fault_of_record};
+use crate::fault::Fault;
 use crate::options::FormatOptions;
 use crate::record::ValueDecoder;
 use crate::registry::{Programs, SchemaKind, SchemaText, TableRegistry, write_frame};
@@ -33,9 +33,7 @@ impl<V> FramedDecoder<V> {
 
 impl<V: ValueDecoder> ValueDecoder for FramedDecoder<V> {
     fn push(&mut self, value: Option<&[u8]>) -> Result<(), Fault> {
-        let Some(bytes) = value else {
-            return Err(fault_of_record("the record has no value (a tombstone), so it is not JSON"));
-        };
+        let Some(bytes) = value else { return self.values.push(None) };
         let (_, body) = self.ids.of_record(bytes, |_| Ok(()))?;
         self.values.push(bytes.get(body..)).map_err(|mut fault| {
             fault.offset = fault.offset.map(|offset| offset + body);

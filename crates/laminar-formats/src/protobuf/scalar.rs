@@ -21,8 +21,7 @@ use super::wire::{Wire, WireType, expect_wire};
 use crate::fault::{Fault, fault};
 use crate::json::number::{Rounding, number};
 use crate::json::scalar::{Booleans, Values};
-use crate::json::scan::expect_end;
-use crate::json::skip::skip_value;
+use crate::json::skip::check_text;
 use crate::json::text::Bytes;
 use crate::options::TimestampFormat;
 use crate::text_column::digits_of;
@@ -293,13 +292,7 @@ impl Scalars {
     fn push_text(&mut self, text: &[u8], at: usize) -> Result<(), Fault> {
         let pushed = match &mut self.target {
             Target::Json(column) => {
-                let end = skip_value(text, 0, 0).and_then(|end| expect_end(text, end).map(|()| end));
-                let json = end.map_err(|mut fault| {
-                    fault.message = format!("the text is not JSON: {}", fault.message);
-                    fault.offset = fault.offset.map(|offset| offset + at);
-                    fault
-                })?;
-                column.bytes.extend_from_slice(text.get(..json).unwrap_or_default());
+                column.bytes.extend_from_slice(check_text(text, at)?);
                 return column.end_entry(at);
             }
             Target::Decimal(_) => {

@@ -22,6 +22,7 @@ pub mod options;
 pub mod registry;
 
 mod avro;
+mod columns;
 mod csv;
 mod debezium;
 mod fault;
@@ -31,7 +32,6 @@ mod outside;
 mod protobuf;
 mod raw;
 mod record;
-mod repeats;
 mod text_column;
 mod times;
 mod upsert;

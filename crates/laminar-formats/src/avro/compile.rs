@@ -22,6 +22,7 @@ use super::program::{Field, Op, Program, Record, Rescale, Wire};
 use super::schema::{Names, Parsed, type_name};
 use super::skip::{SkipCompiler, least_size};
 use super::within;
+use crate::columns::Scalar;
 use crate::text_column::digits_of;
 use crate::times::Scale;
 
@@ -271,8 +272,9 @@ fn scalar(writer: &Schema, slot: Slot, target: &Target<'_>) -> Option<Op> {
         DataType::Int64 => Some(Op::Long(slot)),
         _ => None,
     };
-    use Column as C;
-    Some(match (writer, &node.column) {
+    use Scalar as C;
+    let Column::Scalar(column) = &node.column else { return None };
+    Some(match (writer, column) {
         (Schema::Boolean, C::Boolean(_)) => Op::Boolean(slot),
         (Schema::Int | Schema::Long, C::Int64(_)) => Op::Long(slot),
         (Schema::Int | Schema::Long, C::Int8(_) | C::Int16(_) | C::Int32(_)) => Op::Integer(slot),

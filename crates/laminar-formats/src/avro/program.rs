@@ -9,6 +9,7 @@ use laminar_core::sql_name::sql_name;
 use super::columns::{Column, Columns, Slot};
 use super::skip::{Skip, Skipper, no_variant};
 use super::wire;
+use crate::columns::Scalar;
 use crate::fault::{Fault, fault, in_column, of_constraint};
 use crate::json::skip::check_text;
 use crate::times::Scale;
@@ -171,7 +172,7 @@ impl Run<'_> {
             Op::Long(slot) => {
                 let (value, end) = wire::long(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Int64(column)) => column.push(value),
+                    Some(Column::Scalar(Scalar::Int64(column))) => column.push(value),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -187,8 +188,10 @@ impl Run<'_> {
             Op::Scaled(slot, scale) => {
                 let (value, end) = wire::long(bytes, at)?;
                 match (self.columns.column(*slot), scale.of(value)) {
-                    (Some(Column::Timestamp(column)), Some(value)) => column.push(value),
-                    (Some(Column::Timestamp(_)), None) => return Err(self.out_of_range(*slot, at, value)),
+                    (Some(Column::Scalar(Scalar::Timestamp(column))), Some(value)) => column.push(value),
+                    (Some(Column::Scalar(Scalar::Timestamp(_))), None) => {
+                        return Err(self.out_of_range(*slot, at, value));
+                    }
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -246,7 +249,7 @@ impl Run<'_> {
             Op::Boolean(slot) => {
                 let (value, end) = wire::boolean(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Boolean(column)) => column.push(value),
+                    Some(Column::Scalar(Scalar::Boolean(column))) => column.push(value),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -261,7 +264,7 @@ impl Run<'_> {
             Op::Days(slot) => {
                 let (value, end) = wire::int(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Date(column)) => column.push(value),
+                    Some(Column::Scalar(Scalar::Date(column))) => column.push(value),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -273,7 +276,7 @@ impl Run<'_> {
                     _ => 86_400_000_000,
                 };
                 match (self.columns.column(*slot), scale.of(value).filter(|value| (0..last).contains(value))) {
-                    (Some(Column::Time(column)), Some(value)) => column.push(value),
+                    (Some(Column::Scalar(Scalar::Time(column))), Some(value)) => column.push(value),
                     _ => return Err(self.out_of_range(*slot, at, value)),
                 }
                 Ok(end)
@@ -281,8 +284,8 @@ impl Run<'_> {
             Op::LongAsFloat(slot) => {
                 let (value, end) = wire::long(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Float64(column)) => column.push(value as f64),
-                    Some(Column::Float32(column)) => column.push(value as f32),
+                    Some(Column::Scalar(Scalar::Float64(column))) => column.push(value as f64),
+                    Some(Column::Scalar(Scalar::Float32(column))) => column.push(value as f32),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -295,8 +298,8 @@ impl Run<'_> {
             Op::Float(slot) => {
                 let (value, end) = wire::float(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Float32(column)) => column.push(value),
-                    Some(Column::Float64(column)) => column.push(f64::from(value)),
+                    Some(Column::Scalar(Scalar::Float32(column))) => column.push(value),
+                    Some(Column::Scalar(Scalar::Float64(column))) => column.push(f64::from(value)),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -304,8 +307,8 @@ impl Run<'_> {
             Op::Double(slot) => {
                 let (value, end) = wire::double(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Float64(column)) => column.push(value),
-                    Some(Column::Float32(column)) => column.push(value as f32),
+                    Some(Column::Scalar(Scalar::Float64(column))) => column.push(value),
+                    Some(Column::Scalar(Scalar::Float32(column))) => column.push(value as f32),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -358,7 +361,7 @@ impl Run<'_> {
                     _ => return Err(fault(at, "the duration is out of range for INTERVAL")),
                 };
                 match self.columns.column(*slot) {
-                    Some(Column::Interval(column)) => {
+                    Some(Column::Scalar(Scalar::Interval(column))) => {
                         column.push(IntervalMonthDayNano::new(months, days, i64::from(millis) * 1_000_000));
                     }
                     _ => return Err(wrong_column()),
@@ -473,7 +476,7 @@ impl Run<'_> {
     #[inline(always)]
     fn push_bytes(&mut self, slot: Slot, value: &[u8], at: usize) -> Result<(), Fault> {
         match self.columns.column(slot) {
-            Some(Column::Text(column) | Column::Binary(column)) => {
+            Some(Column::Scalar(Scalar::Text(column) | Scalar::Binary(column))) => {
                 column.bytes.extend_from_slice(value);
                 column.end_entry(at)
             }
@@ -483,31 +486,19 @@ impl Run<'_> {
 
     /// False: the value is out of range.
     fn push_integer(&mut self, slot: Slot, value: i64) -> bool {
-        macro_rules! push {
-            ($column:expr) => {
-                value.try_into().map(|value| $column.push(value)).is_ok()
-            };
-        }
         match self.columns.column(slot) {
-            Some(Column::Int8(column)) => push!(column),
-            Some(Column::Int16(column)) => push!(column),
-            Some(Column::Int32(column)) => push!(column),
-            Some(Column::Int64(column)) => push!(column),
-            Some(Column::UInt8(column)) => push!(column),
-            Some(Column::UInt16(column)) => push!(column),
-            Some(Column::UInt32(column)) => push!(column),
-            Some(Column::UInt64(column)) => push!(column),
+            Some(Column::Scalar(column)) => column.push_integer(i128::from(value)),
             _ => false,
         }
     }
 
     fn push_decimal(&mut self, slot: Slot, value: Option<i128>, at: usize) -> Result<(), Fault> {
         match (self.columns.column(slot), value) {
-            (Some(Column::Decimal(column)), Some(value)) => {
+            (Some(Column::Scalar(Scalar::Decimal(column))), Some(value)) => {
                 column.push(value);
                 Ok(())
             }
-            (Some(Column::Decimal(_)), None) => {
+            (Some(Column::Scalar(Scalar::Decimal(_))), None) => {
                 let name = self.columns.node(slot).map(|node| sql_name(&node.data_type)).unwrap_or_default();
                 Err(fault(at, format!("the decimal is out of range for {name}")))
             }

@@ -9,11 +9,11 @@ use laminar_core::{Code, Error, Result};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use super::columns::map_value;
 use super::decode::Content;
 use super::envelope::row_schema;
 use super::schema::{Names, Parsed, type_name};
 use super::within;
+use crate::columns::text_map_value;
 use crate::outside::MAX_FIELDS;
 
 /// The schema of rows with these fields, a record named after their table. Each field that may be null is a union with null
@@ -80,8 +80,8 @@ fn value(name: &str, field: &Field) -> Result<Value> {
             json!({"type": "fixed", "name": name, "size": 12, "logicalType": "duration"})
         }
         List(item) | LargeList(item) => json!({"type": "array", "items": nullable(name, item)?}),
-        Map(entries, _) if map_value(entries).is_some() => {
-            let values = map_value(entries).map(|value| nullable(name, value)).transpose()?;
+        Map(entries, _) if text_map_value(entries).is_some() => {
+            let values = text_map_value(entries).map(|value| nullable(name, value)).transpose()?;
             json!({"type": "map", "values": values})
         }
         Struct(fields) => record(name, fields.iter().map(AsRef::as_ref))?,

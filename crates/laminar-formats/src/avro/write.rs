@@ -16,12 +16,12 @@ use arrow::datatypes::{
 use laminar_core::sql_name::sql_name;
 use laminar_core::{Code, Error, Result};
 
-use super::columns::map_value;
 use super::default::encode_default;
 use super::program::Rescale;
 use super::schema::{Names, type_name};
 use super::wire_out::{write_bytes, write_long};
 use super::within;
+use crate::columns::text_map_value;
 use crate::internal;
 use crate::text_column::digits_of;
 use crate::times::Scale;
@@ -212,7 +212,7 @@ fn kind<'a>(schema: &'a Schema, names: &Names<'a>, field: &Field) -> Result<Kind
             _ => None,
         },
         Schema::Map(map) => match data_type {
-            D::Map(entries, _) => match map_value(entries) {
+            D::Map(entries, _) => match text_map_value(entries) {
                 Some(value) => Some(Kind::Map(Box::new(plan(&map.types, names, value)?))),
                 None => None,
             },

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Fields, Schema, SchemaRef, TimeUnit};
 use laminar_core::format::{EncodedValues, Encoder};
 use laminar_core::{ChangeKind, Changes, Code, Error, Result};
 
+use crate::columns::map_fields;
 use crate::internal;
 use crate::json::out::Out;
 use crate::json::pretty::write_indented;
@@ -153,10 +154,7 @@ pub(crate) fn can_write(data_type: &DataType) -> bool {
         && match &plain {
             DataType::List(item) => can_write(item.data_type()),
             DataType::Struct(fields) => fields.iter().all(|field| can_write(field.data_type())),
-            DataType::Map(entries, _) => match entries.data_type() {
-                DataType::Struct(fields) => fields.get(1).is_some_and(|value| can_write(value.data_type())),
-                _ => false,
-            },
+            DataType::Map(entries, _) => map_fields(entries).is_some_and(|(_, value)| can_write(value.data_type())),
             _ => true,
         }
 }

@@ -13,6 +13,7 @@ use laminar_core::{ChangeKind, Changes, Result};
 use serde_json::{Map, Value, json};
 
 use super::{JsonEncoder, refuse_changes};
+use crate::columns::map_fields;
 use crate::fault::Fault;
 use crate::options::FormatOptions;
 use crate::record::ValueDecoder;
@@ -138,12 +139,9 @@ fn schema_of(field: &Field) -> Value {
             let properties: Map<String, Value> = fields.iter().map(|f| (f.name().clone(), schema_of(f))).collect();
             with(one("object"), "properties", properties.into())
         }
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(fields) => match fields.get(1) {
-                Some(value) => with(one("object"), "additionalProperties", schema_of(value)),
-                None => one("object"),
-            },
-            _ => one("object"),
+        DataType::Map(entries, _) => match map_fields(entries) {
+            Some((_, value)) => with(one("object"), "additionalProperties", schema_of(value)),
+            None => one("object"),
         },
         _ => one("string"),
     }

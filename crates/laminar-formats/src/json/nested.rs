@@ -2,56 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ListArray, MapArray, NullBufferBuilder, StructArray};
-use arrow::buffer::OffsetBuffer;
+use arrow::array::{ArrayRef, NullBufferBuilder};
 use arrow::datatypes::{DataType, FieldRef, Fields};
 use laminar_core::{Code, Error, Result};
 
-use crate::fault::{Fault, fault, in_column};
-use crate::internal;
+use crate::columns::{Bytes, Ends, Repeats, map_fields, struct_array};
+use crate::fault::{Fault, in_column};
 use crate::json::column::Slot;
 use crate::json::object::ObjectReader;
 use crate::json::scan::{skip_space, unexpected};
 use crate::json::skip::{MAX_DEPTH, too_deep};
 use crate::json::string;
-use crate::json::text::Bytes;
 use crate::json::value::mismatch;
 use crate::options::TimestampFormat;
-use crate::repeats::Repeats;
-
-/// Where the entries of each row end in a child column.
-pub(crate) struct Ends {
-    offsets: Vec<i32>,
-    nulls: NullBufferBuilder,
-}
-
-impl Ends {
-    pub fn new() -> Self {
-        Self { offsets: vec![0], nulls: NullBufferBuilder::new(0) }
-    }
-    /// Entries of all rows so far.
-    pub fn total(&self) -> usize {
-        self.offsets.last().and_then(|end| usize::try_from(*end).ok()).unwrap_or(0)
-    }
-    pub fn push(&mut self, total: usize, at: usize) -> Result<(), Fault> {
-        let total =
-            i32::try_from(total).map_err(|_| fault(at, "the batch has more than 2^31 entries in this column"))?;
-        self.offsets.push(total);
-        self.nulls.append_non_null();
-        Ok(())
-    }
-    pub fn push_null(&mut self) {
-        self.offsets.push(self.offsets.last().copied().unwrap_or(0));
-        self.nulls.append_null();
-    }
-    pub fn truncate(&mut self, rows: usize) {
-        self.offsets.truncate(rows + 1);
-        self.nulls.truncate(rows);
-    }
-    pub fn take(&mut self) -> (OffsetBuffer<i32>, Option<arrow::buffer::NullBuffer>) {
-        (OffsetBuffer::new(std::mem::replace(&mut self.offsets, vec![0]).into()), self.nulls.finish())
-    }
-}
 
 /// An array of values of one type.
 pub(crate) struct Lists {
@@ -99,9 +62,8 @@ impl Lists {
         self.item.column.truncate(self.ends.total());
     }
     pub fn finish(&mut self) -> Result<ArrayRef> {
-        let (offsets, nulls) = self.ends.take();
         let items = self.item.column.finish()?;
-        Ok(Arc::new(ListArray::try_new(Arc::clone(&self.field), offsets, items, nulls)?))
+        self.ends.finish_list(&self.field, items)
     }
 }
 
@@ -138,11 +100,7 @@ impl Structs {
     pub fn finish(&mut self) -> Result<ArrayRef> {
         let rows = self.reader.rows();
         let columns = self.reader.finish()?;
-        let nulls = self.nulls.finish();
-        if columns.is_empty() {
-            return Ok(Arc::new(StructArray::new_empty_fields(rows, nulls)));
-        }
-        Ok(Arc::new(StructArray::try_new(self.fields.clone(), columns, nulls)?))
+        struct_array(&self.fields, columns, rows, self.nulls.finish())
     }
 }
 
@@ -157,11 +115,7 @@ pub(crate) struct Maps {
 
 impl Maps {
     pub fn new(entries: &FieldRef, format: TimestampFormat) -> Result<Self> {
-        let value = match entries.data_type() {
-            DataType::Struct(fields) => fields.get(1),
-            _ => None,
-        };
-        let value = value.ok_or_else(|| Error::new(Code::NotSupported, "a MAP without values"))?;
+        let (_, value) = map_fields(entries).ok_or_else(|| Error::new(Code::NotSupported, "a MAP without values"))?;
         Ok(Self {
             entries: Arc::clone(entries),
             keys: Bytes::new(),
@@ -225,11 +179,7 @@ impl Maps {
         self.repeats.truncate(total);
     }
     pub fn finish(&mut self) -> Result<ArrayRef> {
-        let (offsets, nulls) = self.ends.take();
-        let keys = self.keys.finish_text()?;
-        let (offsets, keys, values) = self.repeats.take_out(offsets, keys, self.value.column.finish()?)?;
-        let DataType::Struct(fields) = self.entries.data_type() else { return Err(internal("a MAP without entries")) };
-        let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
-        Ok(Arc::new(MapArray::try_new(Arc::clone(&self.entries), offsets, entries, nulls, false)?))
+        let (keys, values) = (self.keys.finish_text()?, self.value.column.finish()?);
+        self.ends.finish_map(&self.entries, keys, values, &mut self.repeats)
     }
 }

@@ -12,6 +12,7 @@ use super::schema::{Schema, path_of};
 use super::source::Source;
 use super::write::{Column, FieldWriter, Shape};
 use super::{derive, plan};
+use crate::columns::map_fields;
 use crate::json::refuse_changes;
 use crate::options::{FormatOptions, TimestampFormat};
 use crate::registry::{SchemaKind, SchemaText, TableRegistry, write_frame, write_message_index};
@@ -137,8 +138,7 @@ fn fields(message: &MessageDescriptor, columns: &[Field]) -> Result<Vec<FieldWri
 fn shape(field: &FieldDescriptor, data_type: &DataType) -> Result<Shape> {
     match (data_type, field.kind()) {
         (DataType::Map(entries, _), Kind::Message(entry)) if field.is_map() => {
-            let DataType::Struct(fields) = entries.data_type() else { return Err(internal("a MAP without entries")) };
-            let value = fields.get(1).ok_or_else(|| internal("a MAP without values"))?;
+            let (_, value) = map_fields(entries).ok_or_else(|| internal("a MAP without values"))?;
             let key =
                 Source::of(&entry.map_entry_key_field().kind()).ok_or_else(|| internal("a map key of no type"))?;
             let value = one(&entry.map_entry_value_field(), value.data_type())?;

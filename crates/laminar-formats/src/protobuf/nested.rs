@@ -1,8 +1,6 @@
 //! Columns within columns: arrays, STRUCTs and MAPs.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, ListArray, MapArray, NullBufferBuilder, StructArray};
+use arrow::array::{ArrayRef, NullBufferBuilder};
 use arrow::datatypes::{FieldRef, Fields};
 use laminar_core::Result;
 
@@ -11,10 +9,8 @@ use super::known::Key;
 use super::message::MessageReader;
 use super::source::Source;
 use super::wire::{Wire, WireType, expect_wire};
+use crate::columns::{Ends, Repeats, struct_array};
 use crate::fault::Fault;
-use crate::internal;
-use crate::json::nested::Ends;
-use crate::repeats::Repeats;
 
 /// A `repeated` field. Its values may stand anywhere in the message; the row ends with the message.
 pub(super) struct Lists {
@@ -58,8 +54,7 @@ impl Lists {
     }
     pub fn finish(&mut self) -> Result<ArrayRef> {
         self.items = 0;
-        let (offsets, nulls) = self.ends.take();
-        Ok(Arc::new(ListArray::try_new(Arc::clone(&self.field), offsets, self.item.finish()?, nulls)?))
+        self.ends.finish_list(&self.field, self.item.finish()?)
     }
 }
 
@@ -88,18 +83,13 @@ impl Structs {
     pub fn finish(&mut self) -> Result<ArrayRef> {
         let rows = self.reader.rows();
         let columns = self.reader.finish()?;
-        let nulls = self.nulls.finish();
-        if columns.is_empty() {
-            return Ok(Arc::new(StructArray::new_empty_fields(rows, nulls)));
-        }
-        Ok(Arc::new(StructArray::try_new(self.fields.clone(), columns, nulls)?))
+        struct_array(&self.fields, columns, rows, self.nulls.finish())
     }
 }
 
 /// A `map` field: on the wire a repeated message of a key and a value. Of equal keys the last wins, in the place of the first.
 pub(super) struct Maps {
     pub entries: FieldRef,
-    pub fields: Fields,
     pub key: Column,
     pub key_source: Source,
     pub value: Column,
@@ -164,11 +154,8 @@ impl Maps {
         self.repeats.truncate(total);
     }
     pub fn finish(&mut self) -> Result<ArrayRef> {
-        let (offsets, nulls) = self.ends.take();
-        let (offsets, keys, values) = self.repeats.take_out(offsets, self.key.finish()?, self.value.finish()?)?;
-        let entries = StructArray::try_new(self.fields.clone(), vec![keys, values], None)
-            .map_err(|error| internal(format!("a MAP's entries: {error}")))?;
-        Ok(Arc::new(MapArray::try_new(Arc::clone(&self.entries), offsets, entries, nulls, false)?))
+        let (keys, values) = (self.key.finish()?, self.value.finish()?);
+        self.ends.finish_map(&self.entries, keys, values, &mut self.repeats)
     }
 }
 

@@ -20,10 +20,9 @@ use super::nested::{Lists, Maps, Structs};
 use super::scalar::Scalars;
 use super::source::{Source, default_bytes};
 use super::wire::WireType;
-use crate::json::nested::Ends;
+use crate::columns::{Ends, Repeats, map_fields};
 use crate::options::TimestampFormat;
 use crate::outside::MAX_FIELDS;
-use crate::repeats::Repeats;
 
 /// Makes the reader of `message` for `columns`, of which those in `wanted` are read, in that order.
 pub(super) fn reader(
@@ -119,8 +118,7 @@ pub(super) fn check(field: &FieldDescriptor, column: &Field) -> Result<()> {
         let (Kind::Message(entry), DataType::Map(entries, _)) = (field.kind(), column.data_type()) else {
             return Err(misfit());
         };
-        let DataType::Struct(fields) = entries.data_type() else { return Err(misfit()) };
-        let [key, value] = fields.iter().as_slice() else { return Err(misfit()) };
+        let Some((key, value)) = map_fields(entries) else { return Err(misfit()) };
         check_one(&entry.map_entry_key_field(), key, &misfit)?;
         return check_one(&entry.map_entry_value_field(), value, &misfit);
     }
@@ -209,13 +207,11 @@ fn maps(field: &FieldDescriptor, column: &Field, format: TimestampFormat) -> Res
     let (Kind::Message(entry), DataType::Map(entries, _)) = (field.kind(), column.data_type()) else {
         return Err(unplanned(column));
     };
-    let DataType::Struct(fields) = entries.data_type() else { return Err(unplanned(column)) };
-    let [key_column, value_column] = fields.iter().as_slice() else { return Err(unplanned(column)) };
+    let Some((key_column, value_column)) = map_fields(entries) else { return Err(unplanned(column)) };
     let (key, value) = (entry.map_entry_key_field(), entry.map_entry_value_field());
     let filled = one(&value, value_column, format)?;
     Ok(Maps {
         entries: Arc::clone(entries),
-        fields: fields.clone(),
         key: one(&key, key_column, format)?,
         key_source: Source::of(&key.kind()).ok_or_else(|| unplanned(column))?,
         value_wire: wire_of(&filled),

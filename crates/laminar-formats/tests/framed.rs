@@ -250,6 +250,30 @@ fn a_sink_registers_the_message_that_its_columns_make() {
 }
 
 #[test]
+fn a_sink_that_registers_nothing_writes_with_the_newest_schema_of_its_kind() {
+    let registry = Arc::new(Memory::default());
+    let spec = table(vec![column("id", DataType::Int64)]);
+    let mut ctx = context(&registry);
+    if let Some(table) = &mut ctx.registry {
+        table.options.register = false;
+    }
+    let mut encoder = encoder_with(&protobuf(), &spec, &ctx).unwrap();
+    let mut json = decoder(&FormatOptions::default(), &spec).unwrap();
+    push(json.as_mut(), br#"{"id":1}"#).unwrap();
+    let changes = json.flush().unwrap().unwrap();
+    let mut out = EncodedValues::default();
+    assert_eq!(encoder.encode(&changes, &mut out).unwrap_err().code(), Code::UnknownSchema);
+    registry.add("t-value", SchemaKind::Avro, "\"long\"", &[]);
+    assert_eq!(
+        format!("{:?}", encoder.encode(&changes, &mut out).unwrap_err()),
+        "invalid_schema: the newest schema of the subject is Avro, not Protobuf"
+    );
+    let id = registry.add("t-value", SchemaKind::Protobuf, V2, &[]);
+    encoder.encode(&changes, &mut out).unwrap();
+    assert_eq!(out.bytes, framed(id, b"\0", b"\x08\x01"));
+}
+
+#[test]
 fn json_is_framed_with_the_id_of_a_json_schema() {
     let registry = Arc::new(Memory::default());
     let framed_json = options(&[("format", "confluent_json")]);

@@ -74,16 +74,23 @@ impl JsonEncoder {
 
     /// Writes one object a row, whatever the row does.
     pub fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
+        self.write_behind(&[], rows, out)
+    }
+
+    /// The same, with `frame` in front of each object.
+    pub fn write_behind(&mut self, frame: &[u8], rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
         let mut fields = self.fields(rows)?;
         if !self.pretty {
             let mut bytes = Out::new(&mut out.bytes);
             for row in 0..rows.num_rows() {
+                bytes.slice(frame);
                 write_object(&mut bytes, &mut fields, row, self.style);
                 out.ends.push(bytes.len());
             }
             return Ok(());
         }
         for row in 0..rows.num_rows() {
+            out.bytes.extend_from_slice(frame);
             self.compact.clear();
             write_object(&mut Out::new(&mut self.compact), &mut fields, row, self.style);
             write_indented(&mut out.bytes, &self.compact);

@@ -17,7 +17,7 @@ use crate::columns::map_fields;
 use crate::fault::Fault;
 use crate::options::FormatOptions;
 use crate::record::ValueDecoder;
-use crate::registry::{Programs, SchemaKind, SchemaText, TableRegistry, write_frame};
+use crate::registry::{Frame, Programs, SchemaKind, SchemaText, TableRegistry};
 use crate::upsert::RowEncoder;
 
 /// Takes the frame off and gives the rest to `V`.
@@ -59,12 +59,7 @@ impl<V: ValueDecoder> ValueDecoder for FramedDecoder<V> {
 /// Writes one framed object a row. The schema, which the columns make, is registered when the first rows come.
 pub(crate) struct FramedEncoder {
     json: JsonEncoder,
-    registry: TableRegistry,
-    name: String,
-    schema: String,
-    frame: Vec<u8>,
-    /// The rows as objects, reused from call to call.
-    rows: EncodedValues,
+    frame: Frame,
 }
 
 impl FramedEncoder {
@@ -78,32 +73,15 @@ impl FramedEncoder {
             "type": "object",
             "properties": properties,
         });
-        Ok(Self {
-            json: JsonEncoder::new(&table.schema(), options)?,
-            registry: registry.clone(),
-            name: table.name.clone(),
-            schema: schema.to_string(),
-            frame: Vec::new(),
-            rows: EncodedValues::default(),
-        })
+        let schema = SchemaText { kind: SchemaKind::Json, text: schema.to_string() };
+        let json = JsonEncoder::new(&table.schema(), options)?;
+        Ok(Self { json, frame: Frame::new(registry, &table.name, schema) })
     }
 }
 
 impl RowEncoder for FramedEncoder {
     fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
-        if self.frame.is_empty() {
-            let schema = SchemaText { kind: SchemaKind::Json, text: self.schema.clone() };
-            let id = self.registry.id_for_writing(&self.name, &schema)?;
-            write_frame(id, &mut self.frame);
-        }
-        self.rows.clear();
-        self.json.write(rows, &mut self.rows)?;
-        for value in self.rows.iter() {
-            out.bytes.extend_from_slice(&self.frame);
-            out.bytes.extend_from_slice(value);
-            out.end_value();
-        }
-        Ok(())
+        self.json.write_behind(self.frame.bytes()?, rows, out)
     }
 }
 

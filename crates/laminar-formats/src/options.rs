@@ -24,7 +24,7 @@ pub struct FormatOptions {
     /// Debezium writes it; `debezium-json` means the same. `avro`: one Avro datum a record, framed with the id of its schema where
     /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry. `debezium_avro`: one
     /// change a record, as `debezium_json`, in Avro. `protobuf`: one Protobuf message a record, framed likewise. `csv`: one line of
-    /// comma-separated fields a record, in the order of the columns. `confluent_json`: `json` framed with the id of a JSON Schema.
+    /// comma-separated fields a record, in the order of the columns, where an empty line is no row if there are several. `confluent_json`: `json` framed with the id of a JSON Schema.
     #[serde(default)]
     pub format: FormatName,
     /// For `json`: `true` takes the whole value, any JSON, as the table's only column, which is JSON or TEXT. Default: `false`.
@@ -45,13 +45,13 @@ pub struct FormatOptions {
     /// needs a registry. Default: `true` where `schema_registry.endpoint` is given.
     #[serde(default, rename = "avro.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
     pub avro_framed: Option<bool>,
-    /// For `json` and `debezium_json`: how a TIMESTAMP is written. Text in RFC 3339 is read whatever is set here; a time without
-    /// a zone is UTC. For `avro` and `protobuf`: what an integer counts that is a TIMESTAMP column. Default: `rfc3339`; for
+    /// For `json`, `csv` and `debezium_json`: how a TIMESTAMP is written. Text in RFC 3339 is read whatever is set here; a time
+    /// without a zone is UTC. For `avro` and `protobuf`: what an integer counts that is a TIMESTAMP column. Default: `rfc3339`; for
     /// `debezium_json` `unix_micros`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp_format: Option<TimestampFormat>,
     /// For `protobuf`: the message of the schema that a record is, by its full name (`shop.Order`). Not needed where the schema
-    /// has only one.
+    /// has only one; of a registry's it is else the first.
     #[serde(default, rename = "protobuf.message", skip_serializing_if = "Option::is_none")]
     pub protobuf_message: Option<String>,
     /// For `protobuf`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`

@@ -208,6 +208,21 @@ fn a_schema_may_import_others_and_be_a_descriptor() {
     }
 }
 
+#[test]
+fn an_option_of_the_registry_needs_one() {
+    let check = |pairs: &[(&str, &str)]| {
+        Options::from_pairs(pairs.iter().copied()).parse::<RegistryOptions>("registry").unwrap().check()
+    };
+    check(&[]).unwrap();
+    check(&[("auto.register.schemas", "true")]).unwrap();
+    check(&[("auto.register.schemas", "false"), ("schema_registry.endpoint", "http://registry")]).unwrap();
+    for pair in [("auto.register.schemas", "false"), ("value_subject", "s"), ("schema_registry.api_key", "k")] {
+        let error = check(&[pair]).unwrap_err();
+        assert_eq!((error.code(), error.field()), (Code::MissingOption, Some("schema_registry.endpoint")));
+        assert!(error.to_string().contains(pair.0), "{error}");
+    }
+}
+
 /// The rows that JSON objects describe, written by a sink with a registry.
 fn written(options: &FormatOptions, spec: &TableSpec, registry: &Arc<Memory>, rows: &[&str]) -> Result<Vec<Vec<u8>>> {
     let mut json = decoder(&FormatOptions::default(), spec).unwrap();

@@ -120,7 +120,8 @@ def surely_bad(format):
     sure = {
         # Of a Protobuf message each field that is whole is a message, so only cuts within a field are sure.
         "json": lambda: ((f"truncated at {at}", record[:at]) for at in range(len(record))),
-        "csv": lambda: ((f"truncated at {at}", record[:at]) for at in range(record.rindex(b",") + 1)),
+        # An empty record is no row.
+        "csv": lambda: ((f"truncated at {at}", record[:at]) for at in range(1, record.rindex(b",") + 1)),
         "protobuf": lambda: ((f"truncated at {at}", record[:at]) for at in range(8, record.index(b"\x19"))),
     }
     yield from sure[format]()

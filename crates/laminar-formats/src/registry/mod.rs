@@ -25,8 +25,8 @@ use laminar_core::Result;
 
 pub use crate::avro::avro_columns;
 pub use frame::{MAGIC, read_frame, read_message_index, write_frame, write_message_index};
-pub use options::{RegistryOptions, SubjectStrategy};
 pub(crate) use framing::Frame;
+pub use options::{RegistryOptions, SubjectStrategy};
 pub(crate) use programs::Programs;
 
 /// A registry of schemas, as formats need it.

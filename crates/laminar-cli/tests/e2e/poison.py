@@ -1,13 +1,17 @@
 """Records that are not what a table reads: at least 200 kinds of each format, as `(name, bytes or None)`.
 
-The same kinds as `crates/laminar-formats/tests/poison`, for tests that produce them to Kafka. `good` gives a record of
-`id BIGINT NOT NULL, name TEXT, price DOUBLE` in each format; SCHEMA is its Protobuf message.
+The same kinds as `crates/laminar-formats/tests/poison`, whose `kinds.json` lists those that are no damage of a good record, for tests
+that produce them to Kafka. `good` gives a record of `id BIGINT NOT NULL, name TEXT, price DOUBLE` in each format; SCHEMA is its
+Protobuf message, AVRO its Avro schema.
 """
 
 import json
 import struct
+from pathlib import Path
 
 SCHEMA = "syntax = 'proto3'; message M { int64 id = 1; string name = 2; double price = 3; }"
+AVRO = """{"type": "record", "name": "M", "fields": [{"name": "id", "type": "long"},
+    {"name": "name", "type": ["null", "string"]}, {"name": "price", "type": ["null", "double"]}]}"""
 
 
 def varint(value):
@@ -18,8 +22,8 @@ def varint(value):
     return bytes(out + bytes([value]))
 
 
-def good(format, id, name="some name of a length that makes many kinds of damage", price=-0.0125):
-    """A record that is none of the poison."""
+def good(format, id, name="some name of a length that makes many kinds of damage", price=-0.0125, schema=1):
+    """A record that is none of the poison; `schema` is its id where it is framed."""
     if format == "json":
         return json.dumps({"id": id, "name": name, "price": price}).encode()
     if format == "csv":
@@ -27,71 +31,28 @@ def good(format, id, name="some name of a length that makes many kinds of damage
     if format == "protobuf":
         text = name.encode()
         return b"\x08" + varint(id) + b"\x12" + varint(len(text)) + text + b"\x19" + struct.pack("<d", price)
+    if format == "avro":
+        # Its union with null is a varint in front, 1 for the value; integers are zigzag.
+        text = name.encode()
+        return varint(2 * id) + b"\x02" + varint(2 * len(text)) + text + b"\x02" + struct.pack("<d", price)
+    if format == "framed_avro":
+        return b"\0" + schema.to_bytes(4, "big") + good("avro", id, name, price)
     raise ValueError(format)
 
 
-COMMON = [
-    ("empty", b""),
-    ("space", b" "),
-    ("line break", b"\n"),
-    ("zero byte", b"\0"),
-    ("byte order mark", b"\xef\xbb\xbf"),
-    ("UTF-16", b"\xff\xfe{\0}\0"),
-    ("null", b"null"),
-    ("NaN", b"NaN"),
-    ("text", b"poison"),
-    ("not UTF-8", b"\xff\xfe\xfd"),
-    ("array", b"[1,2]"),
-    ("HTML", b"<html></html>"),
-    ("magic byte and no id", b"\0\0\0"),
-    ("unknown schema id", b"\0\x7f\xff\xff\xff\0"),
-    ("depth 10,000", b"[" * 10_000 + b"]" * 10_000),
-    ("depth 10,000 of objects", b'{"a":' * 10_000 + b"1" + b"}" * 10_000),
-    ("depth 10,000 of groups", b"\x0b" * 10_000),
-    ("a length of 2^64", b"\x12" + b"\xff" * 9 + b"\x01"),
-    ("a length of 2^31", b"\x12\xff\xff\xff\xff\x07abc"),
-    ("a varint of 20 bytes", b"\x08" + b"\xff" * 20),
-]
+KINDS = json.loads((Path(__file__).parents[3] / "laminar-formats/tests/poison/kinds.json").read_text())
 
-SPECIAL = {
-    "json": [
-        ("a number that is none", b'{"id":NaN,"name":"x","price":1}'),
-        ("overflow", b'{"id":9223372036854775808,"name":"x","price":1}'),
-        ("underflow", b'{"id":-9223372036854775809,"name":"x","price":1}'),
-        ("a double beyond all", b'{"id":1,"name":"x","price":1e400}'),
-        ("fraction", b'{"id":1.5,"name":"x","price":1}'),
-        ("text for a number", b'{"id":"one","name":"x","price":1}'),
-        ("null in NOT NULL", b'{"id":null,"name":"x","price":1}'),
-        ("no value for NOT NULL", b'{"name":"x","price":1}'),
-        ("single quotes", b"{'id':1}"),
-        ("trailing comma", b'{"id":1,}'),
-        ("half a surrogate", b'{"id":1,"name":"\\ud800","price":1}'),
-        ("control character", b'{"id":1,"name":"a\nb","price":1}'),
-        ("leading zero", b'{"id":01,"name":"x","price":1}'),
-        ("text behind", b'{"id":1,"name":"x","price":1}x'),
-    ],
-    "csv": [
-        ("overflow", b"9223372036854775808,x,1"),
-        ("text for a number", b"one,x,1"),
-        ("null in NOT NULL", b",x,1"),
-        ("too few", b"1,x"),
-        ("too many", b"1,x,1,1"),
-        ("quote within", b'1,x"y,1'),
-        ("text behind a quote", b'1,"x"y,1'),
-        ("open quote", b'1,"x,1'),
-        ("line break within", b"1,x\ny,1"),
-    ],
-    "protobuf": [
-        ("another wire type", b"\x0a\x01x"),
-        ("no such wire type", b"\x0e\x01"),
-        ("field 0", b"\x00\x01"),
-        ("end of no group", b"\x0c"),
-        ("open group", b"\x0b\x08\x01"),
-        ("text that is none", b"\x12\x02\xff\xfe"),
-        ("a double cut off", b"\x19\0\0\0"),
-        ("JSON", b'{"id":1}'),
-    ],
-}
+
+def value(kind):
+    """Its bytes: `text`, or in `hex`, or the pieces in `repeat`, each so many times."""
+    if "repeat" in kind:
+        return b"".join(bytes.fromhex(piece) * times for piece, times in kind["repeat"])
+    return kind["text"].encode() if "text" in kind else bytes.fromhex(kind["hex"])
+
+
+def listed(format, huge=True):
+    """The kinds of one format, or with `None` those of all."""
+    yield from ((k["name"], value(k)) for k in KINDS if k["format"] == format and (huge or not k.get("huge")))
 
 
 def kinds(format, huge=True):
@@ -102,15 +63,11 @@ def kinds(format, huge=True):
         yield f"0xff at {at}", record[:at] + b"\xff" + record[at + 1 :]
         yield f"zero before {at}", record[:at] + b"\0" + record[at:]
         yield f"top bit of {at}", record[:at] + bytes([record[at] ^ 0x80]) + record[at + 1 :]
-    yield from COMMON
     yield "twice", record + record
     yield "behind a byte order mark", b"\xef\xbb\xbf" + record
     yield "behind a frame", b"\0\0\0\0\x01\0" + record
-    if huge:
-        yield "10 MB of zeros", bytes(10 << 20)
-        yield "10 MB of braces", b"{" * (10 << 20)
-        yield "10 MB of 0xff", b"\xff" * (10 << 20)
-    yield from SPECIAL[format]
+    yield from listed(None, huge)
+    yield from listed(format)
     yield "tombstone", None
 
 
@@ -123,8 +80,10 @@ def surely_bad(format):
         # An empty record is no row.
         "csv": lambda: ((f"truncated at {at}", record[:at]) for at in range(1, record.rindex(b",") + 1)),
         "protobuf": lambda: ((f"truncated at {at}", record[:at]) for at in range(8, record.index(b"\x19"))),
+        "avro": lambda: ((f"truncated at {at}", record[:at]) for at in range(len(record))),
+        "framed_avro": lambda: ((f"truncated at {at}", record[:at]) for at in range(len(record))),
     }
     yield from sure[format]()
-    yield from SPECIAL[format]
-    yield from (kind for kind in COMMON if kind[0] in ("text", "not UTF-8", "depth 10,000 of objects"))
+    yield from listed(format)
+    yield from (kind for kind in listed(None, huge=False) if kind[0] in ("text", "not UTF-8", "depth 10,000 of objects"))
     yield "tombstone", None

@@ -22,6 +22,7 @@ pub mod options;
 pub mod registry;
 
 mod avro;
+mod columns;
 mod csv;
 mod debezium;
 mod fault;
@@ -35,6 +36,7 @@ mod text_column;
 mod times;
 mod upsert;
 mod upsert_decoder;
+mod varint;
 
 use laminar_core::connector::Role;
 use laminar_core::format::{Decoder, Encoder};

@@ -24,7 +24,7 @@ pub struct FormatOptions {
     /// Debezium writes it; `debezium-json` means the same. `avro`: one Avro datum a record, framed with the id of its schema where
     /// `schema_registry.endpoint` is given; `confluent_avro` is the same and needs the registry. `debezium_avro`: one
     /// change a record, as `debezium_json`, in Avro. `protobuf`: one Protobuf message a record, framed likewise. `csv`: one line of
-    /// comma-separated fields a record, in the order of the columns. `confluent_json`: `json` framed with the id of a JSON Schema.
+    /// comma-separated fields a record, in the order of the columns, where an empty line is no row if there are several. `confluent_json`: `json` framed with the id of a JSON Schema.
     #[serde(default)]
     pub format: FormatName,
     /// For `json`: `true` takes the whole value, any JSON, as the table's only column, which is JSON or TEXT. Default: `false`.
@@ -45,13 +45,13 @@ pub struct FormatOptions {
     /// needs a registry. Default: `true` where `schema_registry.endpoint` is given.
     #[serde(default, rename = "avro.confluent_schema_registry", skip_serializing_if = "Option::is_none")]
     pub avro_framed: Option<bool>,
-    /// For `json` and `debezium_json`: how a TIMESTAMP is written. Text in RFC 3339 is read whatever is set here; a time without
-    /// a zone is UTC. For `avro` and `protobuf`: what an integer counts that is a TIMESTAMP column. Default: `rfc3339`; for
+    /// For `json`, `csv` and `debezium_json`: how a TIMESTAMP is written. Text in RFC 3339 is read whatever is set here; a time
+    /// without a zone is UTC. For `avro` and `protobuf`: what an integer counts that is a TIMESTAMP column. Default: `rfc3339`; for
     /// `debezium_json` `unix_micros`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp_format: Option<TimestampFormat>,
     /// For `protobuf`: the message of the schema that a record is, by its full name (`shop.Order`). Not needed where the schema
-    /// has only one.
+    /// has only one; of a registry's it is else the first.
     #[serde(default, rename = "protobuf.message", skip_serializing_if = "Option::is_none")]
     pub protobuf_message: Option<String>,
     /// For `protobuf`: `false` reads and writes records without the frame that names their schema, though a registry is given; `true`
@@ -294,23 +294,44 @@ impl FormatOptions {
 
     /// A record is JSON text, so that an empty line is none.
     pub fn is_json_text(&self) -> bool {
-        matches!(self.known(), Ok(Known::Json | Known::Debezium))
+        matches!(self.known(), Ok(Known::Json | Known::Debezium)) && !self.wants_frame()
     }
 
     /// A record is bytes that may be any, a line break too.
     pub fn is_binary(&self) -> bool {
-        matches!(self.known(), Ok(Known::Avro | Known::DebeziumAvro | Known::Protobuf))
+        matches!(self.known(), Ok(Known::Avro | Known::DebeziumAvro | Known::Protobuf)) || self.wants_frame()
+    }
+
+    /// The options say that each record begins with the id of its schema, whether or not there is a registry.
+    pub fn wants_frame(&self) -> bool {
+        self.is_confluent() || self.frame_option().1 == Some(true)
+    }
+
+    /// Each record begins with the id of its schema, in the registry that there is.
+    pub fn is_framed(&self, ctx: &FormatContext) -> bool {
+        matches!(self.framing(ctx), Ok(Some(_)))
+    }
+
+    /// `confluent_avro` and `confluent_json` are framed whatever the options say.
+    fn is_confluent(&self) -> bool {
+        self.format.as_str().to_ascii_lowercase().starts_with("confluent_")
+    }
+
+    /// The option that frames the format's records: its name, its value, and its default where there is a registry.
+    fn frame_option(&self) -> (&'static str, Option<bool>, bool) {
+        match self.known() {
+            Ok(Known::Avro | Known::DebeziumAvro) => ("avro.confluent_schema_registry", self.avro_framed, true),
+            Ok(Known::Protobuf) => ("protobuf.confluent_schema_registry", self.protobuf_framed, true),
+            _ => ("json.confluent_schema_registry", self.json_framed, false),
+        }
     }
 
     /// The registry whose ids frame the values; `None`: they are plain.
     pub(crate) fn framing<'a>(&self, ctx: &'a FormatContext) -> Result<Option<&'a TableRegistry>> {
+        self.known()?;
         let name = self.format.as_str();
-        let (key, given, by_default) = match self.known()? {
-            Known::Avro | Known::DebeziumAvro => ("avro.confluent_schema_registry", self.avro_framed, true),
-            Known::Protobuf => ("protobuf.confluent_schema_registry", self.protobuf_framed, true),
-            _ => ("json.confluent_schema_registry", self.json_framed, false),
-        };
-        let always = name.to_ascii_lowercase().starts_with("confluent_");
+        let (key, given, by_default) = self.frame_option();
+        let always = self.is_confluent();
         if always && given == Some(false) {
             let plain = self.known()?.name();
             return Err(Error::new(Code::ConflictingOptions, format!("format {name} is framed, and {key} is false"))
@@ -374,7 +395,7 @@ impl FormatOptions {
     pub(crate) fn known(&self) -> Result<Known> {
         let name = self.format.as_str();
         match name.to_ascii_lowercase().as_str() {
-            "json" | "confluent_json" | "json_schema" => Ok(Known::Json),
+            "json" | "confluent_json" => Ok(Known::Json),
             "raw" => Ok(Known::Raw),
             "debezium_json" | "debezium-json" => Ok(Known::Debezium),
             "avro" | "confluent_avro" => Ok(Known::Avro),

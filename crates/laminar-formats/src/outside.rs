@@ -11,6 +11,9 @@ use crate::protobuf::{self, Schema};
 use crate::registry::{RegisteredSchema, SchemaKind, SubjectStrategy, TableRegistry};
 use crate::{FormatContext, FormatOptions};
 
+/// Fields that columns are made for, those within others included. A few lines of a schema can say that there are millions.
+pub(crate) const MAX_FIELDS: usize = 10_000;
+
 /// The columns that the schema of the table's records makes: the one that is given, else the newest under the subject of the
 /// values. `None`: records of the format have no schema. Asks the registry, and waits for it.
 ///
@@ -26,11 +29,8 @@ pub fn schema_columns(options: &FormatOptions, ctx: &FormatContext) -> Result<Op
         return columns_of_text(schema, content).map(Some);
     }
     let Some(table) = options.framing(ctx)? else { return Ok(None) };
-    let schema = latest(table)?;
-    match schema.kind {
-        SchemaKind::Avro => registered_columns(&schema, content).map(Some),
-        other => Err(of_another_kind(other, "Avro")),
-    }
+    let schema = latest_of(table, SchemaKind::Avro, None).map_err(list_them)?;
+    registered_columns(&schema, content).map(Some)
 }
 
 fn protobuf_columns(options: &FormatOptions, ctx: &FormatContext) -> Result<Option<Vec<Column>>> {
@@ -38,34 +38,41 @@ fn protobuf_columns(options: &FormatOptions, ctx: &FormatContext) -> Result<Opti
         return protobuf::columns_of(&options.protobuf_descriptor()?).map(Some);
     }
     let Some(table) = options.framing(ctx)? else { return Ok(None) };
-    let schema = latest(table)?;
-    match schema.kind {
-        SchemaKind::Protobuf => {
-            let message = Schema::registered(&schema)?.message_or_first(options.protobuf_message_name()?)?;
-            protobuf::columns_of(&message).map(Some)
-        }
-        other => Err(of_another_kind(other, "Protobuf")),
-    }
+    let name = options.protobuf_message_name()?;
+    let schema = latest_of(table, SchemaKind::Protobuf, name).map_err(list_them)?;
+    protobuf::columns_of(&Schema::registered(&schema)?.message_or_first(name)?).map(Some)
 }
 
-fn of_another_kind(kind: SchemaKind, wanted: &str) -> Error {
-    let message = format!("the newest schema of the subject is {}, not {wanted}", kind.name());
-    Error::new(Code::InvalidSchema, message).with_field("format")
-}
-
-/// The newest schema under the subject of the table's values.
-fn latest(table: &TableRegistry) -> Result<Arc<RegisteredSchema>> {
-    if table.options.value_subject.is_none() && table.options.strategy != SubjectStrategy::TopicName {
-        return Err(Error::new(Code::MissingOption, "the subject of the table's schema is not known")
-            .with_detail("it is named after the record, and there is none yet")
-            .with_hint("add value_subject = '…', or list the columns in brackets after the table's name")
-            .with_field("value_subject"));
-    }
-    let subject = table.value_subject("");
-    table.registry.latest(&subject).map_err(|error| match error.code() {
+/// What else a table without columns could do about its schema.
+fn list_them(error: Error) -> Error {
+    match error.code() {
         Code::UnknownSchema => {
             error.with_hint("list the columns in brackets after the table's name, or name another value_subject")
         }
+        Code::MissingOption => {
+            error.with_hint("add value_subject = '…', or list the columns in brackets after the table's name")
+        }
         _ => error,
-    })
+    }
+}
+
+/// The newest schema under the subject of the table's values, which are records or messages called `name`, where that is known.
+///
+/// Errors: `missing_option` if the subject is named after the record and nobody says how that is called, `invalid_schema` for one of
+/// another kind, and the registry's.
+pub(crate) fn latest_of(table: &TableRegistry, kind: SchemaKind, name: Option<&str>) -> Result<Arc<RegisteredSchema>> {
+    let named = table.options.value_subject.is_some() || table.options.strategy == SubjectStrategy::TopicName;
+    if !named && name.is_none() {
+        return Err(Error::new(Code::MissingOption, "the subject of the table's schema is not known")
+            .with_detail("it is named after the record, and there is none yet")
+            .with_hint("add value_subject = '…'")
+            .with_field("value_subject"));
+    }
+    let schema = table.registry.latest(&table.value_subject(name.unwrap_or_default()))?;
+    if schema.kind != kind {
+        let (is, wanted) = (schema.kind.name(), kind.name());
+        let message = format!("the newest schema of the subject is {is}, not {wanted}");
+        return Err(Error::new(Code::InvalidSchema, message).with_field("format"));
+    }
+    Ok(schema)
 }

@@ -30,6 +30,8 @@ pub(crate) trait ValueDecoder: Send {
     }
     /// Cuts back to `rows` rows.
     fn truncate(&mut self, rows: usize);
+    /// A batch ends, also one whose records were all bad: what was found out for it alone is forgotten.
+    fn end_batch(&mut self) {}
     /// The columns that were asked for, in that order, and an empty start for the next batch.
     fn finish(&mut self) -> Result<Vec<ArrayRef>>;
 }
@@ -182,6 +184,7 @@ impl<V: ValueDecoder> Decoder for RecordDecoder<V> {
     }
 
     fn flush(&mut self) -> Result<Option<Changes>> {
+        self.values.end_batch();
         let rows = self.record_times.len();
         if rows == 0 {
             return Ok(None);

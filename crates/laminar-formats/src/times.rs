@@ -39,6 +39,38 @@ impl Instant {
     }
 }
 
+/// One unit of time to another; what is finer is cut off towards the past.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scale {
+    Times(i64),
+    Over(i64),
+}
+
+impl Scale {
+    /// From a count that has `from` decimal digits behind the second to one that has `to`.
+    pub fn digits(from: u32, to: u32) -> Self {
+        match to.checked_sub(from) {
+            Some(more) => Self::Times(10i64.pow(more)),
+            None => Self::Over(10i64.pow(from - to)),
+        }
+    }
+    /// `None` if it does not fit.
+    #[inline(always)]
+    pub fn of(self, value: i64) -> Option<i64> {
+        match self {
+            Self::Times(factor) => value.checked_mul(factor),
+            Self::Over(divisor) => Some(value.div_euclid(divisor)),
+        }
+    }
+    /// The same without a limit.
+    pub fn wide(self, value: i64) -> i128 {
+        match self {
+            Self::Times(factor) => i128::from(value) * i128::from(factor),
+            Self::Over(divisor) => i128::from(value.div_euclid(divisor)),
+        }
+    }
+}
+
 /// Reads a date with or without a time. `None` if the text is neither or names a day or time that does not exist.
 pub(crate) fn parse_timestamp(text: &[u8]) -> Option<Instant> {
     let (days, rest) = date(text)?;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::util::pretty::pretty_format_batches;
 use laminar_core::format::{DecodeError, Decoder, EncodedValues};
@@ -123,7 +123,6 @@ fn check_bad(record: &[u8], expected: (&str, usize)) {
 
 #[test]
 fn a_bad_record_says_where_and_leaves_nothing_behind() {
-    check_bad(b"", ("the record has 1 field, the table has 2 columns", 0));
     check_bad(b"1", ("the record has 1 field, the table has 2 columns", 1));
     check_bad(b"1,x,", ("the record has 3 fields, the table has 2 columns", 4));
     check_bad(b"one,x", ("expected INT, found \"one\" (column a)", 0));
@@ -134,6 +133,17 @@ fn a_bad_record_says_where_and_leaves_nothing_behind() {
     check_bad(b"1,\"x\"y", ("a field goes on after its closing quote", 5));
     check_bad(b"1,x\"", ("a quote or line break in a field that does not begin with a quote", 3));
     check_bad(b"1,x\n2,y", ("a quote or line break in a field that does not begin with a quote", 3));
+}
+
+#[test]
+fn a_blank_line_is_no_row_where_there_are_several_columns() {
+    let two = || vec![column("a", DataType::Int32), column("b", DataType::Utf8)];
+    let changes = read(&[], two(), &["1,x", "", "\n", "\r\n", "2,"]);
+    assert_eq!(show(changes.rows()), ["1|x", "2|"]);
+    let changes = read(&[], vec![column("a", DataType::Utf8)], &["x", "", "\n", "\"\""]);
+    assert_eq!(show(changes.rows()).len(), 4);
+    assert_eq!(changes.rows().column(0).null_count(), 2);
+    check_bad(b" ", ("expected INT, found \" \" (column a)", 0));
 }
 
 #[test]

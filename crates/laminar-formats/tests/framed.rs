@@ -159,6 +159,21 @@ fn every_version_is_read_with_the_newest_by_the_numbers_of_its_fields() {
 }
 
 #[test]
+fn the_first_record_does_not_decide_which_message_the_table_reads() {
+    let registry = Arc::new(Memory::default());
+    let id = registry.add("t-value", SchemaKind::Protobuf, V2, &[]);
+    let spec = table(vec![column("client", DataType::Utf8)]);
+    let mut decoder = decoder_with(&protobuf(), &spec, &context(&registry)).unwrap();
+    let error = push(decoder.as_mut(), &framed(id, b"\x02\x02", b"\x08\x01")).unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.outage()),
+        ("the record is a s.Other, the table reads s.Order", None)
+    );
+    push(decoder.as_mut(), &framed(id, b"\0", b"\x12\x03ada")).unwrap();
+    assert_eq!(show(decoder.flush().unwrap().unwrap().rows()), ["ada"]);
+}
+
+#[test]
 fn a_column_that_no_schema_has_is_the_tables_fault() {
     let registry = Arc::new(Memory::default());
     let id = registry.add("t-value", SchemaKind::Protobuf, V2, &[]);
@@ -190,6 +205,21 @@ fn a_schema_may_import_others_and_be_a_descriptor() {
         let mut decoder = decoder_with(&protobuf(), &table(found), &context(&registry)).unwrap();
         push(decoder.as_mut(), &framed(id, b"\0", b"\x0a\x02\x08\x05\x12\x02\x08\x01")).unwrap();
         assert_eq!(show(decoder.flush().unwrap().unwrap().rows()), ["{units: 5}|1970-01-01T00:00:01"]);
+    }
+}
+
+#[test]
+fn an_option_of_the_registry_needs_one() {
+    let check = |pairs: &[(&str, &str)]| {
+        Options::from_pairs(pairs.iter().copied()).parse::<RegistryOptions>("registry").unwrap().check()
+    };
+    check(&[]).unwrap();
+    check(&[("auto.register.schemas", "true")]).unwrap();
+    check(&[("auto.register.schemas", "false"), ("schema_registry.endpoint", "http://registry")]).unwrap();
+    for pair in [("auto.register.schemas", "false"), ("value_subject", "s"), ("schema_registry.api_key", "k")] {
+        let error = check(&[pair]).unwrap_err();
+        assert_eq!((error.code(), error.field()), (Code::MissingOption, Some("schema_registry.endpoint")));
+        assert!(error.to_string().contains(pair.0), "{error}");
     }
 }
 
@@ -235,6 +265,30 @@ fn a_sink_registers_the_message_that_its_columns_make() {
 }
 
 #[test]
+fn a_sink_that_registers_nothing_writes_with_the_newest_schema_of_its_kind() {
+    let registry = Arc::new(Memory::default());
+    let spec = table(vec![column("id", DataType::Int64)]);
+    let mut ctx = context(&registry);
+    if let Some(table) = &mut ctx.registry {
+        table.options.register = false;
+    }
+    let mut encoder = encoder_with(&protobuf(), &spec, &ctx).unwrap();
+    let mut json = decoder(&FormatOptions::default(), &spec).unwrap();
+    push(json.as_mut(), br#"{"id":1}"#).unwrap();
+    let changes = json.flush().unwrap().unwrap();
+    let mut out = EncodedValues::default();
+    assert_eq!(encoder.encode(&changes, &mut out).unwrap_err().code(), Code::UnknownSchema);
+    registry.add("t-value", SchemaKind::Avro, "\"long\"", &[]);
+    assert_eq!(
+        format!("{:?}", encoder.encode(&changes, &mut out).unwrap_err()),
+        "invalid_schema: the newest schema of the subject is Avro, not Protobuf"
+    );
+    let id = registry.add("t-value", SchemaKind::Protobuf, V2, &[]);
+    encoder.encode(&changes, &mut out).unwrap();
+    assert_eq!(out.bytes, framed(id, b"\0", b"\x08\x01"));
+}
+
+#[test]
 fn json_is_framed_with_the_id_of_a_json_schema() {
     let registry = Arc::new(Memory::default());
     let framed_json = options(&[("format", "confluent_json")]);
@@ -253,6 +307,17 @@ fn json_is_framed_with_the_id_of_a_json_schema() {
     assert_eq!((error.to_string().as_str(), error.offset), ("expected BIGINT, found \"x\" (column id)", Some(11)));
     assert_eq!(push(reader.as_mut(), &framed(9, b"", b"{}")).unwrap_err().message, "no such schema");
     assert_eq!(show(reader.flush().unwrap().unwrap().rows()), ["1|[a]"]);
+    // Lines do not part such records, and a registry that they need is one to ask.
+    let with_option = options(&[("json.confluent_schema_registry", "true")]);
+    for framed in [&framed_json, &with_option] {
+        assert!(framed.is_binary() && !framed.is_json_text() && framed.wants_frame());
+        assert!(framed.is_framed(&context(&registry)) && !framed.is_framed(&FormatContext::default()));
+    }
+    let plain = options(&[]);
+    assert!(!plain.is_binary() && plain.is_json_text() && !plain.is_framed(&context(&registry)));
+    let unframed = options(&[("format", "avro"), ("avro.confluent_schema_registry", "false")]);
+    assert!(unframed.is_binary() && !unframed.wants_frame() && !unframed.is_framed(&context(&registry)));
+    assert!(options(&[("format", "json_schema")]).check_options().is_err());
     // Without being told to, JSON is plain though there is a registry.
     let mut plain = decoder_with(&options(&[]), &spec, &context(&registry)).unwrap();
     push(plain.as_mut(), br#"{"id":1}"#).unwrap();

@@ -244,6 +244,32 @@ fn nested_columns() {
     );
 }
 
+/// Of equal keys the last wins, in the place of the first: in each row, on each level, and also next to records that are none.
+#[test]
+fn keys_of_a_map_that_come_twice() {
+    let mut decoder = decoder_of(vec![column("a", map(map(DataType::Int64)))], &[]);
+    let good = [
+        (r#"{"x":{"k":1}}"#, "{x: {k: 1}}"),
+        (r#"{"x":{"k":1},"y":{"k":2,"l":3,"k":4},"x":{"m":5,"m":6}}"#, "{x: {m: 6}, y: {k: 4, l: 3}}"),
+        ("null", "NULL"),
+        ("{}", "{}"),
+        (r#"{"x":null,"x":{"k":1,"k":2,"k":3},"y":{}}"#, "{x: {k: 3}, y: {}}"),
+        (r#"{"x":{"k":1},"x":null}"#, "{x: NULL}"),
+        (r#"{"z":{"k":7}}"#, "{z: {k: 7}}"),
+    ];
+    for (value, _) in good {
+        for bad in [r#"{"x":{"k":1,"k":2},"x":{"k":true}}"#, r#"{"x":{"k":1,"k":2},"x":{}}}"#] {
+            push(decoder.as_mut(), format!(r#"{{"a":{bad}}}"#).as_bytes()).unwrap_err();
+        }
+        push(decoder.as_mut(), format!(r#"{{"a":{value}}}"#).as_bytes()).unwrap();
+    }
+    let batch = rows(decoder.as_mut());
+    let cells: Vec<String> = (0..batch.num_rows()).map(|row| cell(&batch, 0, row)).collect();
+    assert_eq!(cells, good.map(|(_, expected)| expected));
+    push(decoder.as_mut(), br#"{"a":{"x":{"k":1}}}"#).unwrap();
+    assert_eq!(cell(&rows(decoder.as_mut()), 0, 0), "{x: {k: 1}}");
+}
+
 #[track_caller]
 fn check_row(columns: &[&str], message: &str, expected: &[&str]) {
     let mut decoder = decoder_of(columns.iter().map(|name| column(name, DataType::Int64)).collect(), &[]);

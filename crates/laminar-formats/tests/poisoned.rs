@@ -2,6 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 mod poison;
+#[path = "avro/support.rs"]
+#[allow(dead_code)] // of which only the registry is needed here
+mod registry;
+
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use laminar_core::Position;
@@ -9,7 +14,8 @@ use laminar_core::format::{DecodeError, Decoder};
 use laminar_core::options::Options;
 use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, TableSpec};
-use laminar_formats::decoder;
+use laminar_formats::registry::{RegistryOptions, SchemaKind};
+use laminar_formats::{decoder, decoder_with};
 
 const SCHEMA: &str = "syntax = 'proto3'; message M { int64 id = 1; string name = 2; double price = 3; }";
 
@@ -43,15 +49,17 @@ fn push(decoder: &mut dyn Decoder, value: Option<&[u8]>) -> Result<(), DecodeErr
     })
 }
 
-/// Good, poison, good, for each kind; what is left is what there would be without the poison.
 fn check(pairs: &[(&str, &str)], good: &[u8]) {
     let format = pairs.first().map(|(_, format)| *format).unwrap();
     let options = Options::from_pairs(pairs.iter().copied()).parse("format").unwrap();
-    let mut clean = decoder(&options, &table()).unwrap();
-    let mut poisoned = decoder(&options, &table()).unwrap();
-    let mut lonely = decoder(&options, &table()).unwrap();
+    check_kinds(poison::of(format, good), good, || decoder(&options, &table()).unwrap());
+}
+
+/// Good, poison, good, for each kind; what is left is what there would be without the poison.
+fn check_kinds(kinds: Vec<poison::Poison>, good: &[u8], decoder: impl Fn() -> Box<dyn Decoder>) {
+    let (mut clean, mut poisoned, mut lonely) = (decoder(), decoder(), decoder());
     let mut bad = 0;
-    for poison in poison::of(format, good) {
+    for poison in kinds {
         let value = poison.value.as_deref();
         let alone = push(lonely.as_mut(), value);
         lonely.flush().unwrap();
@@ -59,6 +67,7 @@ fn check(pairs: &[(&str, &str)], good: &[u8]) {
         push(clean.as_mut(), Some(good)).unwrap();
         let error = push(poisoned.as_mut(), value);
         assert_eq!(error.is_err(), alone.is_err(), "{}: neighbours decide whether it is good", poison.name);
+        assert!(error.is_err() || !poison.sure, "{}: it is no record and yet taken", poison.name);
         match error {
             Err(error) => {
                 bad += 1;
@@ -75,7 +84,7 @@ fn check(pairs: &[(&str, &str)], good: &[u8]) {
         push(poisoned.as_mut(), Some(good)).unwrap();
         push(clean.as_mut(), Some(good)).unwrap();
     }
-    assert!(bad >= 200, "only {bad} kinds of poison for {format}");
+    assert!(bad >= 200, "only {bad} kinds of poison");
     assert_eq!(poisoned.len(), clean.len());
     let (poisoned, clean) = (poisoned.flush().unwrap().unwrap(), clean.flush().unwrap().unwrap());
     assert_eq!(poisoned.rows(), clean.rows());
@@ -103,4 +112,46 @@ fn protobuf() {
     good.extend(b"name ".repeat(24));
     good.extend(b"\x19\x9a\x99\x99\x99\x99\x99\x89\xbf");
     check(&[("format", "protobuf"), ("protobuf.schema", SCHEMA)], &good);
+}
+
+const AVRO: &str = r#"{"type":"record","name":"M","fields":[{"name":"id","type":"long"},
+    {"name":"name","type":["null","string"]},{"name":"price","type":["null","double"]}]}"#;
+
+fn good_avro() -> Vec<u8> {
+    let mut good = b"\xa4\x8b\xb0\x99\x09".to_vec();
+    good.extend(b"\x02\xf0\x01");
+    good.extend(b"name ".repeat(24));
+    good.extend(b"\x02\x9a\x99\x99\x99\x99\x99\x89\xbf");
+    good
+}
+
+#[test]
+fn avro() {
+    check(&[("format", "avro"), ("avro.schema", AVRO)], &good_avro());
+}
+
+#[test]
+fn framed_avro() {
+    let registry = Arc::new(registry::Memory::default());
+    // Not the first, whose id is that of a record full of zeros.
+    let other = registry.add("other", SchemaKind::Avro, r#"{"type":"record","name":"N","fields":[]}"#);
+    let id = registry.add("t-value", SchemaKind::Avro, AVRO);
+    assert_eq!((other, id), (0, 1));
+    let strange = [
+        registry.add("t-value-2", SchemaKind::Protobuf, SCHEMA),
+        registry.add("t-value-3", SchemaKind::Avro, &AVRO.replace("\"long\"", "\"string\"")),
+        registry.add("t-value-4", SchemaKind::Avro, "{"),
+        other,
+    ];
+    let framed = |id: u32, body: &[u8]| [&[0], id.to_be_bytes().as_slice(), body].concat();
+    let good = framed(id, &good_avro());
+    let mut kinds = poison::of("framed_avro", &good);
+    for strange in strange {
+        let value = Some(framed(strange, &good_avro()));
+        kinds.push(poison::Poison { name: format!("the id of schema {strange}"), value, sure: true });
+    }
+    let options = Options::from_pairs([("format", "avro")]).parse("format").unwrap();
+    check_kinds(kinds, &good, || {
+        decoder_with(&options, &table(), &registry.context(RegistryOptions::default())).unwrap()
+    });
 }

@@ -11,8 +11,8 @@ use laminar_core::format::{DecodeError, Decoder, EncodedValues};
 use laminar_core::options::Options;
 use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, TableSpec, timestamp_type};
-use laminar_core::{Changes, Position, Result};
-use laminar_formats::{FormatOptions, decoder, encoder};
+use laminar_core::{Changes, Code, Position, Result};
+use laminar_formats::{FormatContext, FormatOptions, decoder, encoder, schema_columns};
 
 fn column(name: &str, data_type: DataType) -> Column {
     Column { name: name.into(), data_type, nullable: true, json: false, metadata: None }
@@ -334,6 +334,25 @@ fn rows_are_written_as_the_schema_says() {
     assert_eq!(written(&schema, &columns, &rows).unwrap(), [b"\x10\x00".to_vec(), second.to_vec(), third]);
 }
 
+#[test]
+fn a_time_that_does_not_fit_is_refused_and_no_other_time_written() {
+    let schema = proto3("message M { int64 at = 1; }");
+    let spec = table(vec![column("at", timestamp_type())]);
+    let nanos = options(&[("protobuf.schema", &schema), ("timestamp_format", "unix_nanos")]);
+    let write = |rows: &[&str]| {
+        let mut json = decoder(&FormatOptions::default(), &spec).unwrap();
+        rows.iter().for_each(|row| push(json.as_mut(), row.as_bytes()).unwrap());
+        let mut out = EncodedValues::default();
+        encoder(&nanos, &spec)?.encode(&json.flush().unwrap().unwrap(), &mut out).map(|()| out.bytes)
+    };
+    assert_eq!(write(&[r#"{"at":"1970-01-01T00:00:00.000001Z"}"#]).unwrap(), b"\x08\xe8\x07");
+    let error = write(&[r#"{"at":"2300-01-01T00:00:00Z"}"#]).unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        "invalid_value: column at cannot be written: 10413792000000000000 is out of range for its field"
+    );
+}
+
 #[track_caller]
 fn check_unwritable(schema: &str, column: Column, row: &str, expected: &str) {
     let error = written(schema, &[column], &[row]).expect_err("refused");
@@ -389,4 +408,82 @@ fn what_protobuf_cannot_say_is_refused() {
         r#"{"a":1}"#,
         "type_mismatch: field b of message M is required, and the table has no column for it",
     );
+}
+
+/// Thirty messages of two fields, each of the next message: 2^30 columns in 2 KB.
+#[test]
+fn a_schema_that_multiplies_makes_no_columns_without_end() {
+    let message = |at: usize| format!("message M{at} {{ M{0} a = 1; M{0} b = 2; }}\n", at + 1);
+    let schema = proto3(&((0..30).map(message).collect::<String>() + "message M30 { int32 a = 1; }"));
+    let pairs = [("protobuf.schema", schema.as_str()), ("protobuf.message", "M0")];
+    let error = schema_columns(&options(&pairs), &FormatContext::default()).unwrap_err();
+    assert_eq!(error.code(), Code::NotSupported);
+    assert!(error.to_string().contains("more than 10000 fields"), "{error}");
+    // Nor does the hint of a column that does not fit.
+    let error = decoder(&options(&pairs), &table(vec![column("a", DataType::Utf8)])).err().unwrap();
+    assert_eq!(format!("{error:?}"), "type_mismatch: column a of type TEXT does not fit the field, which is M1");
+}
+
+/// The bytes of field 1, a message, with the given content; the length may be long.
+fn within(content: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x0a];
+    let mut length = content.len();
+    while length >= 0x80 {
+        out.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend(content);
+    out
+}
+
+/// Each level has its message twice, the first with all that is further down: 2^30 readings, if each were read where it stands and
+/// again with the second.
+#[test]
+fn messages_that_come_twice_on_each_level_are_read_once() {
+    let schema = proto3("message M { M m = 1; int32 a = 2; }");
+    let mut inner = DataType::Int32;
+    let mut message = b"\x10\x07".to_vec();
+    for at in 0..30 {
+        let mut fields = vec![Field::new("a", DataType::Int32, true)];
+        if at > 0 {
+            fields.push(Field::new("m", inner, true));
+        }
+        inner = DataType::Struct(fields.into());
+        message = [within(&message), within(b"")].concat();
+    }
+    let mut decoder = reader(&schema, vec![column("m", inner)]).unwrap();
+    push(decoder.as_mut(), &message).unwrap();
+    let shown = show(decoder.flush().unwrap().unwrap().rows());
+    assert!(shown[0].contains("{a: 7}"), "{shown:?}");
+}
+
+/// Of equal keys the last wins, on each of many levels of MAPs: without reading what is in them again for each.
+#[test]
+fn maps_within_maps_with_repeated_keys_are_read_once() {
+    let levels = 25;
+    let mut body = format!("message M{levels} {{ map<string, int32> m = 1; }}\n");
+    (0..levels).for_each(|at| body += &format!("message M{at} {{ map<string, M{}> m = 1; }}\n", at + 1));
+    let schema = proto3(&body);
+    let map = |value: DataType| {
+        let entries = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
+        DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
+    };
+    let mut data_type = map(DataType::Int32);
+    let (mut message, mut expected) = (within(b"\x0a\x01k\x10\x07"), "{k: 7}".to_string());
+    for _ in 0..levels {
+        data_type = map(DataType::Struct(vec![Field::new("m", data_type, true)].into()));
+        let entry = |key: &str, value: &[u8]| {
+            let value = within(value);
+            within(&[within(key.as_bytes()).as_slice(), &[0x12], &value[1..]].concat())
+        };
+        message = [entry("b", &[]), entry("a", &message), entry("b", &[])].concat();
+        expected = format!("{{b: {{m: {{}}}}, a: {{m: {expected}}}}}");
+    }
+    let options = options(&[("protobuf.schema", &schema), ("protobuf.message", "M0")]);
+    let mut decoder = decoder(&options, &table(vec![column("m", data_type)])).unwrap();
+    for _ in 0..2 {
+        push(decoder.as_mut(), &message).unwrap();
+    }
+    assert_eq!(show(decoder.flush().unwrap().unwrap().rows()), [expected.as_str(), &expected]);
 }

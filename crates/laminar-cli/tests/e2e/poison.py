@@ -1,6 +1,6 @@
 """Records that are not what a table reads: hundreds of kinds of each format, and what an independent reader says of them.
 
-The same kinds as `crates/laminar-formats/tests/poison`, for tests that produce them to Kafka. The table is
+The same kinds as `crates/laminar-formats/tests/poison`, whose `kinds.json` lists those that are no damage of a good record. The table is
 `id BIGINT NOT NULL, name TEXT, price DOUBLE`. A format knows how to write a good record, and at which stage one is bad:
 `decode`, `constraint`, or None for one that may be good.
 """
@@ -9,6 +9,7 @@ import io
 import json
 import math
 import struct
+from pathlib import Path
 
 import fastavro
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -19,23 +20,8 @@ from messages import Field, field, messages
 
 
 class Json:
+    name, own = "json", []
     options = "format = 'json'"
-    special = [
-        ("a number that is none", b'{"id":NaN,"name":"x","price":1}'),
-        ("overflow", b'{"id":9223372036854775808,"name":"x","price":1}'),
-        ("underflow", b'{"id":-9223372036854775809,"name":"x","price":1}'),
-        ("a double beyond all", b'{"id":1,"name":"x","price":1e400}'),
-        ("fraction", b'{"id":1.5,"name":"x","price":1}'),
-        ("text for a number", b'{"id":"one","name":"x","price":1}'),
-        ("null in NOT NULL", b'{"id":null,"name":"x","price":1}'),
-        ("no value for NOT NULL", b'{"name":"x","price":1}'),
-        ("single quotes", b"{'id':1}"),
-        ("trailing comma", b'{"id":1,}'),
-        ("half a surrogate", b'{"id":1,"name":"\\ud800","price":1}'),
-        ("control character", b'{"id":1,"name":"a\nb","price":1}'),
-        ("leading zero", b'{"id":01,"name":"x","price":1}'),
-        ("text behind", b'{"id":1,"name":"x","price":1}x'),
-    ]
 
     def encode(self, id, name, price):
         return json.dumps({"id": id, "name": name, "price": price}).encode()
@@ -57,18 +43,8 @@ class Json:
 
 
 class Csv:
+    name, own = "csv", []
     options = "format = 'csv'"
-    special = [
-        ("overflow", b"9223372036854775808,x,1"),
-        ("text for a number", b"one,x,1"),
-        ("null in NOT NULL", b",x,1"),
-        ("too few", b"1,x"),
-        ("too many", b"1,x,1,1"),
-        ("quote within", b'1,x"y,1'),
-        ("text behind a quote", b'1,"x"y,1'),
-        ("open quote", b'1,"x,1'),
-        ("line break within", b"1,x\ny,1"),
-    ]
 
     def encode(self, id, name, price):
         return f'{id},"{name}",{price}'.encode()
@@ -81,23 +57,14 @@ class Csv:
             return "decode"
         if text.split(",")[0].rstrip("\n") == "":
             return "constraint"  # NULL is found out before what is missing behind it
-        special = value in [bad for _, bad in self.special]
+        special = value in [bad for _, bad in listed("csv")]
         return "decode" if special or text.count(",") < 2 or text.count('"') % 2 else None
 
 
 class Protobuf:
+    name, own = "protobuf", []
     SCHEMA = "syntax = 'proto3'; message M { int64 id = 1; string name = 2; double price = 3; }"
     options = f"""format = 'protobuf', protobuf.schema = '{SCHEMA.replace("'", '"')}', protobuf.message = 'M'"""
-    special = [
-        ("another wire type", b"\x0a\x01x"),
-        ("no such wire type", b"\x0e\x01"),
-        ("field 0", b"\x00\x01"),
-        ("end of no group", b"\x0c"),
-        ("open group", b"\x0b\x08\x01"),
-        ("text that is none", b"\x12\x02\xff\xfe"),
-        ("a double cut off", b"\x19\0\0\0"),
-        ("JSON", b'{"id":1}'),
-    ]
 
     def __init__(self):
         fields = [field("id", 1, Field.TYPE_INT64), field("name", 2, Field.TYPE_STRING), field("price", 3, Field.TYPE_DOUBLE)]
@@ -117,6 +84,8 @@ class Protobuf:
 class Avro:
     """With a schema registry: each record begins with a zero byte and the id of its schema."""
 
+    name = "framed_avro"
+
     def __init__(self, registry_url, subject):
         self.client = SchemaRegistryClient({"url": registry_url})
         self.options = f"format = 'avro', 'schema_registry.endpoint' = '{registry_url}'"
@@ -126,7 +95,7 @@ class Avro:
         self.without_id = {**self.schema, "fields": fields[1:]}
         self.other_id = self.register(f"{subject}-other", self.without_id)
         body = self.encode(1, "x", 1.0)[5:]
-        self.special = [
+        self.own = [
             ("magic byte missing", self.encode(1, "x", 1.0)[1:]),
             ("another magic byte", b"\1" + self.encode(1, "x", 1.0)[1:]),
             ("no frame", body),
@@ -174,30 +143,22 @@ def fail(what):
     raise ValueError(what)
 
 
-COMMON = [
-    ("empty", b""),
-    ("space", b" "),
-    ("line break", b"\n"),
-    ("zero byte", b"\0"),
-    ("byte order mark", b"\xef\xbb\xbf"),
-    ("UTF-16", b"\xff\xfe{\0}\0"),
-    ("null", b"null"),
-    ("NaN", b"NaN"),
-    ("text", b"poison"),
-    ("not UTF-8", b"\xff\xfe\xfd"),
-    ("array", b"[1,2]"),
-    ("HTML", b"<html></html>"),
-    ("magic byte and no id", b"\0\0\0"),
-    ("unknown schema id", b"\0\x7f\xff\xff\xff\0"),
-    ("depth 10,000", b"[" * 10_000 + b"]" * 10_000),
-    ("depth 10,000 of objects", b'{"a":' * 10_000 + b"1" + b"}" * 10_000),
-    ("depth 10,000 of groups", b"\x0b" * 10_000),
-    ("a length of 2^64", b"\x12" + b"\xff" * 9 + b"\x01"),
-    ("a length of 2^31", b"\x12\xff\xff\xff\xff\x07abc"),
-    ("a varint of 20 bytes", b"\x08" + b"\xff" * 20),
-]
+KINDS = json.loads((Path(__file__).parents[3] / "laminar-formats/tests/poison/kinds.json").read_text())
 
-HUGE = [("10 MB of zeros", bytes(10 << 20)), ("10 MB of braces", b"{" * (10 << 20)), ("10 MB of 0xff", b"\xff" * (10 << 20))]
+
+def listed(format, huge=False):
+    """The kinds of one format, or with `None` those of all."""
+    return [(kind["name"], listed_value(kind)) for kind in KINDS if kind["format"] == format and kind.get("huge", False) == huge]
+
+
+def listed_value(kind):
+    """Its bytes: `text`, or in `hex`, or the pieces in `repeat`, each so many times."""
+    if "repeat" in kind:
+        return b"".join(bytes.fromhex(piece) * times for piece, times in kind["repeat"])
+    return kind["text"].encode() if "text" in kind else bytes.fromhex(kind["hex"])
+
+
+HUGE = listed(None, huge=True)
 
 
 def kinds(format):
@@ -214,5 +175,5 @@ def kinds(format):
         yield "behind a byte order mark", b"\xef\xbb\xbf" + record
         yield "behind a frame", b"\0\0\0\0\x01\0" + record
 
-    judged = ((name, value, format.stage(value)) for name, value in [*damaged(), *COMMON, *format.special])
+    judged = ((name, value, format.stage(value)) for name, value in [*damaged(), *listed(None), *listed(format.name), *format.own])
     return [kind for kind in judged if kind[2]] + [("tombstone", None, "decode")]

@@ -20,6 +20,11 @@ pub struct LineEncoder {
 
 /// Refuses a format whose records are not text, so that lines do not part them.
 pub fn check_text(format: &FormatOptions) -> Result<()> {
+    if format.wants_frame() {
+        return Err(Error::new(Code::NotSupported, "records that begin with the id of their schema have no lines")
+            .with_hint("use format json without json.confluent_schema_registry, or another connector")
+            .with_field("format"));
+    }
     if format.is_binary() {
         let message = format!("format {} has no lines", format.format.as_str());
         return Err(Error::new(Code::NotSupported, message)

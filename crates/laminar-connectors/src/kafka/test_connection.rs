@@ -75,7 +75,8 @@ async fn check_registry(format: &FormatOptions, formats: FormatContext) -> Resul
 
 /// What the registry says of the subject; `None` where it is not asked, as the name of the subject needs a record.
 async fn ask_registry(format: &FormatOptions, formats: FormatContext) -> Option<Result<String>> {
-    let table = formats.registry.filter(|_| format.is_binary())?;
+    let framed = format.is_framed(&formats);
+    let table = formats.registry.filter(|_| framed)?;
     let subject = table.value_subject("");
     let ask = move || match table.registry.latest(&subject) {
         Ok(schema) => Ok(format!("subject {subject} has schema {} in {}", schema.id, schema.kind.name())),

@@ -12,15 +12,19 @@
 
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, RecordSchema, UuidSchema};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use laminar_core::sql_name::sql_name;
 use laminar_core::{Code, Error, Result};
 
 use super::columns::{Column, Columns, Slot};
 use super::default::encode_default;
-use super::program::{Field, Op, Program, Record, Rescale, Scale, Wire};
+use super::program::{Field, Op, Program, Record, Rescale, Wire};
 use super::schema::{Names, Parsed, type_name};
 use super::skip::{SkipCompiler, least_size};
+use super::within;
+use crate::columns::Scalar;
+use crate::text_column::digits_of;
+use crate::times::Scale;
 
 /// What is compiled for: all columns of a table's values, and which of them are read.
 pub(super) struct Target<'a> {
@@ -156,12 +160,14 @@ impl<'a> Compiler<'a> {
             encode_default(&field.schema, names, default, &mut encoded)?;
             // The default is a value of the reader's schema, which is its own writer.
             let mut own = Compiler { names, target: self.target, reader_names: None, skips: SkipCompiler::new(names) };
-            let value = own.value(&field.schema, None, slot)?;
+            let root = own.value(&field.schema, None, slot)?;
+            // It names the types that it steps over by their numbers, so it runs with its own.
+            let value = Program { root, skipper: own.skips.finish() };
             return Ok(Op::Constant { encoded: encoded.into(), value: Box::new(value) });
         }
         match self.target.columns.node(slot) {
             Some(node) if node.nullable => Ok(Op::Null(slot)),
-            _ => Ok(Op::Refuse("the record's schema has no such field, and the column is NOT NULL".into())),
+            _ => Ok(Op::Missing),
         }
     }
 
@@ -181,7 +187,7 @@ impl<'a> Compiler<'a> {
                 let reader = reader.zip(names).and_then(|(schema, names)| names.not_null(schema));
                 let items = reader
                     .and_then(|schema| if let Schema::Array(array) = schema { Some(&*array.items) } else { None });
-                let least = least_size(&array.items, self.names, 0);
+                let least = least_size(&array.items, self.names);
                 let item = self.value(&array.items, items, *item)?;
                 Ok(Op::Array { slot, item: Box::new(item), least })
             }
@@ -256,18 +262,19 @@ fn scalar(writer: &Schema, slot: Slot, target: &Target<'_>) -> Option<Op> {
         _ => None,
     };
     let timestamp = |from: u32| match &node.data_type {
-        DataType::Timestamp(unit, _) => Some(Op::Scaled(slot, Scale::digits(from, digits(*unit)))),
+        DataType::Timestamp(unit, _) => Some(Op::Scaled(slot, Scale::digits(from, digits_of(*unit)))),
         DataType::Int64 => Some(Op::Long(slot)),
         _ => None,
     };
     let time = |from: u32| match &node.data_type {
-        DataType::Time64(unit) => Some(Op::TimeOfDay(slot, Scale::digits(from, digits(*unit)))),
+        DataType::Time64(unit) => Some(Op::TimeOfDay(slot, Scale::digits(from, digits_of(*unit)))),
         _ if from == 3 && node.data_type == DataType::Int32 => Some(Op::Integer(slot)),
         DataType::Int64 => Some(Op::Long(slot)),
         _ => None,
     };
-    use Column as C;
-    Some(match (writer, &node.column) {
+    use Scalar as C;
+    let Column::Scalar(column) = &node.column else { return None };
+    Some(match (writer, column) {
         (Schema::Boolean, C::Boolean(_)) => Op::Boolean(slot),
         (Schema::Int | Schema::Long, C::Int64(_)) => Op::Long(slot),
         (Schema::Int | Schema::Long, C::Int8(_) | C::Int16(_) | C::Int32(_)) => Op::Integer(slot),
@@ -311,15 +318,6 @@ fn scalar(writer: &Schema, slot: Slot, target: &Target<'_>) -> Option<Op> {
     })
 }
 
-fn digits(unit: TimeUnit) -> u32 {
-    match unit {
-        TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 3,
-        TimeUnit::Microsecond => 6,
-        TimeUnit::Nanosecond => 9,
-    }
-}
-
 /// The writer's field for a column that none is named exactly like.
 fn find_field(writer: &RecordSchema, reader: Option<&RecordSchema>, name: &str, all: &[String]) -> Option<usize> {
     let position = |name: &str| writer.fields.iter().position(|field| field.name == name);
@@ -335,13 +333,4 @@ fn find_field(writer: &RecordSchema, reader: Option<&RecordSchema>, name: &str, 
 fn reader_field<'a>(record: &'a RecordSchema, name: &str) -> Option<&'a apache_avro::schema::RecordField> {
     let exact = record.fields.iter().find(|field| field.name == name);
     exact.or_else(|| record.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)))
-}
-
-/// The error, with the column that it is about.
-fn within(error: Error, name: &str) -> Error {
-    let column = match error.field() {
-        Some(inner) => format!("{name}.{inner}"),
-        None => name.to_string(),
-    };
-    error.with_field(column)
 }

@@ -201,10 +201,12 @@ impl ValueDecoder for AvroDecoder {
     fn truncate(&mut self, rows: usize) {
         self.columns.truncate(rows);
     }
-    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+    fn end_batch(&mut self) {
         if let Schemas::Registered { programs, .. } = &mut self.schemas {
             programs.end_batch();
         }
+    }
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.columns.finish()
     }
 }

@@ -13,18 +13,14 @@ use super::write::{Put, plan_record};
 use crate::internal;
 use crate::json::refuse_changes;
 use crate::net::{Net, net_by_key, net_of_pairs};
-use crate::registry::{SchemaKind, SchemaText, TableRegistry, write_frame};
+use crate::registry::{Frame, SchemaKind, SchemaText, TableRegistry};
 use crate::upsert::{KeyEncoder, RowEncoder};
 
 /// Writes one datum a row.
 pub(crate) struct AvroEncoder {
     columns: usize,
     fields: Vec<Put>,
-    name: String,
-    text: String,
-    registry: Option<TableRegistry>,
-    /// Known once rows were written: the id that frames them.
-    id: Option<u32>,
+    frame: Option<Frame>,
 }
 
 impl AvroEncoder {
@@ -48,17 +44,9 @@ impl AvroEncoder {
             return Err(Error::new(Code::InvalidSchema, "option avro.schema is not a record").with_field("avro.schema"));
         };
         let fields = plan_record(record, &names, fields.fields())?;
-        let (columns, name) = (table.columns.len(), parsed.full_name());
-        Ok(Self { columns, fields, name, text, registry: registry.cloned(), id: None })
-    }
-
-    /// The id under which the registry has the schema; asked for once.
-    fn id(&mut self) -> Result<Option<u32>> {
-        if let (Some(registry), None) = (&self.registry, self.id) {
-            let schema = SchemaText { kind: SchemaKind::Avro, text: self.text.clone() };
-            self.id = Some(registry.id_for_writing(&self.name, &schema)?);
-        }
-        Ok(self.id)
+        let frame = registry
+            .map(|registry| Frame::new(registry, parsed.full_name(), SchemaText { kind: SchemaKind::Avro, text }));
+        Ok(Self { columns: table.columns.len(), fields, frame })
     }
 
     /// Writes one datum a row, whatever the row does.
@@ -66,12 +54,10 @@ impl AvroEncoder {
         if rows.num_columns() != self.columns {
             return Err(internal("the rows have other columns than the sink"));
         }
-        let id = self.id()?;
+        let frame = self.frame.as_mut().map_or(Ok(&[][..]), Frame::bytes)?;
         let fields = self.fields.iter().map(|field| field.bind(rows.columns())).collect::<Result<Vec<_>>>()?;
         for row in 0..rows.num_rows() {
-            if let Some(id) = id {
-                write_frame(id, &mut out.bytes);
-            }
+            out.bytes.extend_from_slice(frame);
             for field in &fields {
                 field.write(row, &mut out.bytes)?;
             }
@@ -99,10 +85,7 @@ pub(crate) struct ChangeEncoder {
     /// Writes the rows, without a frame.
     format: AvroEncoder,
     keys: Option<KeyEncoder>,
-    name: String,
-    text: String,
-    registry: Option<TableRegistry>,
-    id: Option<u32>,
+    frame: Option<Frame>,
     /// The rows as they are written, reused from call to call.
     rows: EncodedValues,
 }
@@ -120,16 +103,14 @@ impl ChangeEncoder {
         let text = envelope_of(&table.name, table.schema().fields().iter().map(AsRef::as_ref))?.to_string();
         let name = Parsed::text(&text, "the schema of the table")?.full_name();
         let format = AvroEncoder::new(table, None, None)?;
-        Ok(Self { format, keys, name, text, registry: registry.cloned(), id: None, rows: EncodedValues::default() })
+        let frame = registry.map(|registry| Frame::new(registry, name, SchemaText { kind: SchemaKind::Avro, text }));
+        Ok(Self { format, keys, frame, rows: EncodedValues::default() })
     }
 }
 
 impl Encoder for ChangeEncoder {
     fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
-        if let (Some(registry), None) = (&self.registry, self.id) {
-            let schema = SchemaText { kind: SchemaKind::Avro, text: self.text.clone() };
-            self.id = Some(registry.id_for_writing(&self.name, &schema)?);
-        }
+        let frame = self.frame.as_mut().map_or(Ok(&[][..]), Frame::bytes)?;
         self.rows.clear();
         self.format.write_rows(changes.rows(), &mut self.rows)?;
         let net = match (changes.kinds(), &mut self.keys) {
@@ -141,9 +122,7 @@ impl Encoder for ChangeEncoder {
             (Some(kinds), Some(keys)) => net_by_key(kinds, keys.of(changes.rows())?, &self.rows),
         };
         for net in net {
-            if let Some(id) = self.id {
-                write_frame(id, &mut out.bytes);
-            }
+            out.bytes.extend_from_slice(frame);
             for row in [net.before, net.after] {
                 write_long(i64::from(row.is_some()), &mut out.bytes);
                 out.bytes.extend_from_slice(row.map_or(&[], |row| self.rows.get(row as usize)));

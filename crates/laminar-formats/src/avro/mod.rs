@@ -24,8 +24,8 @@ mod wire;
 mod wire_out;
 mod write;
 
-use laminar_core::Result;
 use laminar_core::table::Column;
+use laminar_core::{Error, Result};
 
 use crate::registry::RegisteredSchema;
 
@@ -52,4 +52,13 @@ pub(crate) fn registered_columns(schema: &RegisteredSchema, content: Content) ->
 /// Refuses a column that has no Avro form: `not_supported`.
 pub(crate) fn check_column(column: &Column) -> Result<()> {
     columns::Columns::new([&column.field()]).map(drop)
+}
+
+/// The error, with the column that it is about; inner columns come first, so `b` within `a` becomes `a.b`.
+fn within(error: Error, name: &str) -> Error {
+    let column = match error.field() {
+        Some(inner) => format!("{name}.{inner}"),
+        None => name.to_string(),
+    };
+    error.with_field(column)
 }

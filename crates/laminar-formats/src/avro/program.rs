@@ -9,14 +9,16 @@ use laminar_core::sql_name::sql_name;
 use super::columns::{Column, Columns, Slot};
 use super::skip::{Skip, Skipper, no_variant};
 use super::wire;
+use crate::columns::Scalar;
 use crate::fault::{Fault, fault, in_column, of_constraint};
-use crate::json::scan::expect_end;
-use crate::json::skip::skip_value;
+use crate::json::skip::check_text;
+use crate::times::Scale;
 
 /// Entries without bytes, such as nulls, in all arrays of one record.
 const MAX_EMPTY: usize = 1024;
 
 /// One schema's records to one table's columns.
+#[derive(Debug)]
 pub(super) struct Program {
     pub root: Op,
     pub skipper: Skipper,
@@ -67,11 +69,13 @@ pub(super) enum Op {
     /// Not in the record: the value that the reader's schema gives it, encoded.
     Constant {
         encoded: Box<[u8]>,
-        value: Box<Op>,
+        value: Box<Program>,
     },
     Skip(Skip),
     /// A value that cannot be read; its presence is the record's fault.
     Refuse(Box<str>),
+    /// Not in the record, and the column is NOT NULL.
+    Missing,
 }
 
 /// The fields of a record in the order of its writer, then those that it lacks.
@@ -102,30 +106,6 @@ impl Wire {
         match self {
             Self::Bytes => wire::slice(bytes, at),
             Self::Fixed(length) => wire::fixed(bytes, at, length),
-        }
-    }
-}
-
-/// One unit of time to another; what is finer is cut off towards the past.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Scale {
-    Times(i64),
-    Over(i64),
-}
-
-impl Scale {
-    /// From a count that has `from` decimal digits behind the second to one that has `to`.
-    pub fn digits(from: u32, to: u32) -> Self {
-        match to.checked_sub(from) {
-            Some(more) => Self::Times(10i64.pow(more)),
-            None => Self::Over(10i64.pow(from - to)),
-        }
-    }
-    #[inline(always)]
-    pub fn of(self, value: i64) -> Option<i64> {
-        match self {
-            Self::Times(factor) => value.checked_mul(factor),
-            Self::Over(divisor) => Some(value.div_euclid(divisor)),
         }
     }
 }
@@ -192,7 +172,7 @@ impl Run<'_> {
             Op::Long(slot) => {
                 let (value, end) = wire::long(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Int64(column)) => column.push(value),
+                    Some(Column::Scalar(Scalar::Int64(column))) => column.push(value),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -208,8 +188,10 @@ impl Run<'_> {
             Op::Scaled(slot, scale) => {
                 let (value, end) = wire::long(bytes, at)?;
                 match (self.columns.column(*slot), scale.of(value)) {
-                    (Some(Column::Timestamp(column)), Some(value)) => column.push(value),
-                    (Some(Column::Timestamp(_)), None) => return Err(self.out_of_range(*slot, at, value)),
+                    (Some(Column::Scalar(Scalar::Timestamp(column))), Some(value)) => column.push(value),
+                    (Some(Column::Scalar(Scalar::Timestamp(_))), None) => {
+                        return Err(self.out_of_range(*slot, at, value));
+                    }
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -267,7 +249,7 @@ impl Run<'_> {
             Op::Boolean(slot) => {
                 let (value, end) = wire::boolean(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Boolean(column)) => column.push(value),
+                    Some(Column::Scalar(Scalar::Boolean(column))) => column.push(value),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -282,7 +264,7 @@ impl Run<'_> {
             Op::Days(slot) => {
                 let (value, end) = wire::int(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Date(column)) => column.push(value),
+                    Some(Column::Scalar(Scalar::Date(column))) => column.push(value),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -294,7 +276,7 @@ impl Run<'_> {
                     _ => 86_400_000_000,
                 };
                 match (self.columns.column(*slot), scale.of(value).filter(|value| (0..last).contains(value))) {
-                    (Some(Column::Time(column)), Some(value)) => column.push(value),
+                    (Some(Column::Scalar(Scalar::Time(column))), Some(value)) => column.push(value),
                     _ => return Err(self.out_of_range(*slot, at, value)),
                 }
                 Ok(end)
@@ -302,8 +284,8 @@ impl Run<'_> {
             Op::LongAsFloat(slot) => {
                 let (value, end) = wire::long(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Float64(column)) => column.push(value as f64),
-                    Some(Column::Float32(column)) => column.push(value as f32),
+                    Some(Column::Scalar(Scalar::Float64(column))) => column.push(value as f64),
+                    Some(Column::Scalar(Scalar::Float32(column))) => column.push(value as f32),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -316,8 +298,8 @@ impl Run<'_> {
             Op::Float(slot) => {
                 let (value, end) = wire::float(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Float32(column)) => column.push(value),
-                    Some(Column::Float64(column)) => column.push(f64::from(value)),
+                    Some(Column::Scalar(Scalar::Float32(column))) => column.push(value),
+                    Some(Column::Scalar(Scalar::Float64(column))) => column.push(f64::from(value)),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
@@ -325,22 +307,15 @@ impl Run<'_> {
             Op::Double(slot) => {
                 let (value, end) = wire::double(bytes, at)?;
                 match self.columns.column(*slot) {
-                    Some(Column::Float64(column)) => column.push(value),
-                    Some(Column::Float32(column)) => column.push(value as f32),
+                    Some(Column::Scalar(Scalar::Float64(column))) => column.push(value),
+                    Some(Column::Scalar(Scalar::Float32(column))) => column.push(value as f32),
                     _ => return Err(wrong_column()),
                 }
                 Ok(end)
             }
             Op::Json(slot) => {
                 let (text, end) = wire::slice(bytes, at)?;
-                let start = end - text.len();
-                let checked = skip_value(text, 0, 0).and_then(|end| expect_end(text, end));
-                checked.map_err(|mut fault| {
-                    fault.offset = fault.offset.map(|offset| offset + start);
-                    fault.message = format!("the text is not JSON: {}", fault.message);
-                    fault
-                })?;
-                self.push_bytes(*slot, text, at)?;
+                self.push_bytes(*slot, check_text(text, end - text.len())?, at)?;
                 Ok(end)
             }
             Op::Binary(slot) => {
@@ -386,7 +361,7 @@ impl Run<'_> {
                     _ => return Err(fault(at, "the duration is out of range for INTERVAL")),
                 };
                 match self.columns.column(*slot) {
-                    Some(Column::Interval(column)) => {
+                    Some(Column::Scalar(Scalar::Interval(column))) => {
                         column.push(IntervalMonthDayNano::new(months, days, i64::from(millis) * 1_000_000));
                     }
                     _ => return Err(wrong_column()),
@@ -407,10 +382,17 @@ impl Run<'_> {
             Op::Array { slot, item, least } => self.array(*slot, item, *least, bytes, at),
             Op::Map { slot, value } => self.map(*slot, value, bytes, at),
             Op::Constant { encoded, value } => {
-                self.op(value, encoded, 0).map_err(|inner| fault(at, format!("its default: {}", inner.message)))?;
+                value.value(encoded, 0, self.columns).map_err(|mut inner| {
+                    (inner.offset, inner.message) = (Some(at), format!("its default: {}", inner.message));
+                    inner
+                })?;
                 Ok(at)
             }
             Op::Refuse(why) => Err(fault(at, why.as_ref())),
+            Op::Missing => {
+                let why = "the record's schema has no such field, and the column is NOT NULL";
+                Err(of_constraint(fault(at, why)))
+            }
             Op::Long(_) | Op::Text(_) | Op::Scaled(..) | Op::Nullable { .. } | Op::Record(_) | Op::Skip(_) => {
                 self.op(op, bytes, at)
             }
@@ -448,7 +430,6 @@ impl Run<'_> {
 
     fn map(&mut self, slot: Slot, value: &Op, bytes: &[u8], at: usize) -> Result<usize, Fault> {
         let mut next = at;
-        let mut seen = std::collections::HashSet::new();
         loop {
             let (block, start) = wire::block(bytes, next, 1)?;
             next = start;
@@ -459,10 +440,6 @@ impl Run<'_> {
                 let (key, end) = wire::slice(bytes, next)?;
                 if simdutf8::basic::from_utf8(key).is_err() {
                     return Err(not_text(end - key.len(), key));
-                }
-                if !seen.insert(key) {
-                    let key = String::from_utf8_lossy(key);
-                    return Err(fault(next, format!("the map has the key {key} twice")));
                 }
                 match self.columns.column(slot) {
                     Some(Column::Map { keys, .. }) => {
@@ -476,8 +453,11 @@ impl Run<'_> {
             block_ends(block, next)?;
         }
         match self.columns.column(slot) {
-            Some(Column::Map { ends, keys, .. }) => {
-                let total = keys.len();
+            Some(Column::Map { ends, keys, repeats, .. }) => {
+                let (first, total) = (ends.total(), keys.len());
+                if total > first + 1 {
+                    repeats.note(first, keys.entries_from(first));
+                }
                 ends.push(total, at)?;
             }
             _ => return Err(wrong_column()),
@@ -496,7 +476,7 @@ impl Run<'_> {
     #[inline(always)]
     fn push_bytes(&mut self, slot: Slot, value: &[u8], at: usize) -> Result<(), Fault> {
         match self.columns.column(slot) {
-            Some(Column::Text(column) | Column::Binary(column)) => {
+            Some(Column::Scalar(Scalar::Text(column) | Scalar::Binary(column))) => {
                 column.bytes.extend_from_slice(value);
                 column.end_entry(at)
             }
@@ -506,31 +486,19 @@ impl Run<'_> {
 
     /// False: the value is out of range.
     fn push_integer(&mut self, slot: Slot, value: i64) -> bool {
-        macro_rules! push {
-            ($column:expr) => {
-                value.try_into().map(|value| $column.push(value)).is_ok()
-            };
-        }
         match self.columns.column(slot) {
-            Some(Column::Int8(column)) => push!(column),
-            Some(Column::Int16(column)) => push!(column),
-            Some(Column::Int32(column)) => push!(column),
-            Some(Column::Int64(column)) => push!(column),
-            Some(Column::UInt8(column)) => push!(column),
-            Some(Column::UInt16(column)) => push!(column),
-            Some(Column::UInt32(column)) => push!(column),
-            Some(Column::UInt64(column)) => push!(column),
+            Some(Column::Scalar(column)) => column.push_integer(i128::from(value)),
             _ => false,
         }
     }
 
     fn push_decimal(&mut self, slot: Slot, value: Option<i128>, at: usize) -> Result<(), Fault> {
         match (self.columns.column(slot), value) {
-            (Some(Column::Decimal(column)), Some(value)) => {
+            (Some(Column::Scalar(Scalar::Decimal(column))), Some(value)) => {
                 column.push(value);
                 Ok(())
             }
-            (Some(Column::Decimal(_)), None) => {
+            (Some(Column::Scalar(Scalar::Decimal(_))), None) => {
                 let name = self.columns.node(slot).map(|node| sql_name(&node.data_type)).unwrap_or_default();
                 Err(fault(at, format!("the decimal is out of range for {name}")))
             }

@@ -1,19 +1,19 @@
 //! Values that nobody reads: stepped over, an array's or map's blocks in one step where the writer says how long they are.
 //!
 //! Named types are compiled once and refer to each other by number, so a schema that repeats its types, or is recursive, costs
-//! no more than its text. How deep and how often types are entered has a bound for the same reason: see [`Skipper`].
+//! no more than its text. How deep a value nests and how often types are entered has a bound for the same reason: see [`Skipper`].
 
 use std::collections::HashMap;
 
 use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
+use apache_avro::schema::{DecimalSchema, InnerDecimalSchema, Name, UuidSchema};
 
 use super::schema::Names;
 use super::wire;
 use crate::fault::{Fault, fault};
 
-/// Types within types deeper than this are not followed.
-const MAX_DEPTH: usize = 64;
+/// Types within types deeper than this are not followed, whether they have names or not: each is a step of recursion.
+const MAX_DEPTH: usize = 256;
 
 /// How to step over a value.
 #[derive(Clone, Debug)]
@@ -44,7 +44,14 @@ impl Skipper {
     }
 
     fn step(&self, skip: &Skip, bytes: &[u8], at: usize, depth: usize, entries: &mut usize) -> Result<usize, Fault> {
+        let too_deep = || fault(at, format!("the value is nested deeper than {MAX_DEPTH} types"));
+        let depth = depth + 1;
         match skip {
+            Skip::Sequence(_) | Skip::Union(_) | Skip::Array(..) | Skip::Map(_) | Skip::Named(_)
+                if depth > MAX_DEPTH =>
+            {
+                Err(too_deep())
+            }
             Skip::Fixed(0) => Ok(at),
             Skip::Fixed(length) => wire::fixed(bytes, at, *length).map(|(_, end)| end),
             Skip::Varint => wire::long(bytes, at).map(|(_, end)| end),
@@ -64,12 +71,8 @@ impl Skipper {
                 self.step(value, bytes, at, depth, entries)
             }),
             Skip::Named(index) => {
-                let enough = depth < MAX_DEPTH && *entries > 0;
-                *entries = entries.saturating_sub(1);
-                match self.named.get(*index) {
-                    Some(skip) if enough => self.step(skip, bytes, at, depth + 1, entries),
-                    _ => Err(fault(at, format!("the value is nested deeper than {MAX_DEPTH} types"))),
-                }
+                *entries = entries.checked_sub(1).ok_or_else(too_deep)?;
+                self.step(self.named.get(*index).ok_or_else(too_deep)?, bytes, at, depth, entries)
             }
         }
     }
@@ -163,7 +166,7 @@ impl<'a> SkipCompiler<'a> {
             Schema::Uuid(UuidSchema::String | UuidSchema::Bytes) => Skip::Bytes,
             Schema::Array(array) => {
                 let item = self.skip(&array.items);
-                let least = least_size(&array.items, self.names, 0);
+                let least = least_size(&array.items, self.names);
                 Skip::Array(Box::new(item), least)
             }
             Schema::Map(map) => Skip::Map(Box::new(self.skip(&map.types))),
@@ -198,16 +201,21 @@ impl<'a> SkipCompiler<'a> {
     }
 }
 
-/// A lower bound of a value's size: 1 for all that has bytes at all, 0 for what may have none or is too deep to tell.
-pub(super) fn least_size<'a>(schema: &'a Schema, names: &Names<'a>, depth: usize) -> usize {
+/// A lower bound of a value's size: 1 for all that has bytes at all, 0 for what may have none or is too large to tell.
+pub(super) fn least_size<'a>(schema: &'a Schema, names: &Names<'a>) -> usize {
+    // Records without bytes may multiply; whoever needs more than this gets by without the bound.
+    let mut left = 200;
+    usize::from(has_bytes(schema, names, &mut left))
+}
+
+fn has_bytes<'a>(schema: &'a Schema, names: &Names<'a>, left: &mut usize) -> bool {
+    let Some(less) = left.checked_sub(1) else { return false };
+    *left = less;
     match names.resolve(schema) {
-        None | Some(Schema::Null) => 0,
-        Some(Schema::Fixed(fixed)) => fixed.size.min(1),
-        Some(Schema::Record(record)) if depth < 8 => {
-            let sizes = record.fields.iter().map(|field| least_size(&field.schema, names, depth + 1));
-            sizes.max().unwrap_or(0)
-        }
-        Some(Schema::Record(_)) => 0,
-        Some(_) => 1,
+        None | Some(Schema::Null) => false,
+        Some(Schema::Fixed(fixed) | Schema::Uuid(UuidSchema::Fixed(fixed)) | Schema::Duration(fixed)) => fixed.size > 0,
+        Some(Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Fixed(fixed), .. })) => fixed.size > 0,
+        Some(Schema::Record(record)) => record.fields.iter().any(|field| has_bytes(&field.schema, names, left)),
+        Some(_) => true,
     }
 }

@@ -1,7 +1,7 @@
 //! Avro's types and SQL's: the schema that a table's columns make, and the columns that a schema makes.
 
 use apache_avro::Schema;
-use apache_avro::schema::Name;
+use apache_avro::schema::{Name, RecordField, RecordSchema};
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use laminar_core::sql_name::sql_name;
 use laminar_core::table::{Column, timestamp_type};
@@ -9,10 +9,12 @@ use laminar_core::{Code, Error, Result};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use super::columns::map_value;
 use super::decode::Content;
 use super::envelope::row_schema;
 use super::schema::{Names, Parsed, type_name};
+use super::within;
+use crate::columns::text_map_value;
+use crate::outside::MAX_FIELDS;
 
 /// The schema of rows with these fields, a record named after their table. Each field that may be null is a union with null
 /// and has null as default, so that it may come and go.
@@ -78,8 +80,8 @@ fn value(name: &str, field: &Field) -> Result<Value> {
             json!({"type": "fixed", "name": name, "size": 12, "logicalType": "duration"})
         }
         List(item) | LargeList(item) => json!({"type": "array", "items": nullable(name, item)?}),
-        Map(entries, _) if map_value(entries).is_some() => {
-            let values = map_value(entries).map(|value| nullable(name, value)).transpose()?;
+        Map(entries, _) if text_map_value(entries).is_some() => {
+            let values = text_map_value(entries).map(|value| nullable(name, value)).transpose()?;
             json!({"type": "map", "values": values})
         }
         Struct(fields) => record(name, fields.iter().map(AsRef::as_ref))?,
@@ -113,76 +115,93 @@ pub(crate) fn columns_of(schema: &Parsed, content: Content) -> Result<Vec<Column
         return Err(Error::new(Code::InvalidSchema, format!("an Avro {} has no columns", type_name(&schema.root)))
             .with_hint("declare the table's column"));
     };
-    let mut path = vec![&record.name];
-    record.fields.iter().map(|field| inner_column(field, &names, &mut path)).collect()
+    Walk { names: &names, path: vec![&record.name], depth: 0, left: MAX_FIELDS }.columns(record)
 }
 
-fn inner_column<'a>(
-    field: &'a apache_avro::schema::RecordField,
-    names: &Names<'a>,
-    path: &mut Vec<&'a Name>,
-) -> Result<Column> {
-    let data_type = data_type(&field.schema, names, path).map_err(|error| within(error, &field.name))?;
-    Ok(Column { name: field.name.clone(), data_type, nullable: true, json: false, metadata: None })
+/// Types within types deeper than this make no columns.
+const MAX_DEPTH: usize = 64;
+
+fn unfit(what: String) -> Error {
+    Error::new(Code::NotSupported, what).with_hint("declare the table's columns, without this one or with another type")
 }
 
-fn within(error: Error, name: &str) -> Error {
-    let field = match error.field() {
-        Some(inner) => format!("{name}.{inner}"),
-        None => name.to_string(),
-    };
-    error.with_field(field)
+/// From a schema's types to columns'. A type that many others name is walked once for each, so a schema of few lines may say types
+/// without end: what has been walked is counted.
+struct Walk<'a, 'n> {
+    names: &'n Names<'a>,
+    /// The records that the type at hand stands in.
+    path: Vec<&'a Name>,
+    depth: usize,
+    /// Fields that may still come.
+    left: usize,
 }
 
-/// `path` are the records that this type stands in.
-fn data_type<'a>(schema: &'a Schema, names: &Names<'a>, path: &mut Vec<&'a Name>) -> Result<DataType> {
-    let unfit = |what: String| {
-        Error::new(Code::NotSupported, what)
-            .with_hint("declare the table's columns, without this one or with another type")
-    };
-    let Some(schema) = names.not_null(schema) else {
-        return Err(unfit(format!("an Avro {} has no column type of its own", type_name(schema))));
-    };
-    let nullable = |data_type: DataType, name: &str| Arc::new(Field::new(name, data_type, true));
-    Ok(match schema {
-        Schema::Boolean => DataType::Boolean,
-        Schema::Int => DataType::Int32,
-        Schema::Long => DataType::Int64,
-        Schema::Float => DataType::Float32,
-        Schema::Double => DataType::Float64,
-        Schema::Bytes | Schema::Fixed(_) => DataType::Binary,
-        Schema::String | Schema::Enum(_) | Schema::Uuid(_) | Schema::Duration(_) => DataType::Utf8,
-        Schema::Decimal(decimal) => match (u8::try_from(decimal.precision), i8::try_from(decimal.scale)) {
-            (Ok(precision @ 1..=38), Ok(scale)) => DataType::Decimal128(precision, scale),
-            _ => return Err(unfit(format!("a {} has too many digits for DECIMAL", type_name(schema)))),
-        },
-        Schema::Date => DataType::Date32,
-        Schema::TimeMillis | Schema::TimeMicros => DataType::Time64(TimeUnit::Microsecond),
-        Schema::TimestampMillis
-        | Schema::TimestampMicros
-        | Schema::TimestampNanos
-        | Schema::LocalTimestampMillis
-        | Schema::LocalTimestampMicros
-        | Schema::LocalTimestampNanos => timestamp_type(),
-        Schema::Array(array) => DataType::List(nullable(data_type(&array.items, names, path)?, "item")),
-        Schema::Map(map) => {
-            let value = data_type(&map.types, names, path)?;
-            let key = Arc::new(Field::new("key", DataType::Utf8, false));
-            let entries = DataType::Struct([key, nullable(value, "value")].into_iter().collect());
-            DataType::Map(Arc::new(Field::new("entries", entries, false)), false)
+impl<'a> Walk<'a, '_> {
+    fn columns(&mut self, record: &'a RecordSchema) -> Result<Vec<Column>> {
+        let column = |field: &'a RecordField| {
+            self.left = self.left.checked_sub(1).ok_or_else(|| {
+                unfit(format!("Avro record {} has more than {MAX_FIELDS} fields in it", record.name.fullname(None)))
+            })?;
+            let data_type = self.inner(&field.schema).map_err(|error| within(error, &field.name))?;
+            Ok(Column { name: field.name.clone(), data_type, nullable: true, json: false, metadata: None })
+        };
+        record.fields.iter().map(column).collect()
+    }
+
+    fn inner(&mut self, schema: &'a Schema) -> Result<DataType> {
+        if self.depth >= MAX_DEPTH {
+            return Err(unfit(format!("the Avro schema nests deeper than {MAX_DEPTH} types")));
         }
-        Schema::Record(record) => {
-            if path.contains(&&record.name) {
-                return Err(unfit(format!("Avro record {} contains itself", record.name.fullname(None))));
-            }
-            path.push(&record.name);
-            let columns = record.fields.iter().map(|field| inner_column(field, names, path));
-            let columns = columns.collect::<Result<Vec<_>>>()?;
-            path.pop();
-            DataType::Struct(columns.iter().map(Column::field).collect())
-        }
-        Schema::Null | Schema::BigDecimal | Schema::Union(_) | Schema::Ref { .. } => {
+        self.depth += 1;
+        let data_type = self.data_type(schema);
+        self.depth -= 1;
+        data_type
+    }
+
+    fn data_type(&mut self, schema: &'a Schema) -> Result<DataType> {
+        let Some(schema) = self.names.not_null(schema) else {
             return Err(unfit(format!("an Avro {} has no column type of its own", type_name(schema))));
-        }
-    })
+        };
+        let nullable = |data_type: DataType, name: &str| Arc::new(Field::new(name, data_type, true));
+        Ok(match schema {
+            Schema::Boolean => DataType::Boolean,
+            Schema::Int => DataType::Int32,
+            Schema::Long => DataType::Int64,
+            Schema::Float => DataType::Float32,
+            Schema::Double => DataType::Float64,
+            Schema::Bytes | Schema::Fixed(_) => DataType::Binary,
+            Schema::String | Schema::Enum(_) | Schema::Uuid(_) | Schema::Duration(_) => DataType::Utf8,
+            Schema::Decimal(decimal) => match (u8::try_from(decimal.precision), i8::try_from(decimal.scale)) {
+                (Ok(precision @ 1..=38), Ok(scale)) => DataType::Decimal128(precision, scale),
+                _ => return Err(unfit(format!("a {} has too many digits for DECIMAL", type_name(schema)))),
+            },
+            Schema::Date => DataType::Date32,
+            Schema::TimeMillis | Schema::TimeMicros => DataType::Time64(TimeUnit::Microsecond),
+            Schema::TimestampMillis
+            | Schema::TimestampMicros
+            | Schema::TimestampNanos
+            | Schema::LocalTimestampMillis
+            | Schema::LocalTimestampMicros
+            | Schema::LocalTimestampNanos => timestamp_type(),
+            Schema::Array(array) => DataType::List(nullable(self.inner(&array.items)?, "item")),
+            Schema::Map(map) => {
+                let value = self.inner(&map.types)?;
+                let key = Arc::new(Field::new("key", DataType::Utf8, false));
+                let entries = DataType::Struct([key, nullable(value, "value")].into_iter().collect());
+                DataType::Map(Arc::new(Field::new("entries", entries, false)), false)
+            }
+            Schema::Record(record) => {
+                if self.path.contains(&&record.name) {
+                    return Err(unfit(format!("Avro record {} contains itself", record.name.fullname(None))));
+                }
+                self.path.push(&record.name);
+                let columns = self.columns(record)?;
+                self.path.pop();
+                DataType::Struct(columns.iter().map(Column::field).collect())
+            }
+            Schema::Null | Schema::BigDecimal | Schema::Union(_) | Schema::Ref { .. } => {
+                return Err(unfit(format!("an Avro {} has no column type of its own", type_name(schema))));
+            }
+        })
+    }
 }

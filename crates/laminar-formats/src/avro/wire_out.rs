@@ -1,14 +1,11 @@
 //! Avro's binary encoding, written.
 
+use crate::varint::{write_varint, zigzag};
+
 /// A zigzag varint.
 #[inline(always)]
 pub(super) fn write_long(value: i64, out: &mut Vec<u8>) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while rest >= 0x80 {
-        out.push((rest & 0x7f) as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
+    write_varint(zigzag(value), out);
 }
 
 /// `bytes` and `string`.

@@ -11,17 +11,20 @@ use arrow::array::{
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     DataType, Decimal128Type, Field, FieldRef, Fields, Float32Type, Float64Type, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, TimeUnit,
+    IntervalMonthDayNanoType,
 };
 use laminar_core::sql_name::sql_name;
 use laminar_core::{Code, Error, Result};
 
-use super::columns::map_value;
 use super::default::encode_default;
-use super::program::{Rescale, Scale};
+use super::program::Rescale;
 use super::schema::{Names, type_name};
 use super::wire_out::{write_bytes, write_long};
+use super::within;
+use crate::columns::text_map_value;
 use crate::internal;
+use crate::text_column::digits_of;
+use crate::times::Scale;
 
 /// How one field of the schema is written.
 #[derive(Debug)]
@@ -158,7 +161,7 @@ fn kind<'a>(schema: &'a Schema, names: &Names<'a>, field: &Field) -> Result<Kind
     let text = matches!(data_type, D::Utf8 | D::LargeUtf8 | D::Utf8View);
     let bytes = matches!(data_type, D::Binary | D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_));
     let timestamp = |digits: u32| match data_type {
-        D::Timestamp(unit, _) => Some(Kind::Scaled { scale: Scale::digits(self::digits(*unit), digits), limits: LONG }),
+        D::Timestamp(unit, _) => Some(Kind::Scaled { scale: Scale::digits(digits_of(*unit), digits), limits: LONG }),
         D::Int64 => Some(Kind::Integer { limits: LONG }),
         _ => None,
     };
@@ -190,13 +193,13 @@ fn kind<'a>(schema: &'a Schema, names: &Names<'a>, field: &Field) -> Result<Kind
         Schema::Date if *data_type == D::Date32 => Some(Kind::Integer { limits: INT }),
         Schema::TimeMillis => match data_type {
             D::Time64(unit) | D::Time32(unit) => {
-                Some(Kind::Scaled { scale: Scale::digits(digits(*unit), 3), limits: INT })
+                Some(Kind::Scaled { scale: Scale::digits(digits_of(*unit), 3), limits: INT })
             }
             _ => None,
         },
         Schema::TimeMicros => match data_type {
             D::Time64(unit) | D::Time32(unit) => {
-                Some(Kind::Scaled { scale: Scale::digits(digits(*unit), 6), limits: LONG })
+                Some(Kind::Scaled { scale: Scale::digits(digits_of(*unit), 6), limits: LONG })
             }
             _ => None,
         },
@@ -209,7 +212,7 @@ fn kind<'a>(schema: &'a Schema, names: &Names<'a>, field: &Field) -> Result<Kind
             _ => None,
         },
         Schema::Map(map) => match data_type {
-            D::Map(entries, _) => match map_value(entries) {
+            D::Map(entries, _) => match text_map_value(entries) {
                 Some(value) => Some(Kind::Map(Box::new(plan(&map.types, names, value)?))),
                 None => None,
             },
@@ -222,23 +225,6 @@ fn kind<'a>(schema: &'a Schema, names: &Names<'a>, field: &Field) -> Result<Kind
         _ => None,
     };
     kind.ok_or_else(|| mismatch(schema, field))
-}
-
-fn digits(unit: TimeUnit) -> u32 {
-    match unit {
-        TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 3,
-        TimeUnit::Microsecond => 6,
-        TimeUnit::Nanosecond => 9,
-    }
-}
-
-fn within(error: Error, name: &str) -> Error {
-    let column = match error.field() {
-        Some(inner) => format!("{name}.{inner}"),
-        None => name.to_string(),
-    };
-    error.with_field(column)
 }
 
 impl Put {
@@ -262,6 +248,11 @@ impl Value {
         };
         let values = match &self.kind {
             Kind::Boolean => Values::Boolean(column.as_boolean().clone()),
+            // Some may be too large for any integer of Avro: their own row is refused then, with the column's name.
+            Kind::Integer { limits } if *column.data_type() == DataType::UInt64 => {
+                let wide = as_type(&DataType::Decimal128(20, 0))?;
+                Values::Wide(wide.as_primitive::<Decimal128Type>().clone(), *limits)
+            }
             Kind::Integer { limits } | Kind::Scaled { limits, .. } => {
                 let scale = match &self.kind {
                     Kind::Scaled { scale, .. } => *scale,
@@ -334,6 +325,7 @@ struct Bound<'a> {
 enum Values<'a> {
     Boolean(BooleanArray),
     Integer(Int64Array, Scale, (i64, i64)),
+    Wide(Decimal128Array, (i64, i64)),
     Float(Float32Array),
     Double(Float64Array),
     Text(StringArray),
@@ -390,6 +382,10 @@ impl Bound<'_> {
             Values::Boolean(array) => out.push(u8::from(array.value(row))),
             Values::Integer(array, scale, limits) => {
                 let value = scale.of(array.value(row)).filter(|value| (limits.0..=limits.1).contains(value));
+                write_long(value.ok_or_else(|| here(&format!("{} is out of range", array.value(row))))?, out);
+            }
+            Values::Wide(array, limits) => {
+                let value = i64::try_from(array.value(row)).ok().filter(|value| (limits.0..=limits.1).contains(value));
                 write_long(value.ok_or_else(|| here(&format!("{} is out of range", array.value(row))))?, out);
             }
             Values::Float(array) => out.extend_from_slice(&array.value(row).to_le_bytes()),
@@ -451,6 +447,7 @@ impl Values<'_> {
         match self {
             Self::Boolean(array) => array.is_null(row),
             Self::Integer(array, ..) => array.is_null(row),
+            Self::Wide(array, _) => array.is_null(row),
             Self::Float(array) => array.is_null(row),
             Self::Double(array) => array.is_null(row),
             Self::Text(array) | Self::Symbol(array, _) | Self::Uuid(array, _) => array.is_null(row),

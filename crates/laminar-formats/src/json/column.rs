@@ -16,12 +16,13 @@ use arrow::datatypes::{
 use laminar_core::table::TYPE_KEY;
 use laminar_core::{Code, Error, Result};
 
+use crate::columns::{Booleans, Bytes, Values};
 use crate::fault::{Fault, fault, in_column, of_constraint};
 use crate::json::nested::{Lists, Maps, Structs};
-use crate::json::scalar::{Booleans, Decimals, Floats, Integers, Values};
+use crate::json::scalar::{Bools, Decimals, Floats, Integers};
 use crate::json::scan::literal;
 use crate::json::temporal::{Dates, Times, Timestamps};
-use crate::json::text::{Binaries, Bytes, JsonTexts, Texts};
+use crate::json::text::{Binaries, JsonTexts, Texts};
 use crate::options::TimestampFormat;
 use laminar_core::sql_name::sql_name;
 
@@ -65,7 +66,7 @@ impl Slot {
 }
 
 pub(crate) enum Column {
-    Boolean(Booleans),
+    Boolean(Bools),
     Int8(Integers<Int8Type>),
     Int16(Integers<Int16Type>),
     Int32(Integers<Int32Type>),
@@ -119,7 +120,7 @@ macro_rules! each {
 impl Column {
     pub fn new(data_type: &DataType, json: bool, format: TimestampFormat) -> Result<Self> {
         Ok(match data_type {
-            DataType::Boolean => Self::Boolean(Booleans::new()),
+            DataType::Boolean => Self::Boolean(Bools(Booleans::new())),
             DataType::Int8 => Self::Int8(Integers::new()),
             DataType::Int16 => Self::Int16(Integers::new()),
             DataType::Int32 => Self::Int32(Integers::new()),

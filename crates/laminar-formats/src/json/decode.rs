@@ -4,12 +4,12 @@ use arrow::array::ArrayRef;
 use laminar_core::Result;
 use laminar_core::table::Column;
 
+use crate::columns::Bytes;
 use crate::fault::{Fault, fault, fault_of_record};
 use crate::json::column::Slot;
 use crate::json::object::ObjectReader;
 use crate::json::scan::{expect_end, skip_space, unexpected};
 use crate::json::skip::skip_value;
-use crate::json::text::Bytes;
 use crate::options::TimestampFormat;
 use crate::record::ValueDecoder;
 

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Fields, Schema, SchemaRef, TimeUnit};
 use laminar_core::format::{EncodedValues, Encoder};
 use laminar_core::{ChangeKind, Changes, Code, Error, Result};
 
+use crate::columns::map_fields;
 use crate::internal;
 use crate::json::out::Out;
 use crate::json::pretty::write_indented;
@@ -73,16 +74,23 @@ impl JsonEncoder {
 
     /// Writes one object a row, whatever the row does.
     pub fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
+        self.write_behind(&[], rows, out)
+    }
+
+    /// The same, with `frame` in front of each object.
+    pub fn write_behind(&mut self, frame: &[u8], rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
         let mut fields = self.fields(rows)?;
         if !self.pretty {
             let mut bytes = Out::new(&mut out.bytes);
             for row in 0..rows.num_rows() {
+                bytes.slice(frame);
                 write_object(&mut bytes, &mut fields, row, self.style);
                 out.ends.push(bytes.len());
             }
             return Ok(());
         }
         for row in 0..rows.num_rows() {
+            out.bytes.extend_from_slice(frame);
             self.compact.clear();
             write_object(&mut Out::new(&mut self.compact), &mut fields, row, self.style);
             write_indented(&mut out.bytes, &self.compact);
@@ -153,10 +161,7 @@ pub(crate) fn can_write(data_type: &DataType) -> bool {
         && match &plain {
             DataType::List(item) => can_write(item.data_type()),
             DataType::Struct(fields) => fields.iter().all(|field| can_write(field.data_type())),
-            DataType::Map(entries, _) => match entries.data_type() {
-                DataType::Struct(fields) => fields.get(1).is_some_and(|value| can_write(value.data_type())),
-                _ => false,
-            },
+            DataType::Map(entries, _) => map_fields(entries).is_some_and(|(_, value)| can_write(value.data_type())),
             _ => true,
         }
 }

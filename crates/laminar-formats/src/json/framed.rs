@@ -13,10 +13,11 @@ use laminar_core::{ChangeKind, Changes, Result};
 use serde_json::{Map, Value, json};
 
 use super::{JsonEncoder, refuse_changes};
-use crate::fault::{Fault, fault_of_record};
+use crate::columns::map_fields;
+use crate::fault::Fault;
 use crate::options::FormatOptions;
 use crate::record::ValueDecoder;
-use crate::registry::{Programs, SchemaKind, SchemaText, TableRegistry, write_frame};
+use crate::registry::{Frame, Programs, SchemaKind, SchemaText, TableRegistry};
 use crate::upsert::RowEncoder;
 
 /// Takes the frame off and gives the rest to `V`.
@@ -33,9 +34,7 @@ impl<V> FramedDecoder<V> {
 
 impl<V: ValueDecoder> ValueDecoder for FramedDecoder<V> {
     fn push(&mut self, value: Option<&[u8]>) -> Result<(), Fault> {
-        let Some(bytes) = value else {
-            return Err(fault_of_record("the record has no value (a tombstone), so it is not JSON"));
-        };
+        let Some(bytes) = value else { return self.values.push(None) };
         let (_, body) = self.ids.of_record(bytes, |_| Ok(()))?;
         self.values.push(bytes.get(body..)).map_err(|mut fault| {
             fault.offset = fault.offset.map(|offset| offset + body);
@@ -48,8 +47,11 @@ impl<V: ValueDecoder> ValueDecoder for FramedDecoder<V> {
     fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows);
     }
-    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+    fn end_batch(&mut self) {
         self.ids.end_batch();
+        self.values.end_batch();
+    }
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.values.finish()
     }
 }
@@ -57,12 +59,7 @@ impl<V: ValueDecoder> ValueDecoder for FramedDecoder<V> {
 /// Writes one framed object a row. The schema, which the columns make, is registered when the first rows come.
 pub(crate) struct FramedEncoder {
     json: JsonEncoder,
-    registry: TableRegistry,
-    name: String,
-    schema: String,
-    frame: Vec<u8>,
-    /// The rows as objects, reused from call to call.
-    rows: EncodedValues,
+    frame: Frame,
 }
 
 impl FramedEncoder {
@@ -76,32 +73,15 @@ impl FramedEncoder {
             "type": "object",
             "properties": properties,
         });
-        Ok(Self {
-            json: JsonEncoder::new(&table.schema(), options)?,
-            registry: registry.clone(),
-            name: table.name.clone(),
-            schema: schema.to_string(),
-            frame: Vec::new(),
-            rows: EncodedValues::default(),
-        })
+        let schema = SchemaText { kind: SchemaKind::Json, text: schema.to_string() };
+        let json = JsonEncoder::new(&table.schema(), options)?;
+        Ok(Self { json, frame: Frame::new(registry, &table.name, schema) })
     }
 }
 
 impl RowEncoder for FramedEncoder {
     fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
-        if self.frame.is_empty() {
-            let schema = SchemaText { kind: SchemaKind::Json, text: self.schema.clone() };
-            let id = self.registry.id_for_writing(&self.name, &schema)?;
-            write_frame(id, &mut self.frame);
-        }
-        self.rows.clear();
-        self.json.write(rows, &mut self.rows)?;
-        for value in self.rows.iter() {
-            out.bytes.extend_from_slice(&self.frame);
-            out.bytes.extend_from_slice(value);
-            out.end_value();
-        }
-        Ok(())
+        self.json.write_behind(self.frame.bytes()?, rows, out)
     }
 }
 
@@ -137,12 +117,9 @@ fn schema_of(field: &Field) -> Value {
             let properties: Map<String, Value> = fields.iter().map(|f| (f.name().clone(), schema_of(f))).collect();
             with(one("object"), "properties", properties.into())
         }
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(fields) => match fields.get(1) {
-                Some(value) => with(one("object"), "additionalProperties", schema_of(value)),
-                None => one("object"),
-            },
-            _ => one("object"),
+        DataType::Map(entries, _) => match map_fields(entries) {
+            Some((_, value)) => with(one("object"), "additionalProperties", schema_of(value)),
+            None => one("object"),
         },
         _ => one("string"),
     }

@@ -1,57 +1,20 @@
 //! Columns within columns: lists, structs and maps.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ListArray, MapArray, NullBufferBuilder, StructArray};
-use arrow::buffer::OffsetBuffer;
+use arrow::array::{ArrayRef, NullBufferBuilder};
 use arrow::datatypes::{DataType, FieldRef, Fields};
 use laminar_core::{Code, Error, Result};
 
-use crate::fault::{Fault, fault, in_column};
-use crate::internal;
+use crate::columns::{Bytes, Ends, Repeats, map_fields, struct_array};
+use crate::fault::{Fault, in_column};
 use crate::json::column::Slot;
 use crate::json::object::ObjectReader;
 use crate::json::scan::{skip_space, unexpected};
 use crate::json::skip::{MAX_DEPTH, too_deep};
 use crate::json::string;
-use crate::json::text::Bytes;
 use crate::json::value::mismatch;
 use crate::options::TimestampFormat;
-
-/// Where the entries of each row end in a child column.
-pub(crate) struct Ends {
-    offsets: Vec<i32>,
-    nulls: NullBufferBuilder,
-}
-
-impl Ends {
-    pub fn new() -> Self {
-        Self { offsets: vec![0], nulls: NullBufferBuilder::new(0) }
-    }
-    /// Entries of all rows so far.
-    pub fn total(&self) -> usize {
-        self.offsets.last().and_then(|end| usize::try_from(*end).ok()).unwrap_or(0)
-    }
-    pub fn push(&mut self, total: usize, at: usize) -> Result<(), Fault> {
-        let total =
-            i32::try_from(total).map_err(|_| fault(at, "the batch has more than 2^31 entries in this column"))?;
-        self.offsets.push(total);
-        self.nulls.append_non_null();
-        Ok(())
-    }
-    pub fn push_null(&mut self) {
-        self.offsets.push(self.offsets.last().copied().unwrap_or(0));
-        self.nulls.append_null();
-    }
-    pub fn truncate(&mut self, rows: usize) {
-        self.offsets.truncate(rows + 1);
-        self.nulls.truncate(rows);
-    }
-    pub fn take(&mut self) -> (OffsetBuffer<i32>, Option<arrow::buffer::NullBuffer>) {
-        (OffsetBuffer::new(std::mem::replace(&mut self.offsets, vec![0]).into()), self.nulls.finish())
-    }
-}
 
 /// An array of values of one type.
 pub(crate) struct Lists {
@@ -99,9 +62,8 @@ impl Lists {
         self.item.column.truncate(self.ends.total());
     }
     pub fn finish(&mut self) -> Result<ArrayRef> {
-        let (offsets, nulls) = self.ends.take();
         let items = self.item.column.finish()?;
-        Ok(Arc::new(ListArray::try_new(Arc::clone(&self.field), offsets, items, nulls)?))
+        self.ends.finish_list(&self.field, items)
     }
 }
 
@@ -138,11 +100,7 @@ impl Structs {
     pub fn finish(&mut self) -> Result<ArrayRef> {
         let rows = self.reader.rows();
         let columns = self.reader.finish()?;
-        let nulls = self.nulls.finish();
-        if columns.is_empty() {
-            return Ok(Arc::new(StructArray::new_empty_fields(rows, nulls)));
-        }
-        Ok(Arc::new(StructArray::try_new(self.fields.clone(), columns, nulls)?))
+        struct_array(&self.fields, columns, rows, self.nulls.finish())
     }
 }
 
@@ -152,20 +110,18 @@ pub(crate) struct Maps {
     keys: Bytes,
     value: Slot,
     ends: Ends,
+    repeats: Repeats,
 }
 
 impl Maps {
     pub fn new(entries: &FieldRef, format: TimestampFormat) -> Result<Self> {
-        let value = match entries.data_type() {
-            DataType::Struct(fields) => fields.get(1),
-            _ => None,
-        };
-        let value = value.ok_or_else(|| Error::new(Code::NotSupported, "a MAP without values"))?;
+        let (_, value) = map_fields(entries).ok_or_else(|| Error::new(Code::NotSupported, "a MAP without values"))?;
         Ok(Self {
             entries: Arc::clone(entries),
             keys: Bytes::new(),
             value: Slot::new(value, format)?,
             ends: Ends::new(),
+            repeats: Repeats::default(),
         })
     }
 
@@ -177,8 +133,6 @@ impl Maps {
             return Err(too_deep(at));
         }
         let first = self.ends.total();
-        // Where the value of each entry starts, for the rare second look.
-        let mut starts = Vec::new();
         let mut next = skip_space(bytes, at + 1);
         if bytes.get(next) == Some(&b'}') {
             self.ends.push(first, at)?;
@@ -193,60 +147,25 @@ impl Maps {
             if bytes.get(after) != Some(&b':') {
                 return Err(unexpected(bytes, after, ":"));
             }
-            let start = skip_space(bytes, after + 1);
-            starts.push(start);
-            next = self.read_value(bytes, start, depth, first + starts.len() - 1)?;
-            next = skip_space(bytes, next);
+            let read = self.value.read(bytes, skip_space(bytes, after + 1), depth + 1);
+            next = skip_space(bytes, read.map_err(|fault| in_column(fault, &self.last_key()))?);
             match bytes.get(next) {
                 Some(b',') => next = skip_space(bytes, next + 1),
                 Some(b'}') => break,
                 _ => return Err(unexpected(bytes, next, ", or }")),
             }
         }
-        if let Some(unique) = self.without_repeated(first, starts) {
-            self.keys.truncate(first);
-            self.value.column.truncate(first);
-            for (entry, (key, start)) in unique.iter().enumerate() {
-                self.keys.bytes.extend_from_slice(key);
-                self.keys.end_entry(at)?;
-                self.read_value(bytes, *start, depth, first + entry)?;
-            }
-            self.ends.push(first + unique.len(), at)?;
-        } else {
-            self.ends.push(self.keys.len(), at)?;
+        if self.keys.len() > first + 1 {
+            self.repeats.note(first, self.keys.entries_from(first));
         }
+        self.ends.push(self.keys.len(), at)?;
         Ok(next + 1)
     }
 
-    fn read_value(&mut self, bytes: &[u8], start: usize, depth: usize, entry: usize) -> Result<usize, Fault> {
-        let read = self.value.read(bytes, start, depth + 1);
-        read.map_err(|fault| in_column(fault, &self.key(entry)))
-    }
-
     #[cold]
-    fn key(&self, entry: usize) -> String {
-        String::from_utf8_lossy(self.keys.entries_from(entry).next().unwrap_or_default()).into_owned()
-    }
-
-    /// Key and value start of each entry of the current row, if a key is there twice.
-    fn without_repeated(&self, first: usize, starts: Vec<usize>) -> Option<Vec<(Vec<u8>, usize)>> {
-        if starts.len() < 2 {
-            return None;
-        }
-        let mut places: HashMap<&[u8], usize> = HashMap::with_capacity(starts.len());
-        let mut unique: Vec<(&[u8], usize)> = Vec::with_capacity(starts.len());
-        let count = starts.len();
-        for (key, start) in self.keys.entries_from(first).zip(starts) {
-            let place = *places.entry(key).or_insert(unique.len());
-            match unique.get_mut(place) {
-                Some(earlier) => earlier.1 = start,
-                None => unique.push((key, start)),
-            }
-        }
-        if unique.len() == count {
-            return None;
-        }
-        Some(unique.into_iter().map(|(key, start)| (key.to_vec(), start)).collect())
+    fn last_key(&self) -> String {
+        let last = self.keys.len().saturating_sub(1);
+        String::from_utf8_lossy(self.keys.entries_from(last).next().unwrap_or_default()).into_owned()
     }
 
     pub fn push_null(&mut self) {
@@ -257,13 +176,10 @@ impl Maps {
         let total = self.ends.total();
         self.keys.truncate(total);
         self.value.column.truncate(total);
+        self.repeats.truncate(total);
     }
     pub fn finish(&mut self) -> Result<ArrayRef> {
-        let (offsets, nulls) = self.ends.take();
-        let keys = self.keys.finish_text()?;
-        let values = self.value.column.finish()?;
-        let DataType::Struct(fields) = self.entries.data_type() else { return Err(internal("a MAP without entries")) };
-        let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
-        Ok(Arc::new(MapArray::try_new(Arc::clone(&self.entries), offsets, entries, nulls, false)?))
+        let (keys, values) = (self.keys.finish_text()?, self.value.column.finish()?);
+        self.ends.finish_map(&self.entries, keys, values, &mut self.repeats)
     }
 }

@@ -2,48 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BooleanArray, BooleanBufferBuilder, Decimal128Array, NullBufferBuilder,
-    PrimitiveArray,
-};
-use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{ArrowNativeType, DataType};
+use arrow::array::{ArrayRef, ArrowPrimitiveType, Decimal128Array};
+use arrow::datatypes::DataType;
 use laminar_core::Result;
 
+use crate::columns::{Booleans, Values};
 use crate::fault::Fault;
 use crate::json::number::{NotInteger, Rounding, quick_f64, quick_integer};
 use crate::json::scan::literal;
 use crate::json::value::{mismatch, out_of_range, quoted, read_scaled, with_number};
-
-/// Values of one width, and which are null.
-pub(crate) struct Values<T> {
-    values: Vec<T>,
-    nulls: NullBufferBuilder,
-}
-
-impl<T: ArrowNativeType> Values<T> {
-    pub fn new() -> Self {
-        Self { values: Vec::new(), nulls: NullBufferBuilder::new(0) }
-    }
-    #[inline(always)]
-    pub fn push(&mut self, value: T) {
-        self.values.push(value);
-        self.nulls.append_non_null();
-    }
-    pub fn push_null(&mut self) {
-        self.values.push(T::default());
-        self.nulls.append_null();
-    }
-    pub fn truncate(&mut self, rows: usize) {
-        self.values.truncate(rows);
-        self.nulls.truncate(rows);
-    }
-    pub fn take<A: ArrowPrimitiveType<Native = T>>(&mut self) -> Result<PrimitiveArray<A>> {
-        let room = Vec::with_capacity(self.values.len());
-        let values = ScalarBuffer::from(std::mem::replace(&mut self.values, room));
-        Ok(PrimitiveArray::try_new(values, self.nulls.finish())?)
-    }
-}
 
 /// Integers of one width.
 pub(crate) struct Integers<A: ArrowPrimitiveType>(Values<A::Native>);
@@ -182,15 +149,9 @@ impl Decimals {
 }
 
 /// `true` and `false`, also in quotes.
-pub(crate) struct Booleans {
-    values: BooleanBufferBuilder,
-    nulls: NullBufferBuilder,
-}
+pub(crate) struct Bools(pub Booleans);
 
-impl Booleans {
-    pub fn new() -> Self {
-        Self { values: BooleanBufferBuilder::new(0), nulls: NullBufferBuilder::new(0) }
-    }
+impl Bools {
     pub fn read(&mut self, bytes: &[u8], at: usize, depth: usize) -> Result<usize, Fault> {
         let (value, end) = match bytes.get(at) {
             Some(b't') => (true, literal(bytes, at, "true")?),
@@ -201,22 +162,16 @@ impl Booleans {
                 _ => return Err(mismatch(bytes, at, depth, &DataType::Boolean)),
             },
         };
-        self.push(value);
+        self.0.push(value);
         Ok(end)
     }
-    pub fn push(&mut self, value: bool) {
-        self.values.append(value);
-        self.nulls.append_non_null();
-    }
     pub fn push_null(&mut self) {
-        self.values.append(false);
-        self.nulls.append_null();
+        self.0.push_null();
     }
     pub fn truncate(&mut self, rows: usize) {
-        self.values.truncate(rows);
-        self.nulls.truncate(rows);
+        self.0.truncate(rows);
     }
     pub fn finish(&mut self) -> Result<ArrayRef> {
-        Ok(Arc::new(BooleanArray::new(self.values.finish(), self.nulls.finish())))
+        self.0.finish()
     }
 }

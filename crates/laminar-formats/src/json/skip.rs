@@ -4,7 +4,7 @@
 
 use crate::fault::{Fault, fault};
 use crate::json::number::skip_number;
-use crate::json::scan::{literal, skip_space, unexpected};
+use crate::json::scan::{expect_end, literal, skip_space, unexpected};
 use crate::json::string;
 
 /// Containers within containers that a message may have; one more is an error. The same as serde_json's.
@@ -24,6 +24,17 @@ pub(crate) fn skip_value(bytes: &[u8], at: usize, depth: usize) -> Result<usize,
         Some(b'{' | b'[') => skip_container(bytes, at, depth),
         _ => skip_scalar(bytes, at),
     }
+}
+
+/// The JSON that a text is which stands at `at` of a record in another format, without the space behind it.
+pub(crate) fn check_text(text: &[u8], at: usize) -> Result<&[u8], Fault> {
+    let end = skip_value(text, 0, 0).and_then(|end| expect_end(text, end).map(|()| end));
+    let end = end.map_err(|mut fault| {
+        fault.message = format!("the text is not JSON: {}", fault.message);
+        fault.offset = fault.offset.map(|offset| offset + at);
+        fault
+    })?;
+    Ok(text.get(..end).unwrap_or_default())
 }
 
 #[inline]

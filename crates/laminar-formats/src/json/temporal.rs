@@ -9,9 +9,9 @@ use arrow::datatypes::{
 };
 use laminar_core::Result;
 
+use crate::columns::Values;
 use crate::fault::Fault;
 use crate::json::number::{Rounding, quick_integer};
-use crate::json::scalar::Values;
 use crate::json::value::{mismatch, out_of_range, quoted, read_scaled};
 use crate::options::TimestampFormat;
 use crate::times;

@@ -5,6 +5,8 @@ use laminar_core::sql_name::sql_name;
 use laminar_core::table::Column;
 use laminar_core::{Code, Error, Result};
 
+use crate::columns::text_map_value;
+
 /// Refuses a column that JSON cannot fill.
 pub(crate) fn check_column(column: &Column) -> Result<()> {
     check_type(&column.data_type).map_err(|inner| {
@@ -23,12 +25,9 @@ fn check_type(data_type: &DataType) -> Result<(), DataType> {
         Time64(TimeUnit::Microsecond | TimeUnit::Nanosecond) => Ok(()),
         List(item) => check_type(item.data_type()),
         Struct(fields) => fields.iter().try_for_each(|field| check_type(field.data_type())),
-        Map(entries, _) => match entries.data_type() {
-            Struct(fields) => match fields.iter().as_slice() {
-                [key, value] if *key.data_type() == Utf8 => check_type(value.data_type()),
-                _ => Err(data_type.clone()),
-            },
-            _ => Err(data_type.clone()),
+        Map(entries, _) => match text_map_value(entries) {
+            Some(value) => check_type(value.data_type()),
+            None => Err(data_type.clone()),
         },
         other => Err(other.clone()),
     }

@@ -28,6 +28,7 @@ use base64::engine::general_purpose::STANDARD;
 use laminar_core::Result;
 use laminar_core::table::TYPE_KEY;
 
+use crate::columns::map_fields;
 use crate::internal;
 use crate::json::encode::plain_type;
 use crate::json::out::{Out, write_string};
@@ -163,10 +164,7 @@ impl Values {
             DataType::Struct(fields) => Self::Struct(write_fields(fields, column.as_struct().columns(), style)?),
             DataType::Map(entries, _) => {
                 let map = column.as_map();
-                let DataType::Struct(fields) = entries.data_type() else {
-                    return Err(internal("a MAP without entries"));
-                };
-                let value = fields.get(1).ok_or_else(|| internal("a MAP without values"))?;
+                let (_, value) = map_fields(entries).ok_or_else(|| internal("a MAP without values"))?;
                 let value = Writer::new(value, map.values(), style)?;
                 Self::Map(map.offsets().clone(), map.keys().as_string::<i32>().clone(), Box::new(value))
             }

@@ -8,6 +8,8 @@ use arrow::datatypes::{DataType, Field};
 use laminar_core::sql_name::sql_name;
 use laminar_core::{Code, Error, Result};
 
+use crate::columns::map_fields;
+
 /// The text of a file with one message for the columns, called `name`, which may have a package, or else after the table.
 ///
 /// Errors: `not_supported` for a column that has no Protobuf form, `invalid_option` for a name that Protobuf does not allow.
@@ -48,8 +50,7 @@ fn write_message(name: &str, columns: &[Field], depth: usize, out: &mut String) 
         let (label, kind) = match column.data_type() {
             DataType::List(item) => ("repeated ", one(column, item, &inner, depth, out)?),
             DataType::Map(entries, _) => {
-                let DataType::Struct(fields) = entries.data_type() else { return Err(no_form(column)) };
-                let [key, value] = fields.iter().as_slice() else { return Err(no_form(column)) };
+                let Some((key, value)) = map_fields(entries) else { return Err(no_form(column)) };
                 let key = match key.data_type() {
                     DataType::Utf8 | DataType::Boolean => scalar(key).ok_or_else(|| no_form(column))?,
                     other if other.is_integer() => scalar(key).ok_or_else(|| no_form(column))?,

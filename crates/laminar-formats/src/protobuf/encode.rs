@@ -12,9 +12,11 @@ use super::schema::{Schema, path_of};
 use super::source::Source;
 use super::write::{Column, FieldWriter, Shape};
 use super::{derive, plan};
+use crate::columns::map_fields;
 use crate::json::refuse_changes;
 use crate::options::{FormatOptions, TimestampFormat};
-use crate::registry::{SchemaKind, SchemaText, TableRegistry, write_frame, write_message_index};
+use crate::outside::latest_of;
+use crate::registry::{Frame, SchemaKind, SchemaText, TableRegistry, write_frame, write_message_index};
 use crate::upsert::RowEncoder;
 use crate::{FormatContext, internal};
 
@@ -38,11 +40,11 @@ struct Ready {
     frame: Vec<u8>,
 }
 
-struct Asking {
-    registry: TableRegistry,
-    name: Option<String>,
-    /// The schema of the sink; `None`: the newest one of the subject.
-    text: Option<String>,
+enum Asking {
+    /// For the id of the sink's schema.
+    Id { message: MessageDescriptor, frame: Frame },
+    /// For the newest schema of the subject, and the message in it that the table names.
+    Newest { registry: TableRegistry, name: Option<String> },
 }
 
 impl ProtobufEncoder {
@@ -62,17 +64,21 @@ impl ProtobufEncoder {
                     }
                     None => None,
                 };
-                if let Some(text) = &text {
-                    let schema = Schema::parse(text)?;
-                    if schema.is_set() {
-                        let text =
-                            "a descriptor set cannot be registered: the schema registry keeps the text of .proto files";
-                        return Err(Error::new(Code::NotSupported, text).with_field("protobuf.schema"));
+                State::Asking(match text {
+                    None => Asking::Newest { registry: registry.clone(), name },
+                    Some(text) => {
+                        let schema = Schema::parse(&text)?;
+                        if schema.is_set() {
+                            let text = "a descriptor set cannot be registered: the schema registry keeps the text of .proto files";
+                            return Err(Error::new(Code::NotSupported, text).with_field("protobuf.schema"));
+                        }
+                        let message = schema.message(name.as_deref())?;
+                        // All that can be wrong is said when the table is made.
+                        Ready::new(&message, &columns, Vec::new())?;
+                        let text = SchemaText { kind: SchemaKind::Protobuf, text };
+                        Asking::Id { frame: Frame::new(registry, message.full_name(), text), message }
                     }
-                    // All that can be wrong is said when the table is made.
-                    Ready::new(&schema.message(name.as_deref())?, &columns, Vec::new())?;
-                }
-                State::Asking(Asking { registry: registry.clone(), name, text })
+                })
             }
         };
         Ok(Self { columns, format, schema })
@@ -80,21 +86,16 @@ impl ProtobufEncoder {
 }
 
 impl Asking {
-    fn ask(&self, columns: &[Field]) -> Result<Ready> {
-        let (id, message) = match &self.text {
-            Some(text) => {
-                let message = Schema::parse(text)?.message(self.name.as_deref())?;
-                let schema = SchemaText { kind: SchemaKind::Protobuf, text: text.clone() };
-                (self.registry.id_for_writing(message.full_name(), &schema)?, message)
-            }
-            None => {
-                let subject = self.registry.value_subject(self.name.as_deref().unwrap_or_default());
-                let schema = self.registry.registry.latest(&subject)?;
-                (schema.id, Schema::registered(&schema)?.message_or_first(self.name.as_deref())?)
+    fn ask(&mut self, columns: &[Field]) -> Result<Ready> {
+        let (mut frame, message) = match self {
+            Self::Id { message, frame } => (frame.bytes()?.to_vec(), message.clone()),
+            Self::Newest { registry, name } => {
+                let schema = latest_of(registry, SchemaKind::Protobuf, name.as_deref())?;
+                let mut frame = Vec::new();
+                write_frame(schema.id, &mut frame);
+                (frame, Schema::registered(&schema)?.message_or_first(name.as_deref())?)
             }
         };
-        let mut frame = Vec::new();
-        write_frame(id, &mut frame);
         write_message_index(&path_of(&message), &mut frame);
         Ready::new(&message, columns, frame)
     }
@@ -137,8 +138,7 @@ fn fields(message: &MessageDescriptor, columns: &[Field]) -> Result<Vec<FieldWri
 fn shape(field: &FieldDescriptor, data_type: &DataType) -> Result<Shape> {
     match (data_type, field.kind()) {
         (DataType::Map(entries, _), Kind::Message(entry)) if field.is_map() => {
-            let DataType::Struct(fields) = entries.data_type() else { return Err(internal("a MAP without entries")) };
-            let value = fields.get(1).ok_or_else(|| internal("a MAP without values"))?;
+            let (_, value) = map_fields(entries).ok_or_else(|| internal("a MAP without values"))?;
             let key =
                 Source::of(&entry.map_entry_key_field().kind()).ok_or_else(|| internal("a map key of no type"))?;
             let value = one(&entry.map_entry_value_field(), value.data_type())?;
@@ -177,7 +177,7 @@ impl RowEncoder for ProtobufEncoder {
         if rows.num_columns() != self.columns.len() {
             return Err(internal("the rows have other columns than the sink"));
         }
-        if let State::Asking(asking) = &self.schema {
+        if let State::Asking(asking) = &mut self.schema {
             self.schema = State::Ready(asking.ask(&self.columns)?);
         }
         let State::Ready(ready) = &self.schema else { return Err(internal("no schema to write with")) };

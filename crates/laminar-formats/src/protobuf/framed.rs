@@ -1,7 +1,7 @@
 //! Records that begin with the id of their schema.
 //!
 //! A field's number is what it is, in every version of a schema; so all records are read with one schema, the table's own: that of
-//! `protobuf.schema`, or the newest of the subject when the job starts. Fields that a record's writer did not know have their
+//! `protobuf.schema`, or the newest of the subject when the job starts, whose first message it is unless `protobuf.message` says another. Fields that a record's writer did not know have their
 //! defaults, those that the table does not know are stepped over, and a field may have got another name.
 //!
 //! The record's id is asked for all the same, once: which message it is stands in its schema, and a record that is another message,
@@ -81,18 +81,19 @@ impl FramedDecoder {
         Ok(Reader { name: message.full_name().into(), message: reader })
     }
 
-    /// The reader for a record whose message is `name`, of the newest schema.
+    /// The reader of the newest schema: of the message that the table names, else of the schema's first, as a sink without a name
+    /// writes it. A record, whose message is `name`, says no more than under which subject to look, where those are named after messages.
     #[cold]
     fn ask(&mut self, name: &str, own: impl FnOnce() -> Result<Schema>) -> Result<Reader> {
-        let wanted = self.message.as_deref().unwrap_or(name);
-        let latest = match self.registry.registry.latest(&self.registry.value_subject(wanted)) {
+        let message = self.message.as_deref();
+        let latest = match self.registry.registry.latest(&self.registry.value_subject(message.unwrap_or(name))) {
             Ok(schema) if schema.kind == SchemaKind::Protobuf => Schema::registered(&schema)?,
             Ok(_) => own()?,
             // Registered under a subject that we do not know of.
             Err(error) if error.code() == Code::UnknownSchema => own()?,
             Err(error) => return Err(error),
         };
-        self.reader(&latest.message(Some(wanted))?)
+        self.reader(&latest.message_or_first(message)?)
     }
 
     fn read(&mut self, bytes: &[u8]) -> Result<(), Fault> {
@@ -150,8 +151,10 @@ impl ValueDecoder for FramedDecoder {
             reader.message.truncate(rows);
         }
     }
-    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+    fn end_batch(&mut self) {
         self.writers.end_batch();
+    }
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         match &mut self.reader {
             Some(reader) => reader.message.finish(),
             // A batch has rows, so a record was read.

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Of a field that comes twice the last counts; of messages, what both say together; of a oneof the last of its fields. Fields
-//! may come in any order, those that nobody reads are stepped over.
+//! may come in any order, those that nobody reads are stepped over. A message within the message is read when the row ends, once: were
+//! it read where it stands and again with what follows of it, each level of messages would double the work.
 //!
 //! The rule: after [`MessageReader::read`] every column has one row more. After an error they may differ in length until
 //! `truncate`.
@@ -53,8 +54,24 @@ pub(super) struct Slot {
     pub oneof: u32,
     /// The stamp of the row that last filled it.
     pub filled: u64,
-    /// Where the row's first value stands, if it merges.
+    /// Where the row's first value stands with its length, if it merges.
     pub first: (usize, usize),
+}
+
+impl Slot {
+    /// Fills the column with all that the row has of the message: what `merged` has for the slot `index`, or else its first.
+    fn read_message(&mut self, index: usize, merged: &[(usize, Vec<u8>)], wire: &Wire<'_>) -> Result<(), Fault> {
+        let Some((_, bytes)) = merged.iter().find(|(slot, _)| *slot == index) else {
+            return self.column.read(&mut wire.moved_to(self.first.0));
+        };
+        let mut message = Vec::with_capacity(bytes.len() + 10);
+        put_bytes(&mut message, bytes);
+        self.column.read(&mut Wire::new(&message)).map_err(|mut fault| {
+            // Of these bytes, which stand in the record in several places.
+            fault.offset = None;
+            fault
+        })
+    }
 }
 
 /// Numbers below this are looked up in a table, others in a map.
@@ -67,7 +84,7 @@ pub(super) struct MessageReader {
     slots: Vec<Slot>,
     /// Per oneof: the stamp of the row that last had one of its fields, and that field's number.
     oneofs: Vec<(u64, u32)>,
-    /// Columns that messages of one row have been put together for: all their bytes.
+    /// Slots that have several messages in the row at hand: all their bytes.
     merged: Vec<(usize, Vec<u8>)>,
     /// Grows with every row, also with one that fails.
     stamp: u64,
@@ -110,6 +127,7 @@ impl MessageReader {
     /// Appends a row from the message that begins at `wire` and ends where it ends.
     pub fn read(&mut self, mut wire: Wire<'_>) -> Result<(), Fault> {
         self.stamp += 1;
+        // Slots that are done; those that merge are not before the row ends.
         let mut filled = 0;
         while !wire.is_at_end() {
             let (number, kind) = wire.tag()?;
@@ -120,14 +138,14 @@ impl MessageReader {
                     continue;
                 }
                 Place::Member(oneof) => {
-                    filled -= self.take_place(oneof, number);
+                    filled -= self.take_place(oneof, number, &wire)?;
                     wire.skip(number, kind)?;
                     continue;
                 }
             };
             let oneof = self.slots.get(index).map_or(NONE, |slot| slot.oneof);
             if oneof != NONE {
-                filled -= self.take_place(oneof, number);
+                filled -= self.take_place(oneof, number, &wire)?;
             }
             let Some(slot) = self.slots.get_mut(index) else { continue };
             let read = match &mut slot.column {
@@ -145,71 +163,64 @@ impl MessageReader {
                 Column::Map(column) => {
                     expect_wire(wire.at(), number, kind, WireType::Bytes).and_then(|()| column.read(&mut wire))
                 }
-                Column::Scalar(_) | Column::Struct(_) => {
-                    let again = slot.filled == self.stamp;
-                    if !again {
-                        slot.filled = self.stamp;
-                        filled += 1;
-                    }
-                    expect_wire(wire.at(), number, kind, WireType::Bytes).and_then(|()| match again {
+                Column::Scalar(_) | Column::Struct(_) => expect_wire(wire.at(), number, kind, WireType::Bytes)
+                    .and_then(|()| match slot.filled == self.stamp {
                         true => merge(&mut self.merged, slot, index, &mut wire),
                         false => {
                             let start = wire.at();
-                            slot.column.read(&mut wire)?;
-                            slot.first = (start, wire.at());
+                            wire.bytes()?;
+                            (slot.filled, slot.first) = (self.stamp, (start, wire.at()));
                             Ok(())
                         }
-                    })
-                }
+                    }),
             };
             if let Err(fault) = read {
                 return Err(in_column(fault, &slot.name));
             }
         }
-        if filled < self.slots.len() || !self.merged.is_empty() {
+        if filled < self.slots.len() {
             self.end_row(&wire)?;
         }
         self.rows += 1;
         Ok(())
     }
 
-    /// The oneof has the field `number` now; another that it had before is taken away. Returns how many filled slots that
-    /// empties.
+    /// The oneof has the field `number` now; another that it had before is taken away. Returns how many slots that were done are not
+    /// any more.
     #[inline(never)]
-    fn take_place(&mut self, oneof: u32, number: u32) -> usize {
+    fn take_place(&mut self, oneof: u32, number: u32, wire: &Wire<'_>) -> Result<usize, Fault> {
         let stamp = self.stamp;
-        let Some(entry) = self.oneofs.get_mut(oneof as usize) else { return 0 };
+        let Some(entry) = self.oneofs.get_mut(oneof as usize) else { return Ok(0) };
         let (last, before) = *entry;
         *entry = (stamp, number);
         if last != stamp || before == number {
-            return 0;
+            return Ok(0);
         }
-        let Place::Slot(index) = self.place(before) else { return 0 };
-        self.merged.retain(|(slot, _)| *slot != index as usize);
-        match self.slots.get_mut(index as usize) {
+        let Place::Slot(index) = self.place(before) else { return Ok(0) };
+        let index = index as usize;
+        match self.slots.get_mut(index) {
             Some(slot) if slot.filled == stamp => {
-                slot.column.truncate(self.rows);
+                if slot.merges {
+                    // What is taken away must have been a message all the same.
+                    slot.read_message(index, &self.merged, wire).map_err(|fault| in_column(fault, &slot.name))?;
+                    self.merged.retain(|(slot, _)| *slot != index);
+                }
                 slot.filled = 0;
-                1
+                slot.column.truncate(self.rows);
+                Ok(usize::from(!slot.merges))
             }
-            _ => 0,
+            _ => Ok(0),
         }
     }
 
-    /// What the fields that are not there mean, and where arrays and MAPs end.
+    /// The messages that are there, what the fields that are not there mean, and where arrays and MAPs end.
     fn end_row(&mut self, wire: &Wire<'_>) -> Result<(), Fault> {
-        for (index, bytes) in std::mem::take(&mut self.merged) {
-            if let Some(slot) = self.slots.get_mut(index) {
-                slot.column.truncate(self.rows);
-                let mut message = Vec::with_capacity(bytes.len() + 10);
-                put_bytes(&mut message, &bytes);
-                slot.column.read(&mut Wire::new(&message)).map_err(|fault| in_column(fault, &slot.name))?;
-            }
-        }
-        for slot in &mut self.slots {
+        let merged = std::mem::take(&mut self.merged);
+        for (index, slot) in self.slots.iter_mut().enumerate() {
             match &mut slot.column {
                 Column::List(column) => column.end_row(wire.at()),
                 Column::Map(column) => column.end_row(wire),
+                _ if slot.filled == self.stamp && slot.merges => slot.read_message(index, &merged, wire),
                 _ if slot.filled == self.stamp => continue,
                 column => match &slot.absent {
                     Absent::Value(bytes) => column.read(&mut Wire::new(bytes)),
@@ -246,8 +257,7 @@ impl MessageReader {
     }
 }
 
-/// Adds the message at `wire` to what the row has of it: one message after the other means both together. It is read when the
-/// row ends, so that many small ones cost what one large one does.
+/// Adds the message at `wire` to what the row has of it: one message after the other means both together.
 #[inline(never)]
 fn merge(merged: &mut Vec<(usize, Vec<u8>)>, slot: &Slot, index: usize, wire: &mut Wire<'_>) -> Result<(), Fault> {
     let (start, end) = wire.bytes()?;

@@ -37,6 +37,8 @@ use laminar_core::Result;
 use laminar_core::table::Column;
 use prost_reflect::MessageDescriptor;
 
+use crate::outside::MAX_FIELDS;
+
 /// Do the columns of a table fit the message, whichever the table is for?
 ///
 /// Errors: `unknown_column`, `type_mismatch`, `not_supported`, each naming the column.
@@ -46,9 +48,9 @@ pub(crate) fn check(message: &MessageDescriptor, columns: &[&Column]) -> Result<
 
 /// The columns that hold everything the message says.
 ///
-/// Errors: `not_supported` for a message that contains itself.
+/// Errors: `not_supported` for a message that contains itself, or has too many fields in it.
 pub(crate) fn columns_of(message: &MessageDescriptor) -> Result<Vec<Column>> {
-    let fields = plan::natural_fields(message, 0)?;
+    let fields = plan::natural_fields(message, 0, &mut { MAX_FIELDS })?;
     let column = |field: &Field| Column {
         name: field.name().clone(),
         data_type: field.data_type().clone(),

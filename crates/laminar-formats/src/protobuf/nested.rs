@@ -1,9 +1,6 @@
 //! Columns within columns: arrays, STRUCTs and MAPs.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, ListArray, MapArray, NullBufferBuilder, StructArray};
+use arrow::array::{ArrayRef, NullBufferBuilder};
 use arrow::datatypes::{FieldRef, Fields};
 use laminar_core::Result;
 
@@ -12,9 +9,8 @@ use super::known::Key;
 use super::message::MessageReader;
 use super::source::Source;
 use super::wire::{Wire, WireType, expect_wire};
+use crate::columns::{Ends, Repeats, struct_array};
 use crate::fault::Fault;
-use crate::internal;
-use crate::json::nested::Ends;
 
 /// A `repeated` field. Its values may stand anywhere in the message; the row ends with the message.
 pub(super) struct Lists {
@@ -58,8 +54,7 @@ impl Lists {
     }
     pub fn finish(&mut self) -> Result<ArrayRef> {
         self.items = 0;
-        let (offsets, nulls) = self.ends.take();
-        Ok(Arc::new(ListArray::try_new(Arc::clone(&self.field), offsets, self.item.finish()?, nulls)?))
+        self.ends.finish_list(&self.field, self.item.finish()?)
     }
 }
 
@@ -88,27 +83,23 @@ impl Structs {
     pub fn finish(&mut self) -> Result<ArrayRef> {
         let rows = self.reader.rows();
         let columns = self.reader.finish()?;
-        let nulls = self.nulls.finish();
-        if columns.is_empty() {
-            return Ok(Arc::new(StructArray::new_empty_fields(rows, nulls)));
-        }
-        Ok(Arc::new(StructArray::try_new(self.fields.clone(), columns, nulls)?))
+        struct_array(&self.fields, columns, rows, self.nulls.finish())
     }
 }
 
 /// A `map` field: on the wire a repeated message of a key and a value. Of equal keys the last wins, in the place of the first.
 pub(super) struct Maps {
     pub entries: FieldRef,
-    pub fields: Fields,
     pub key: Column,
     pub key_source: Source,
     pub value: Column,
     pub value_wire: WireType,
     /// What stands for a key or a value that is not there, each without its tag.
     pub absent: [Box<[u8]>; 2],
-    /// Where the key and the value of each entry of the row at hand stand, for the rare second look.
-    pub row: Vec<[Option<usize>; 2]>,
+    /// Where the key of each entry of the row at hand stands.
+    pub row: Vec<Option<usize>>,
     pub ends: Ends,
+    pub repeats: Repeats,
 }
 
 impl Maps {
@@ -131,50 +122,24 @@ impl Maps {
             *place = Some(inner.at());
             inner.skip(number, kind)?;
         }
-        self.append(wire, places)?;
-        self.row.push(places);
-        Ok(())
-    }
-
-    fn append(&mut self, wire: &Wire<'_>, [key, value]: [Option<usize>; 2]) -> Result<(), Fault> {
-        let [no_key, no_value] = &self.absent;
+        let ([key, value], [no_key, no_value]) = (places, &self.absent);
         self.key.read(&mut place(wire, key, no_key))?;
-        self.value.read(&mut place(wire, value, no_value))
+        self.value.read(&mut place(wire, value, no_value))?;
+        self.row.push(key);
+        Ok(())
     }
 
     /// `wire` is of the message that the entries were read from.
     pub fn end_row(&mut self, wire: &Wire<'_>) -> Result<(), Fault> {
-        let first = self.ends.total();
-        let mut entries = self.row.len();
-        if entries > 1
-            && let Some(unique) = self.without_repeated(wire)?
-        {
-            self.key.truncate(first);
-            self.value.truncate(first);
-            entries = unique.len();
-            for places in unique {
-                self.append(wire, places)?;
-            }
+        let (first, entries) = (self.ends.total(), self.row.len());
+        if entries > 1 {
+            let [no_key, _] = &self.absent;
+            let key = |at: &Option<usize>| Key::read(&self.key_source, &mut place(wire, *at, no_key));
+            let keys = self.row.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+            self.repeats.note(first, keys.into_iter());
         }
         self.row.clear();
         self.ends.push(first + entries, wire.at())
-    }
-
-    /// The entries of the row, if a key is there twice.
-    fn without_repeated(&self, wire: &Wire<'_>) -> Result<Option<Vec<[Option<usize>; 2]>>, Fault> {
-        let [no_key, _] = &self.absent;
-        let mut seen: HashMap<Key<'_>, usize> = HashMap::with_capacity(self.row.len());
-        let mut unique: Vec<[Option<usize>; 2]> = Vec::with_capacity(self.row.len());
-        for entry in &self.row {
-            let [key, _] = *entry;
-            let key = Key::read(&self.key_source, &mut place(wire, key, no_key))?;
-            let at = *seen.entry(key).or_insert(unique.len());
-            match unique.get_mut(at) {
-                Some(earlier) => *earlier = *entry,
-                None => unique.push(*entry),
-            }
-        }
-        Ok((unique.len() < self.row.len()).then_some(unique))
     }
 
     pub fn push_null(&mut self) {
@@ -186,13 +151,11 @@ impl Maps {
         let total = self.ends.total();
         self.key.truncate(total);
         self.value.truncate(total);
+        self.repeats.truncate(total);
     }
     pub fn finish(&mut self) -> Result<ArrayRef> {
-        let (offsets, nulls) = self.ends.take();
-        let columns = vec![self.key.finish()?, self.value.finish()?];
-        let entries = StructArray::try_new(self.fields.clone(), columns, None)
-            .map_err(|error| internal(format!("a MAP's entries: {error}")))?;
-        Ok(Arc::new(MapArray::try_new(Arc::clone(&self.entries), offsets, entries, nulls, false)?))
+        let (keys, values) = (self.key.finish()?, self.value.finish()?);
+        self.ends.finish_map(&self.entries, keys, values, &mut self.repeats)
     }
 }
 

@@ -20,8 +20,9 @@ use super::nested::{Lists, Maps, Structs};
 use super::scalar::Scalars;
 use super::source::{Source, default_bytes};
 use super::wire::WireType;
-use crate::json::nested::Ends;
+use crate::columns::{Ends, Repeats, map_fields};
 use crate::options::TimestampFormat;
+use crate::outside::MAX_FIELDS;
 
 /// Makes the reader of `message` for `columns`, of which those in `wanted` are read, in that order.
 pub(super) fn reader(
@@ -100,7 +101,8 @@ pub(super) fn check(field: &FieldDescriptor, column: &Field) -> Result<()> {
         let (wanted, found) = (sql_name(column.data_type()), kind_name(field));
         let text = format!("column {} of type {wanted} does not fit the field, which is {found}", column.name());
         let error = Error::new(Code::TypeMismatch, text).with_field(column.name());
-        match natural(field, 0) {
+        // Of a message with many fields the type would be no hint but a wall of text.
+        match natural(field, 0, &mut 50) {
             Ok(natural) => {
                 let natural = column_type(&natural);
                 error.with_hint(format!("declare it {natural}"))
@@ -116,8 +118,7 @@ pub(super) fn check(field: &FieldDescriptor, column: &Field) -> Result<()> {
         let (Kind::Message(entry), DataType::Map(entries, _)) = (field.kind(), column.data_type()) else {
             return Err(misfit());
         };
-        let DataType::Struct(fields) = entries.data_type() else { return Err(misfit()) };
-        let [key, value] = fields.iter().as_slice() else { return Err(misfit()) };
+        let Some((key, value)) = map_fields(entries) else { return Err(misfit()) };
         check_one(&entry.map_entry_key_field(), key, &misfit)?;
         return check_one(&entry.map_entry_value_field(), value, &misfit);
     }
@@ -206,13 +207,11 @@ fn maps(field: &FieldDescriptor, column: &Field, format: TimestampFormat) -> Res
     let (Kind::Message(entry), DataType::Map(entries, _)) = (field.kind(), column.data_type()) else {
         return Err(unplanned(column));
     };
-    let DataType::Struct(fields) = entries.data_type() else { return Err(unplanned(column)) };
-    let [key_column, value_column] = fields.iter().as_slice() else { return Err(unplanned(column)) };
+    let Some((key_column, value_column)) = map_fields(entries) else { return Err(unplanned(column)) };
     let (key, value) = (entry.map_entry_key_field(), entry.map_entry_value_field());
     let filled = one(&value, value_column, format)?;
     Ok(Maps {
         entries: Arc::clone(entries),
-        fields: fields.clone(),
         key: one(&key, key_column, format)?,
         key_source: Source::of(&key.kind()).ok_or_else(|| unplanned(column))?,
         value_wire: wire_of(&filled),
@@ -220,6 +219,7 @@ fn maps(field: &FieldDescriptor, column: &Field, format: TimestampFormat) -> Res
         absent: [default_bytes(&key), default_bytes(&value)],
         row: Vec::new(),
         ends: Ends::new(),
+        repeats: Repeats::default(),
     })
 }
 
@@ -262,33 +262,41 @@ fn column_type(field: &Field) -> String {
 /// Messages within messages that columns are made for; one more, as of a message that contains itself, is refused.
 const MAX_NESTING: usize = 32;
 
-/// The columns that hold everything a message says, in the order of its fields.
+/// The columns that hold everything a message says, in the order of its fields, which with those of messages in it are no more
+/// than `left`: a message that many others have in them counts for each.
 ///
-/// Errors: `not_supported` for a message that contains itself.
-pub(super) fn natural_fields(message: &MessageDescriptor, depth: usize) -> Result<Vec<Field>> {
+/// Errors: `not_supported` for a message that contains itself, or too many.
+pub(super) fn natural_fields(message: &MessageDescriptor, depth: usize, left: &mut usize) -> Result<Vec<Field>> {
     if depth > MAX_NESTING {
         let text = format!("message {} contains itself, so no columns hold all of it", name(message));
         return Err(Error::new(Code::NotSupported, text).with_hint("declare the columns that are needed"));
     }
-    message.fields().filter(|field| !field.is_group()).map(|field| natural(&field, depth)).collect()
+    let natural = |field: FieldDescriptor| {
+        *left = left.checked_sub(1).ok_or_else(|| {
+            let text = format!("message {} has more than {MAX_FIELDS} fields in it", name(message));
+            Error::new(Code::NotSupported, text).with_hint("declare the columns that are needed")
+        })?;
+        natural(&field, depth, left)
+    };
+    message.fields().filter(|field| !field.is_group()).map(natural).collect()
 }
 
-fn natural(field: &FieldDescriptor, depth: usize) -> Result<Field> {
+fn natural(field: &FieldDescriptor, depth: usize, left: &mut usize) -> Result<Field> {
     if field.is_map() {
         let Kind::Message(entry) = field.kind() else { return Err(crate::internal("a map without entries")) };
-        let key = natural_one(&entry.map_entry_key_field(), "key", depth)?.with_nullable(false);
-        let value = natural_one(&entry.map_entry_value_field(), "value", depth)?;
+        let key = natural_one(&entry.map_entry_key_field(), "key", depth, left)?.with_nullable(false);
+        let value = natural_one(&entry.map_entry_value_field(), "value", depth, left)?;
         let entries = Field::new("entries", DataType::Struct(Fields::from(vec![key, value])), false);
         return Ok(Field::new(field.name(), DataType::Map(Arc::new(entries), false), true));
     }
     if field.is_list() {
-        let item = natural_one(field, "item", depth)?;
+        let item = natural_one(field, "item", depth, left)?;
         return Ok(Field::new(field.name(), DataType::List(Arc::new(item)), true));
     }
-    natural_one(field, field.name(), depth)
+    natural_one(field, field.name(), depth, left)
 }
 
-fn natural_one(field: &FieldDescriptor, column: &str, depth: usize) -> Result<Field> {
+fn natural_one(field: &FieldDescriptor, column: &str, depth: usize, left: &mut usize) -> Result<Field> {
     match (Source::of(&field.kind()), field.kind()) {
         (Some(source), _) => {
             let (data_type, json) = source.natural_type();
@@ -296,7 +304,7 @@ fn natural_one(field: &FieldDescriptor, column: &str, depth: usize) -> Result<Fi
             Ok(if json { plain.with_metadata([(TYPE_KEY.to_string(), "json".to_string())].into()) } else { plain })
         }
         (None, Kind::Message(message)) => {
-            let fields = Fields::from(natural_fields(&message, depth + 1)?);
+            let fields = Fields::from(natural_fields(&message, depth + 1, left)?);
             Ok(Field::new(column, DataType::Struct(fields), true))
         }
         _ => Err(crate::internal(format!("field {} has no type", field.name()))),

@@ -3,122 +3,44 @@
 //! The rules are those of `json::column`: after an error the column may be one longer than before, and whoever knows the row
 //! cuts it back; `finish` leaves an empty column with room for as many rows again.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, BinaryArray, Decimal128Array};
-use arrow::datatypes::{
-    DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNano,
-    IntervalMonthDayNanoType, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
-};
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use laminar_core::sql_name::sql_name;
 use laminar_core::{Code, Error, Result};
 
 use super::known::{read_parts, write_json};
 use super::source::{Number, Source};
 use super::wire::{Wire, WireType, expect_wire};
+use crate::columns::Scalar;
 use crate::fault::{Fault, fault};
 use crate::json::number::{Rounding, number};
-use crate::json::scalar::{Booleans, Values};
-use crate::json::scan::expect_end;
-use crate::json::skip::skip_value;
-use crate::json::text::Bytes;
+use crate::json::skip::check_text;
 use crate::options::TimestampFormat;
 use crate::text_column::digits_of;
-use crate::times::{self, Instant};
+use crate::times::{self, Instant, Scale};
 
 /// One column and what fills it.
 pub(super) struct Scalars {
     source: Source,
-    target: Target,
+    target: Scalar,
     data_type: DataType,
-}
-
-enum Target {
-    Boolean(Booleans),
-    Int8(Values<i8>),
-    Int16(Values<i16>),
-    Int32(Values<i32>),
-    Int64(Values<i64>),
-    UInt8(Values<u8>),
-    UInt16(Values<u16>),
-    UInt32(Values<u32>),
-    UInt64(Values<u64>),
-    Float32(Values<f32>),
-    Float64(Values<f64>),
-    Decimal(Values<i128>),
-    Text(Bytes),
-    Json(Bytes),
-    Binary(Bytes),
-    Date(Values<i32>),
-    Time(Values<i64>),
-    Timestamp(Timestamps),
-    Interval(Values<IntervalMonthDayNano>),
-}
-
-struct Timestamps {
-    /// Decimal digits behind the second of a bare number, and of the column.
-    read: u32,
-    column: u32,
-    values: Values<i64>,
-}
-
-macro_rules! each {
-    ($self:expr, $values:ident => $body:expr) => {
-        match $self {
-            Target::Boolean($values) => $body,
-            Target::Int8($values) => $body,
-            Target::Int16($values) => $body,
-            Target::Int32($values) => $body,
-            Target::Int64($values) => $body,
-            Target::UInt8($values) => $body,
-            Target::UInt16($values) => $body,
-            Target::UInt32($values) => $body,
-            Target::UInt64($values) => $body,
-            Target::Float32($values) => $body,
-            Target::Float64($values) => $body,
-            Target::Decimal($values) => $body,
-            Target::Text($values) | Target::Json($values) | Target::Binary($values) => $body,
-            Target::Date($values) => $body,
-            Target::Time($values) => $body,
-            Target::Timestamp(Timestamps { values: $values, .. }) => $body,
-            Target::Interval($values) => $body,
-        }
-    };
+    /// Text that must be JSON.
+    json: bool,
+    /// Of a TIMESTAMP: from the unit of a bare number to the column's.
+    scale: Scale,
 }
 
 impl Scalars {
     /// A column of a type that the source [`fits`](Source::fits).
     pub fn new(source: Source, data_type: &DataType, json: bool, format: TimestampFormat) -> Result<Self> {
-        let target = match data_type {
-            DataType::Boolean => Target::Boolean(Booleans::new()),
-            DataType::Int8 => Target::Int8(Values::new()),
-            DataType::Int16 => Target::Int16(Values::new()),
-            DataType::Int32 => Target::Int32(Values::new()),
-            DataType::Int64 => Target::Int64(Values::new()),
-            DataType::UInt8 => Target::UInt8(Values::new()),
-            DataType::UInt16 => Target::UInt16(Values::new()),
-            DataType::UInt32 => Target::UInt32(Values::new()),
-            DataType::UInt64 => Target::UInt64(Values::new()),
-            DataType::Float32 => Target::Float32(Values::new()),
-            DataType::Float64 => Target::Float64(Values::new()),
-            DataType::Decimal128(..) => Target::Decimal(Values::new()),
-            DataType::Utf8 if json => Target::Json(Bytes::new()),
-            DataType::Utf8 => Target::Text(Bytes::new()),
-            DataType::Binary => Target::Binary(Bytes::new()),
-            DataType::Date32 => Target::Date(Values::new()),
-            DataType::Time64(_) => Target::Time(Values::new()),
-            DataType::Timestamp(unit, _) => {
-                Target::Timestamp(Timestamps { read: format.digits(), column: digits_of(*unit), values: Values::new() })
-            }
-            DataType::Interval(_) => Target::Interval(Values::new()),
-            other => {
-                let text = format!("type {} has no Protobuf form", sql_name(other));
-                return Err(Error::new(Code::NotSupported, text));
-            }
+        let target = Scalar::new(data_type).ok_or_else(|| {
+            Error::new(Code::NotSupported, format!("type {} has no Protobuf form", sql_name(data_type)))
+        })?;
+        let scale = match data_type {
+            DataType::Timestamp(unit, _) => Scale::digits(format.digits(), digits_of(*unit)),
+            _ => Scale::Times(1),
         };
-        Ok(Self { source, target, data_type: data_type.clone() })
+        Ok(Self { source, target, data_type: data_type.clone(), json, scale })
     }
 
     pub fn wire_type(&self) -> WireType {
@@ -133,7 +55,7 @@ impl Scalars {
     }
     /// The text `''` has no meaning for it, so it is what a missing text is: NULL.
     pub fn empty_text_is_null(&self) -> bool {
-        matches!(self.source, Source::Text) && !matches!(self.target, Target::Text(_))
+        matches!(self.source, Source::Text) && (self.json || !matches!(self.target, Scalar::Text(_)))
     }
 
     /// Appends the value at `wire`, whose tag was just read.
@@ -143,7 +65,7 @@ impl Scalars {
             Source::Number(number) => {
                 let (at, number) = (wire.at(), *number);
                 let raw = read_number(wire, number.wire_type())?;
-                if let Target::Int64(values) = &mut self.target
+                if let Scalar::Int64(values) = &mut self.target
                     && let Some(value) = number.integer(raw)
                 {
                     values.push(value);
@@ -157,7 +79,9 @@ impl Scalars {
                 if let Err(error) = simdutf8::basic::from_utf8(text) {
                     return Err(not_utf8(text, start, error));
                 }
-                if let Target::Text(column) = &mut self.target {
+                if let Scalar::Text(column) = &mut self.target
+                    && !self.json
+                {
                     column.bytes.extend_from_slice(text);
                     return column.end_entry(start);
                 }
@@ -178,7 +102,7 @@ impl Scalars {
         let inner = wire.within(start, end);
         match &self.source {
             Source::Bytes => {
-                let (Target::Binary(column) | Target::Text(column) | Target::Json(column)) = &mut self.target else {
+                let (Scalar::Binary(column) | Scalar::Text(column)) = &mut self.target else {
                     return Err(self.misfit(at));
                 };
                 column.bytes.extend_from_slice(wire.slice(start, end));
@@ -197,7 +121,7 @@ impl Scalars {
                 self.read_wrapped(source, inner)
             }
             Source::JsonObject | Source::JsonList | Source::JsonValue => {
-                let (Target::Json(column) | Target::Text(column)) = &mut self.target else {
+                let Scalar::Text(column) = &mut self.target else {
                     return Err(self.misfit(at));
                 };
                 write_json(&[inner], &self.source, &mut column.bytes, 0)?;
@@ -227,58 +151,34 @@ impl Scalars {
 
     #[inline(never)]
     fn push_number(&mut self, number: Number, raw: u64, at: usize) -> Result<(), Fault> {
-        macro_rules! integer {
-            ($values:expr) => {
-                match $values.try_push(number.wide(raw)) {
-                    true => Ok(()),
-                    false => Err(self.out_of_range(number.wide(raw), at)),
-                }
-            };
-        }
         match &mut self.target {
-            Target::Boolean(values) => {
-                values.push(raw != 0);
-                Ok(())
-            }
-            Target::Float32(values) => {
-                values.push(f32::from_bits(raw as u32));
-                Ok(())
-            }
-            Target::Float64(values) => {
+            Scalar::Boolean(values) => values.push(raw != 0),
+            Scalar::Float32(values) => values.push(f32::from_bits(raw as u32)),
+            Scalar::Float64(values) => {
                 let single = number == Number::Float;
                 values.push(if single { f64::from(f32::from_bits(raw as u32)) } else { f64::from_bits(raw) });
-                Ok(())
             }
-            Target::Int8(values) => integer!(values),
-            Target::Int16(values) => integer!(values),
-            Target::Int32(values) => integer!(values),
-            Target::Int64(values) => integer!(values),
-            Target::UInt8(values) => integer!(values),
-            Target::UInt16(values) => integer!(values),
-            Target::UInt32(values) => integer!(values),
-            Target::UInt64(values) => integer!(values),
-            Target::Date(values) => integer!(values),
-            Target::Decimal(_) => self.push_decimal(number.wide(raw), 0, at),
-            Target::Time(_) => {
+            Scalar::Decimal(_) => return self.push_decimal(number.wide(raw), 0, at),
+            Scalar::Time(_) => {
                 let nanos = number.integer(raw).filter(|micros| (0..86_400_000_000).contains(micros));
-                self.push_time(nanos.map(|micros| micros * 1_000), at)
+                return self.push_time(nanos.map(|micros| micros * 1_000), at);
             }
-            Target::Timestamp(target) => {
-                let value = number.integer(raw).and_then(|value| rescaled(value, target.read, target.column));
-                match value {
-                    Some(value) => {
-                        target.values.push(value);
-                        Ok(())
-                    }
-                    None => Err(self.out_of_range(number.wide(raw), at)),
+            Scalar::Timestamp(values) => match number.integer(raw).and_then(|value| self.scale.of(value)) {
+                Some(value) => values.push(value),
+                None => return Err(self.out_of_range(number.wide(raw), at)),
+            },
+            Scalar::Text(_) | Scalar::Binary(_) | Scalar::Interval(_) => return Err(self.misfit(at)),
+            integers => {
+                if !integers.push_integer(number.wide(raw)) {
+                    return Err(self.out_of_range(number.wide(raw), at));
                 }
             }
-            Target::Text(_) | Target::Json(_) | Target::Binary(_) | Target::Interval(_) => Err(self.misfit(at)),
         }
+        Ok(())
     }
 
     fn push_enum(&mut self, number: i32, at: usize) -> Result<(), Fault> {
-        let (Target::Text(column), Source::Enum(names)) = (&mut self.target, &self.source) else {
+        let (Scalar::Text(column), Source::Enum(names)) = (&mut self.target, &self.source) else {
             return self.push_number(Number::SFixed32, u64::from(number.cast_unsigned()), at);
         };
         match names.name(number) {
@@ -292,17 +192,11 @@ impl Scalars {
     #[inline(never)]
     fn push_text(&mut self, text: &[u8], at: usize) -> Result<(), Fault> {
         let pushed = match &mut self.target {
-            Target::Json(column) => {
-                let end = skip_value(text, 0, 0).and_then(|end| expect_end(text, end).map(|()| end));
-                let json = end.map_err(|mut fault| {
-                    fault.message = format!("the text is not JSON: {}", fault.message);
-                    fault.offset = fault.offset.map(|offset| offset + at);
-                    fault
-                })?;
-                column.bytes.extend_from_slice(text.get(..json).unwrap_or_default());
+            Scalar::Text(column) if self.json => {
+                column.bytes.extend_from_slice(check_text(text, at)?);
                 return column.end_entry(at);
             }
-            Target::Decimal(_) => {
+            Scalar::Decimal(_) => {
                 let scale = self.scale();
                 let parsed = number(text, 0).ok().filter(|number| number.end == text.len());
                 match parsed.map(|number| number.scaled(scale, Rounding::HalfAway)) {
@@ -310,14 +204,14 @@ impl Scalars {
                     _ => false,
                 }
             }
-            Target::Date(values) => times::parse_date(text).map(|days| values.push(days)).is_some(),
-            Target::Time(_) => match times::parse_time(text) {
+            Scalar::Date(values) => times::parse_date(text).map(|days| values.push(days)).is_some(),
+            Scalar::Time(_) => match times::parse_time(text) {
                 Some(nanos) => return self.push_time(Some(nanos), at),
                 None => false,
             },
-            Target::Timestamp(target) => {
-                let value = times::parse_timestamp(text).and_then(|instant| instant.units(target.column));
-                value.map(|value| target.values.push(value)).is_some()
+            Scalar::Timestamp(values) => {
+                let value = times::parse_timestamp(text).and_then(|instant| instant.units(digits(&self.data_type)));
+                value.map(|value| values.push(value)).is_some()
             }
             _ => false,
         };
@@ -337,7 +231,7 @@ impl Scalars {
         let scaled = 10i128.checked_pow(more).and_then(|factor| value.checked_mul(factor));
         let fits = scaled.filter(|value| value.unsigned_abs() < 10u128.saturating_pow(u32::from(precision)));
         match (fits, &mut self.target) {
-            (Some(value), Target::Decimal(values)) => {
+            (Some(value), Scalar::Decimal(values)) => {
                 values.push(value);
                 Ok(())
             }
@@ -347,7 +241,7 @@ impl Scalars {
 
     fn push_time(&mut self, nanos: Option<i64>, at: usize) -> Result<(), Fault> {
         match (nanos, &mut self.target, &self.data_type) {
-            (Some(nanos), Target::Time(values), DataType::Time64(unit)) => {
+            (Some(nanos), Scalar::Time(values), DataType::Time64(unit)) => {
                 values.push(if *unit == TimeUnit::Nanosecond { nanos } else { nanos / 1_000 });
                 Ok(())
             }
@@ -356,14 +250,14 @@ impl Scalars {
     }
 
     fn push_instant(&mut self, seconds: i64, nanos: i32, at: usize) -> Result<(), Fault> {
-        let Target::Timestamp(target) = &mut self.target else { return Err(self.misfit(at)) };
+        let Scalar::Timestamp(values) = &mut self.target else { return Err(self.misfit(at)) };
         let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
         let Some(nanos) = nanos else {
             return Err(fault(at, "a Timestamp's nanos are not from 0 to 999,999,999"));
         };
-        match (Instant { seconds, nanos }).units(target.column) {
+        match (Instant { seconds, nanos }).units(digits(&self.data_type)) {
             Some(value) => {
-                target.values.push(value);
+                values.push(value);
                 Ok(())
             }
             None => Err(fault(at, format!("a Timestamp of {seconds} seconds is out of range for TIMESTAMP"))),
@@ -371,7 +265,7 @@ impl Scalars {
     }
 
     fn push_duration(&mut self, seconds: i64, nanos: i32, at: usize) -> Result<(), Fault> {
-        let Target::Interval(values) = &mut self.target else { return Err(self.misfit(at)) };
+        let Scalar::Interval(values) = &mut self.target else { return Err(self.misfit(at)) };
         let opposite = (seconds > 0 && nanos < 0) || (seconds < 0 && nanos > 0);
         if nanos.unsigned_abs() >= 1_000_000_000 || opposite {
             return Err(fault(at, "a Duration's nanos are not of the same sign as its seconds, or too many"));
@@ -394,56 +288,14 @@ impl Scalars {
     }
 
     pub fn push_null(&mut self) {
-        each!(&mut self.target, values => values.push_null())
+        self.target.push_null();
     }
     pub fn truncate(&mut self, rows: usize) {
-        each!(&mut self.target, values => values.truncate(rows))
+        self.target.truncate(rows);
     }
 
     pub fn finish(&mut self) -> Result<ArrayRef> {
-        Ok(match &mut self.target {
-            Target::Boolean(values) => values.finish()?,
-            Target::Int8(values) => Arc::new(values.take::<Int8Type>()?),
-            Target::Int16(values) => Arc::new(values.take::<Int16Type>()?),
-            Target::Int32(values) => Arc::new(values.take::<Int32Type>()?),
-            Target::Int64(values) => Arc::new(values.take::<Int64Type>()?),
-            Target::UInt8(values) => Arc::new(values.take::<UInt8Type>()?),
-            Target::UInt16(values) => Arc::new(values.take::<UInt16Type>()?),
-            Target::UInt32(values) => Arc::new(values.take::<UInt32Type>()?),
-            Target::UInt64(values) => Arc::new(values.take::<UInt64Type>()?),
-            Target::Float32(values) => Arc::new(values.take::<Float32Type>()?),
-            Target::Float64(values) => Arc::new(values.take::<Float64Type>()?),
-            Target::Decimal(values) => {
-                let DataType::Decimal128(precision, scale) = self.data_type else {
-                    return Err(crate::internal("a decimal column of another type"));
-                };
-                let array: Decimal128Array = values.take()?;
-                Arc::new(array.with_precision_and_scale(precision, scale)?)
-            }
-            Target::Text(column) | Target::Json(column) => column.finish_text()?,
-            Target::Binary(column) => {
-                let (offsets, bytes, nulls) = column.take();
-                Arc::new(BinaryArray::try_new(offsets, bytes.into(), nulls)?)
-            }
-            Target::Date(values) => Arc::new(values.take::<Date32Type>()?),
-            Target::Time(values) => match self.data_type {
-                DataType::Time64(TimeUnit::Nanosecond) => Arc::new(values.take::<Time64NanosecondType>()?),
-                _ => Arc::new(values.take::<Time64MicrosecondType>()?),
-            },
-            Target::Timestamp(Timestamps { column, values, .. }) => {
-                let zone = match &self.data_type {
-                    DataType::Timestamp(_, zone) => zone.clone(),
-                    _ => None,
-                };
-                match column {
-                    0 => Arc::new(values.take::<TimestampSecondType>()?.with_timezone_opt(zone)),
-                    3 => Arc::new(values.take::<TimestampMillisecondType>()?.with_timezone_opt(zone)),
-                    6 => Arc::new(values.take::<TimestampMicrosecondType>()?.with_timezone_opt(zone)),
-                    _ => Arc::new(values.take::<TimestampNanosecondType>()?.with_timezone_opt(zone)),
-                }
-            }
-            Target::Interval(values) => Arc::new(values.take::<IntervalMonthDayNanoType>()?),
-        })
+        self.target.finish(&self.data_type)
     }
 
     #[cold]
@@ -467,28 +319,11 @@ pub(super) fn read_number(wire: &mut Wire<'_>, kind: WireType) -> Result<u64, Fa
     }
 }
 
-trait TryPush {
-    fn try_push(&mut self, value: i128) -> bool;
-}
-
-impl<T: arrow::datatypes::ArrowNativeType + TryFrom<i128>> TryPush for Values<T> {
-    #[inline(always)]
-    fn try_push(&mut self, value: i128) -> bool {
-        match T::try_from(value) {
-            Ok(value) => {
-                self.push(value);
-                true
-            }
-            Err(_) => false,
-        }
-    }
-}
-
-/// A count of 10^-`from` seconds in 10^-`to` seconds, rounded down; `None` if it does not fit.
-pub(super) fn rescaled(value: i64, from: u32, to: u32) -> Option<i64> {
-    match to.checked_sub(from) {
-        Some(more) => value.checked_mul(10i64.checked_pow(more)?),
-        None => Some(value.div_euclid(10i64.checked_pow(from - to)?)),
+/// Decimal digits behind the second of a TIMESTAMP.
+fn digits(data_type: &DataType) -> u32 {
+    match data_type {
+        DataType::Timestamp(unit, _) => digits_of(*unit),
+        _ => 0,
     }
 }
 

@@ -20,6 +20,7 @@ use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value};
 
 use super::wire::WireType;
+use crate::varint::{write_varint, zigzag};
 
 /// How a number is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +81,7 @@ impl Number {
                 let value = i32::try_from(value).ok()?;
                 u64::from(((value << 1) ^ (value >> 31)).cast_unsigned())
             }
-            Self::SInt64 => {
-                let value = i64::try_from(value).ok()?;
-                ((value << 1) ^ (value >> 63)).cast_unsigned()
-            }
+            Self::SInt64 => zigzag(i64::try_from(value).ok()?),
             Self::Bool => u64::try_from(value).ok().filter(|value| *value < 2)?,
             Self::UInt64 | Self::Fixed64 | Self::Float | Self::Double => u64::try_from(value).ok()?,
         })
@@ -263,22 +261,13 @@ pub(super) fn put_number(out: &mut Vec<u8>, wire: WireType, raw: u64) {
     match wire {
         WireType::Fixed64 => out.extend_from_slice(&raw.to_le_bytes()),
         WireType::Fixed32 => out.extend_from_slice(&(raw as u32).to_le_bytes()),
-        _ => put_varint(out, raw),
+        _ => write_varint(raw, out),
     }
 }
 
 /// Bytes after their length.
 #[inline(always)]
 pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
+    write_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
-}
-
-#[inline(always)]
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }

@@ -254,14 +254,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::varint::write_varint;
 
-    fn encoded(mut value: u64) -> Vec<u8> {
+    fn encoded(value: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        while value >= 0x80 {
-            out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        out.push(value as u8);
+        write_varint(value, &mut out);
         out
     }
 

@@ -13,13 +13,13 @@ use arrow::datatypes::{
 use laminar_core::{Code, Error, Result};
 
 use super::json_value;
-use super::scalar::rescaled;
-use super::source::{EnumNames, Number, Source, put_bytes, put_number, put_varint};
+use super::source::{EnumNames, Number, Source, put_bytes, put_number};
 use super::wire::WireType;
 use crate::internal;
 use crate::options::TimestampFormat;
 use crate::text_column::{digits_of, texts, timestamps};
-use crate::times::Instant;
+use crate::times::{Instant, Scale};
+use crate::varint::write_varint;
 
 /// A field and the column that it is written from.
 pub(super) struct FieldWriter {
@@ -207,10 +207,13 @@ impl<'a> Values<'a> {
                 Self::Wide(*number, wide.as_primitive::<Decimal128Type>().values().clone(), 0)
             }
             (Source::Number(number), DataType::Timestamp(unit, _)) => {
-                let (from, to) = (digits_of(*unit), format.digits());
+                let scale = Scale::digits(digits_of(*unit), format.digits());
                 let values = timestamps(column, *unit);
-                let values = values.iter().map(|value| rescaled(*value, from, to).unwrap_or(i64::MAX));
-                Self::Integers(*number, values.collect::<Vec<_>>().into())
+                match values.iter().map(|value| scale.of(*value)).collect::<Option<Vec<_>>>() {
+                    Some(values) => Self::Integers(*number, values.into()),
+                    // One at least is too far away for 64 bits: its own row is refused.
+                    None => Self::Wide(*number, values.iter().map(|value| scale.wide(*value)).collect(), 0),
+                }
             }
             (Source::Number(number), DataType::Time64(_)) => {
                 let micros = cast(column, &DataType::Time64(TimeUnit::Nanosecond))?;
@@ -280,12 +283,12 @@ impl<'a> Values<'a> {
                     let shown: String = name.chars().take(40).collect();
                     Refused::new(format!("'{shown}' is none of {}", names.list()))
                 })?;
-                put_varint(out, i64::from(number).cast_unsigned());
+                write_varint(i64::from(number).cast_unsigned(), out);
             }
             Self::EnumNumbers(values) => {
                 let value = at(values, row);
                 let number = i32::try_from(value).map_err(|_| out_of_range(i128::from(value)))?;
-                put_varint(out, i64::from(number).cast_unsigned());
+                write_varint(i64::from(number).cast_unsigned(), out);
             }
             Self::Instant(values, digits) => {
                 let Instant { seconds, nanos } = Instant::from_units(at(values, row), *digits);
@@ -391,7 +394,7 @@ fn write_map(
 
 #[inline(always)]
 pub(super) fn put_tag(out: &mut Vec<u8>, number: u32, wire: WireType) {
-    put_varint(out, u64::from(number) << 3 | wire as u64);
+    write_varint(u64::from(number) << 3 | wire as u64, out);
 }
 
 /// Makes room for a length of one byte, which is nearly always enough.
@@ -408,7 +411,7 @@ pub(super) fn end(out: &mut Vec<u8>, start: usize) {
         return;
     }
     let mut prefix = Vec::with_capacity(10);
-    put_varint(&mut prefix, length as u64);
+    write_varint(length as u64, &mut prefix);
     out.splice(start - 1..start, prefix);
 }
 
@@ -418,7 +421,7 @@ fn write_parts(out: &mut Vec<u8>, seconds: i64, nanos: i64) {
     for (number, part) in [(1, seconds), (2, nanos)] {
         if part != 0 {
             put_tag(out, number, WireType::Varint);
-            put_varint(out, part.cast_unsigned());
+            write_varint(part.cast_unsigned(), out);
         }
     }
     end(out, start);

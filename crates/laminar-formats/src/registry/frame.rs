@@ -9,6 +9,7 @@
 //! ```
 
 use crate::fault::{Fault, fault};
+use crate::varint::write_varint;
 
 /// The first byte of every framed record.
 pub const MAGIC: u8 = 0;
@@ -91,14 +92,6 @@ fn read_varint(bytes: &[u8], at: usize) -> Result<(u64, usize), Fault> {
         }
     }
     Err(fault(at, "the value ends within the message index behind its schema id"))
-}
-
-fn write_varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The port to a schema registry: schemas by id for what is read, ids of schemas for what is written.
 //!
 //! ```text
-//!  record  00 | id, 4 bytes big-endian | body        frame: reading and writing that prefix
+//!  record  00 | id, 4 bytes big-endian | body        frame: reading and writing that prefix; framing: that of a sink
 //!                    │
 //!                    ▼
 //!  Programs: what was compiled for the id, or else ─► SchemaRegistry::schema(id), once an id
@@ -14,6 +14,7 @@
 //! The client is in `laminar-connectors`; nothing here knows the network.
 
 mod frame;
+mod framing;
 mod options;
 mod programs;
 
@@ -24,6 +25,7 @@ use laminar_core::Result;
 
 pub use crate::avro::avro_columns;
 pub use frame::{MAGIC, read_frame, read_message_index, write_frame, write_message_index};
+pub(crate) use framing::Frame;
 pub use options::{RegistryOptions, SubjectStrategy};
 pub(crate) use programs::Programs;
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Where a table's schemas are registered, and under which name.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct RegistryOptions {
     /// Address of the schema registry, which speaks Confluent's protocol: `http://host:8081`; several, of which the first that
     /// answers serves, separated by commas; `schema.registry.url` means the same. Records of `avro` and `protobuf` then begin with the id of their schema.
@@ -32,6 +32,19 @@ pub struct RegistryOptions {
 
 fn yes() -> bool {
     true
+}
+
+impl Default for RegistryOptions {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            api_key: None,
+            api_secret: None,
+            value_subject: None,
+            strategy: SubjectStrategy::default(),
+            register: yes(),
+        }
+    }
 }
 
 /// How a subject is named.
@@ -77,6 +90,7 @@ impl RegistryOptions {
                 ("schema_registry.api_secret", self.api_secret.is_some()),
                 ("value_subject", self.value_subject.is_some()),
                 ("schema.registry.strategy", self.strategy != SubjectStrategy::default()),
+                ("auto.register.schemas", self.register != yes()),
             ];
             return match given.iter().find(|(_, given)| *given) {
                 Some((name, _)) => Err(Error::new(

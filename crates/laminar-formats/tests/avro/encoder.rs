@@ -5,7 +5,7 @@ use std::sync::Arc;
 use apache_avro::types::Value;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, ListArray,
-    RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
+    RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use laminar_core::Code;
@@ -130,6 +130,15 @@ fn what_does_not_fit_a_given_schema_is_said() {
         (code, text.as_str()),
         (Code::InvalidValue, "column a cannot be written as Avro: 1099511627776 is out of range (a)")
     );
+    let large = batch(vec![("u", Arc::new(UInt64Array::from(vec![1 << 63])), true)]);
+    let (code, text) = error(&large, r#"{"name":"u","type":"long"}"#);
+    assert_eq!(
+        (code, text.as_str()),
+        (Code::InvalidValue, "column u cannot be written as Avro: 9223372036854775808 is out of range (u)")
+    );
+    let unsigned = batch(vec![("u", Arc::new(UInt64Array::from(vec![(1 << 63) - 1])), true)]);
+    let long = Value::Long(i64::MAX);
+    assert_eq!(given(&unsigned, r#"{"name":"u","type":"long"}"#), Ok(record(&[("u", long)])));
     let (code, text) = error(&a(None), r#"{"name":"a","type":"long"}"#);
     assert_eq!(code, Code::InvalidValue);
     assert!(text.contains("it is null"), "{text}");

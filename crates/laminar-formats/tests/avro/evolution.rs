@@ -3,6 +3,7 @@
 use apache_avro::types::Value;
 use arrow::datatypes::{DataType, Field};
 use laminar_core::Result;
+use laminar_core::format::{DecodeError, FaultKind};
 use laminar_core::table::Column;
 use laminar_formats::decoder_with;
 use laminar_formats::registry::{RegistryOptions, SchemaKind};
@@ -20,16 +21,22 @@ fn schema(fields: &str) -> String {
 
 /// The rows of one record written with `writer`, while the registry's newest schema is `newest`.
 fn evolved(columns: Vec<Column>, writer: &str, value: Value, newest: &str) -> Result<String> {
+    Ok(read_evolved(columns, writer, value, newest)?.unwrap_or_else(|error| format!("error: {error}")))
+}
+
+fn read_evolved(
+    columns: Vec<Column>,
+    writer: &str,
+    value: Value,
+    newest: &str,
+) -> Result<std::result::Result<String, DecodeError>> {
     let registry = Arc::new(Memory::default());
     let id = registry.add("t-value", SchemaKind::Avro, &schema(writer));
     registry.add("t-value", SchemaKind::Avro, &schema(newest));
     let ctx = registry.context(RegistryOptions { register: true, ..RegistryOptions::default() });
     let mut decoder = decoder_with(&options(&[]), &table(columns), &ctx)?;
     let bytes = framed(id, &theirs(&schema(writer), value));
-    match push(decoder.as_mut(), Some(&bytes)) {
-        Ok(()) => Ok(text(&rows(decoder.as_mut()))),
-        Err(error) => Ok(format!("error: {error}")),
-    }
+    Ok(push(decoder.as_mut(), Some(&bytes)).map(|()| text(&rows(decoder.as_mut()))))
 }
 
 fn a_and_b() -> Vec<Column> {
@@ -48,8 +55,9 @@ fn a_field_that_was_added_has_its_default_in_older_records() {
     assert_eq!(evolved(a_and_b(), A, value(), &nullable).unwrap(), "1|NULL");
     assert_eq!(evolved(a_and_b(), A, value(), A).unwrap(), "1|NULL");
     let required = vec![column("a", DataType::Int64), Column { nullable: false, ..column("b", DataType::Utf8) }];
-    let error = "error: the record's schema has no such field, and the column is NOT NULL (column b)";
-    assert_eq!(evolved(required, A, value(), A).unwrap(), error);
+    let error = read_evolved(required, A, value(), A).unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the record's schema has no such field, and the column is NOT NULL (column b)");
+    assert_eq!(error.kind, FaultKind::Constraint);
 }
 
 #[test]
@@ -69,6 +77,37 @@ fn defaults_of_every_shape() {
     check(list, r#"{"type":"array","items":"long"}"#, "[1,2]", "[1, 2]");
     let fields = DataType::Struct(vec![Field::new("x", DataType::Int32, true)].into());
     check(fields, r#"{"type":"record","name":"i","fields":[{"name":"x","type":"int","default":9}]}"#, "{}", "{x: 9}");
+}
+
+/// The default is a record with a part that no column reads: how to step over that part is the reader's schema's to say, and the
+/// writer's has other records in its place, or none.
+#[test]
+fn a_default_may_have_parts_that_no_column_reads() {
+    let unread = r#"{"name":"u","type":{"type":"record","name":"unread","fields":[{"name":"x","type":"string"}]}}"#;
+    let newest = format!(
+        r#"{A},{{"name":"b","type":{{"type":"record","name":"i","fields":[{unread},{{"name":"y","type":"int"}}]}},
+            "default":{{"u":{{"x":"text"}},"y":5}}}}"#
+    );
+    let columns = || {
+        let inner = DataType::Struct(vec![Field::new("y", DataType::Int32, true)].into());
+        vec![column("a", DataType::Int64), column("b", inner)]
+    };
+    assert_eq!(evolved(columns(), A, record(&[("a", Value::Long(1))]), &newest).unwrap(), "1|{y: 5}");
+    let other = r#"{"name":"o","type":{"type":"record","name":"other","fields":[{"name":"z","type":"long"}]}}"#;
+    let value = record(&[("a", Value::Long(1)), ("o", record(&[("z", Value::Long(300))]))]);
+    assert_eq!(evolved(columns(), &format!("{A},{other}"), value, &newest).unwrap(), "1|{y: 5}");
+}
+
+#[test]
+fn a_default_that_does_not_fit_says_which_column() {
+    let columns = vec![
+        column("a", DataType::Int64),
+        column("b", DataType::Struct(vec![Field::new("y", DataType::Int8, true)].into())),
+    ];
+    let inner = r#"{"type":"record","name":"i","fields":[{"name":"y","type":"int"}]}"#;
+    let newest = format!(r#"{A},{{"name":"b","type":{inner},"default":{{"y":300}}}}"#);
+    let error = "error: its default: 300 is out of range for TINYINT (column b.y)";
+    assert_eq!(evolved(columns, A, record(&[("a", Value::Long(1))]), &newest).unwrap(), error);
 }
 
 #[test]

@@ -111,6 +111,37 @@ fn an_unknown_id_may_become_known() {
 }
 
 #[test]
+fn an_unknown_id_may_become_known_though_no_record_was_good() {
+    let registry = Arc::new(Memory::default());
+    let mut decoder = decoder(&registry);
+    push(decoder.as_mut(), Some(&framed(0, &one(1)))).unwrap_err();
+    assert!(decoder.flush().unwrap().is_none());
+    registry.add("t-value", SchemaKind::Avro, ONE);
+    push(decoder.as_mut(), Some(&framed(0, &one(1)))).unwrap();
+}
+
+#[test]
+fn noise_does_not_flood_the_registry() {
+    let registry = Arc::new(Memory::default());
+    registry.add("t-value", SchemaKind::Avro, ONE);
+    let mut decoder = decoder(&registry);
+    let before = registry.asked.load(Ordering::SeqCst);
+    let errors: Vec<String> =
+        (1..=5000).map(|id| push(decoder.as_mut(), Some(&framed(id, &one(1)))).unwrap_err().to_string()).collect();
+    assert_eq!(registry.asked.load(Ordering::SeqCst) - before, 100);
+    assert!(errors.last().unwrap().starts_with("schema 5000 was not asked for"), "{:?}", errors.last());
+    // Each batch anew, and a schema that is known is read all the while, if it was known before the noise.
+    assert!(decoder.flush().unwrap().is_none());
+    push(decoder.as_mut(), Some(&framed(0, &one(1)))).unwrap();
+    for id in 1..=5000 {
+        push(decoder.as_mut(), Some(&framed(id, &one(1)))).unwrap_err();
+        push(decoder.as_mut(), Some(&framed(0, &one(2)))).unwrap();
+    }
+    assert_eq!(registry.asked.load(Ordering::SeqCst) - before, 201);
+    assert_eq!(decoder.len(), 5001);
+}
+
+#[test]
 fn framing_follows_the_options() {
     let registry = Arc::new(Memory::default());
     let ctx = registry.context(RegistryOptions::default());

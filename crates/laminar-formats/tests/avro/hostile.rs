@@ -99,3 +99,67 @@ fn a_schema_that_multiplies_costs_no_more_than_its_text() {
     let error = push(decoder.as_mut(), Some(&[2])).unwrap_err();
     assert!(error.message.contains("nested deeper"), "{error}");
 }
+
+/// Types without names nest too: forty arrays in each of sixty records would be 2,400 steps of recursion.
+#[test]
+fn arrays_in_arrays_in_records_are_not_followed_endlessly() {
+    let record = |at: usize| {
+        let item = if at == 0 { "\"int\"".to_string() } else { format!("\"r{}\"", at - 1) };
+        let arrays = format!("{}{item}{}", r#"{"type":"array","items":"#.repeat(40), "}".repeat(40));
+        format!(
+            r#"{{"name":"f{at}","type":{{"type":"record","name":"r{at}","fields":[{{"name":"x","type":{arrays}}}]}}}}"#
+        )
+    };
+    let fields: Vec<String> = (0..60).map(record).collect();
+    let schema =
+        format!(r#"{{"type":"record","name":"top","fields":[{},{{"name":"a","type":"long"}}]}}"#, fields.join(","));
+    let mut decoder = plain(vec![column("a", arrow::datatypes::DataType::Int64)], &schema).unwrap();
+    push(decoder.as_mut(), Some(&[vec![0; 60], vec![2]].concat())).unwrap();
+    let deep = [vec![0; 59], vec![2; 3000]].concat();
+    let error = push(decoder.as_mut(), Some(&deep)).unwrap_err();
+    assert!(error.message.contains("nested deeper than 256 types"), "{error}");
+}
+
+/// Records that each have several fields of the one before: a few KB of text, and fields without end.
+fn multiplying(fields: usize, levels: usize) -> String {
+    let mut schema = r#"{"type":"record","name":"r0","fields":[]}"#.to_string();
+    for at in 1..levels {
+        let field = |index: usize| match index {
+            0 => format!(r#"{{"name":"f0","type":{schema}}}"#),
+            _ => format!(r#"{{"name":"f{index}","type":"r{}"}}"#, at - 1),
+        };
+        let all: Vec<String> = (0..fields).map(field).collect();
+        schema = format!(r#"{{"type":"record","name":"r{at}","fields":[{}]}}"#, all.join(","));
+    }
+    schema
+}
+
+#[test]
+fn a_schema_that_multiplies_makes_no_columns_without_end() {
+    let error = avro_columns(&multiplying(2, 30)).unwrap_err();
+    assert_eq!(error.code(), laminar_core::Code::NotSupported);
+    assert!(error.to_string().contains("more than 10000 fields"), "{error}");
+    let record = |at: usize| match at {
+        0 => r#"{"name":"f0","type":{"type":"record","name":"r0","fields":[{"name":"x","type":"int"}]}}"#.to_string(),
+        _ => format!(
+            r#"{{"name":"f{at}","type":{{"type":"record","name":"r{at}","fields":[{{"name":"x","type":"r{}"}}]}}}}"#,
+            at - 1
+        ),
+    };
+    let chain: Vec<String> = (0..100).map(record).collect();
+    let chain = format!(r#"{{"type":"record","name":"top","fields":[{}]}}"#, chain.join(","));
+    let error = avro_columns(&chain).unwrap_err();
+    assert!(error.to_string().contains("nests deeper than 64 types"), "{error}");
+}
+
+/// Whether an item has bytes is asked once, when the schema is read, and the answer is not worth more than a look.
+#[test]
+fn items_that_multiply_are_not_counted_out() {
+    let schema = format!(
+        r#"{{"type":"record","name":"top","fields":[{{"name":"b","type":{{"type":"array","items":{}}}}},{{"name":"a","type":"long"}}]}}"#,
+        multiplying(30, 12)
+    );
+    let mut decoder = plain(vec![column("a", arrow::datatypes::DataType::Int64)], &schema).unwrap();
+    push(decoder.as_mut(), Some(&[0, 2])).unwrap();
+    assert_eq!(text(&rows(decoder.as_mut())), "1");
+}

@@ -145,6 +145,22 @@ fn nested() {
     check(fields(&[("b", Utf8)]), inner, value(), refused);
 }
 
+/// As in JSON and Protobuf: the last wins, in the place of the first.
+#[test]
+fn keys_of_a_map_that_come_twice() {
+    let entries =
+        Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Int64, true)]);
+    let map = DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false);
+    let schema = r#"{"type":"record","name":"r","fields":[{"name":"a","type":{"type":"map","values":"long"}}]}"#;
+    let mut decoder = plain(vec![column("a", map)], schema).unwrap();
+    let twice = b"\x04\x02k\x02\x02l\x04\x02\x02k\x06\0";
+    push(decoder.as_mut(), Some(b"\x02\x02k\x02\0")).unwrap();
+    push(decoder.as_mut(), Some(twice)).unwrap();
+    push(decoder.as_mut(), Some(&[twice.as_slice(), b"\0"].concat())).unwrap_err();
+    push(decoder.as_mut(), Some(b"\x02\x02l\x08\0")).unwrap();
+    assert_eq!(text(&rows(decoder.as_mut())), "{k: 1}; {k: 3, l: 2}; {l: 4}");
+}
+
 #[test]
 fn unions() {
     use DataType::*;

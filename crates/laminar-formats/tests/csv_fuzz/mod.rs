@@ -62,7 +62,10 @@ pub fn check(entropy: &[u8]) {
     let options: FormatOptions = Options::from_pairs(pairs.iter().copied()).parse("format").unwrap();
     let spec = table();
     let mut reader = decoder(&options, &spec).unwrap();
-    let accepted = entropy.chunks(24).filter(|chunk| push(reader.as_mut(), &record(chunk))).count();
+    // A blank line is neither.
+    let is_blank = |record: &[u8]| matches!(record, b"" | b"\n" | b"\r" | b"\r\n");
+    let records = entropy.chunks(24).map(record).filter(|record| !is_blank(record));
+    let accepted = records.filter(|record| push(reader.as_mut(), record)).count();
     let delimiter = [",", ";", "\t"][usize::from(kind % 3)];
     let made = ["text", "17", "2.5", "2024-01-31T12:00:00Z", "true"].join(delimiter);
     assert!(push(reader.as_mut(), made.as_bytes()));

@@ -158,7 +158,7 @@ start_kafka() {
   fetch_kafka
   if [ ! -f "$node/ports" ]; then
     mkdir -p "$node"
-    for _ in 1 2 3 4 5; do ports+=("$(free_port)"); done
+    read -ra ports <<<"$(free_ports 5)"
     make_certificates "$node/certs"
     kafka_config "${ports[@]}" >"$node/server.properties"
     format_node "$node" --add-scram "SCRAM-SHA-256=$scram" --add-scram "SCRAM-SHA-512=$scram"
@@ -191,13 +191,14 @@ P
 }
 
 start_cluster() {
-  local cluster="$parts/cluster" voters="" addresses="" n port waited=()
+  local cluster="$parts/cluster" voters="" addresses="" n port ports=() waited=()
   fetch_kafka
   if [ ! -f "$cluster/addresses" ]; then
-    for n in 1 2 3; do voters+="${voters:+,}$n@127.0.0.1:$(free_port)"; done
+    read -ra ports <<<"$(free_ports 6)"
+    for n in 1 2 3; do voters+="${voters:+,}$n@127.0.0.1:${ports[n - 1]}"; done
     for n in 1 2 3; do
       mkdir -p "$cluster/$n"
-      port=$(free_port)
+      port=${ports[n + 2]}
       cluster_config "$n" "$port" "$voters" >"$cluster/$n/server.properties"
       format_node "$cluster/$n"
       addresses+="${addresses:+,}127.0.0.1:$port"

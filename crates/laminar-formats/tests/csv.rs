@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields};
 use laminar_core::Changes;
 use laminar_core::format::EncodedValues;
@@ -93,6 +93,7 @@ fn check_bad(record: &[u8], expected: (&str, usize)) {
 
 #[test]
 fn a_bad_record_says_where_and_leaves_nothing_behind() {
+    check_bad(b"", ("the record has 1 field, the table has 2 columns", 0));
     check_bad(b"1", ("the record has 1 field, the table has 2 columns", 1));
     check_bad(b"1,x,", ("the record has 3 fields, the table has 2 columns", 4));
     check_bad(b"one,x", ("expected INT, found \"one\" (column a)", 0));
@@ -106,14 +107,10 @@ fn a_bad_record_says_where_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_blank_line_is_no_row_where_there_are_several_columns() {
-    let two = || vec![column("a", DataType::Int32), column("b", DataType::Utf8)];
-    let changes = read(&[], two(), &["1,x", "", "\n", "\r\n", "2,"]);
-    assert_eq!(show(changes.rows()), ["1|x", "2|"]);
-    let changes = read(&[], vec![column("a", DataType::Utf8)], &["x", "", "\n", "\"\""]);
-    assert_eq!(show(changes.rows()).len(), 4);
-    assert_eq!(changes.rows().column(0).null_count(), 2);
-    check_bad(b" ", ("expected INT, found \" \" (column a)", 0));
+fn blank_lines_of_a_file_are_layout_unless_a_record_is_one_field() {
+    let columns = || vec![column("a", DataType::Int32), column("b", DataType::Utf8)];
+    assert!(options(&[]).has_blank_lines(&table(columns())));
+    assert!(!options(&[]).has_blank_lines(&table(columns().split_off(1))));
 }
 
 #[test]

@@ -277,11 +277,11 @@ fn json_is_framed_with_the_id_of_a_json_schema() {
     // Lines do not part such records, and a registry that they need is one to ask.
     let with_option = options(&[("json.confluent_schema_registry", "true")]);
     for framed in [&framed_json, &with_option] {
-        assert!(framed.is_binary() && !framed.is_json_text() && framed.wants_frame());
+        assert!(framed.is_binary() && !framed.has_blank_lines(&spec) && framed.wants_frame());
         assert!(framed.is_framed(&context(&registry)) && !framed.is_framed(&FormatContext::default()));
     }
     let plain = options(&[]);
-    assert!(!plain.is_binary() && plain.is_json_text() && !plain.is_framed(&context(&registry)));
+    assert!(!plain.is_binary() && plain.has_blank_lines(&spec) && !plain.is_framed(&context(&registry)));
     let unframed = options(&[("format", "avro"), ("avro.confluent_schema_registry", "false")]);
     assert!(unframed.is_binary() && !unframed.wants_frame() && !unframed.is_framed(&context(&registry)));
     assert!(options(&[("format", "json_schema")]).check_options().is_err());

@@ -62,6 +62,10 @@ await_node() {
   die "Kafka did not start; its whole log is $1/log"
 }
 
+node_runs() {
+  [ -f "$1/pid" ] && is_running "$(<"$1/pid")" "$1/server.properties"
+}
+
 stop_node() {
   [ -f "$1/pid" ] || return 0
   end_process "$(<"$1/pid")" "$1/server.properties" 10
@@ -156,7 +160,9 @@ P
 start_kafka() {
   local node="$parts/kafka" ports=() scram="[name=test,password=test-secret]"
   fetch_kafka
+  ! node_runs "$node" || return 0
   if [ ! -f "$node/ports" ]; then
+    rm -rf "$node" # what a start that was stopped in the middle has left
     mkdir -p "$node"
     read -ra ports <<<"$(free_ports 5)"
     make_certificates "$node/certs"
@@ -194,6 +200,7 @@ start_cluster() {
   local cluster="$parts/cluster" voters="" addresses="" n port ports=() waited=()
   fetch_kafka
   if [ ! -f "$cluster/addresses" ]; then
+    rm -rf "$cluster"
     read -ra ports <<<"$(free_ports 6)"
     for n in 1 2 3; do voters+="${voters:+,}$n@127.0.0.1:${ports[n - 1]}"; done
     for n in 1 2 3; do
@@ -206,7 +213,7 @@ start_cluster() {
     echo "$addresses" >"$cluster/addresses"
   fi
   for n in 1 2 3; do
-    [ -f "$cluster/$n/pid" ] && is_running "$(<"$cluster/$n/pid")" "$cluster/$n/" && continue
+    ! node_runs "$cluster/$n" || continue
     run_node "$cluster/$n"
     waited+=("$cluster/$n")
   done

@@ -14,7 +14,8 @@ use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, TableSpec, timestamp_type};
 use laminar_core::{Code, Error, Position, Result};
 use laminar_formats::registry::{
-    ReferencedSchema, RegisteredSchema, RegistryOptions, SchemaKind, SchemaRegistry, SchemaText, TableRegistry,
+    ReferencedSchema, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText,
+    TableRegistry,
 };
 use laminar_formats::{FormatContext, FormatOptions, decoder, decoder_with, encoder_with, schema_columns};
 
@@ -31,7 +32,7 @@ impl Memory {
         let id = u32::try_from(schemas.len()).unwrap() + 1;
         let reference = |(name, text): &(&str, &str)| ReferencedSchema { name: (*name).into(), text: (*text).into() };
         let references = references.iter().map(reference).collect();
-        schemas.push((subject.into(), RegisteredSchema { id, kind, text: text.into(), references }));
+        schemas.push((subject.into(), RegisteredSchema { id: id.into(), kind, text: text.into(), references }));
         id
     }
     fn search(&self, is: impl Fn(&str, &RegisteredSchema) -> bool) -> Result<Arc<RegisteredSchema>> {
@@ -47,19 +48,21 @@ impl Memory {
 }
 
 impl SchemaRegistry for Memory {
-    fn schema(&self, id: u32) -> Result<Arc<RegisteredSchema>> {
+    fn schema(&self, id: SchemaId) -> Result<Arc<RegisteredSchema>> {
         self.search(|_, schema| schema.id == id)
     }
     fn latest(&self, subject: &str) -> Result<Arc<RegisteredSchema>> {
         self.search(|name, _| name == subject)
     }
-    fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
+    fn register(&self, subject: &str, schema: &SchemaText) -> Result<SchemaId> {
         match self.find(subject, schema) {
-            Err(error) if error.code() == Code::UnknownSchema => Ok(self.add(subject, schema.kind, &schema.text, &[])),
+            Err(error) if error.code() == Code::UnknownSchema => {
+                Ok(self.add(subject, schema.kind, &schema.text, &[]).into())
+            }
             found => found,
         }
     }
-    fn find(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
+    fn find(&self, subject: &str, schema: &SchemaText) -> Result<SchemaId> {
         self.search(|name, known| name == subject && known.text == schema.text).map(|schema| schema.id)
     }
 }

@@ -26,6 +26,7 @@ use super::source_options::{OnDataLoss, SourceSettings};
 use super::topics::Topics;
 use super::transaction::{MIN_TIMEOUT, timeout_too_long};
 use crate::schema_registry::{Patience, format_context};
+use laminar_formats::registry::{Framing, GLUE_HEADER};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const REACH_MS: i32 = 6000;
@@ -290,6 +291,10 @@ fn describe_record(message: &impl Message) -> String {
     let value = message.payload().unwrap_or_default();
     let kind = match (value, serde_json::from_slice::<serde_json::Value>(value)) {
         ([], _) => "nothing".to_string(),
+        ([GLUE_HEADER, ..], _) if Framing::Glue.read(value).is_ok() => {
+            let id = Framing::Glue.read(value).map_or_else(|_| String::new(), |(id, ..)| id.to_string());
+            format!("the framing of AWS Glue's schema registry, schema {id}")
+        }
         ([0, id @ ..], _) if id.len() >= 4 => {
             let id: [u8; 4] = id.first_chunk().copied().unwrap_or_default();
             format!("the framing of a schema registry, schema {}", u32::from_be_bytes(id))

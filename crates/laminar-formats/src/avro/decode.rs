@@ -11,7 +11,7 @@ use super::program::Program;
 use super::schema::Parsed;
 use crate::fault::{Fault, fault_of_record, outage};
 use crate::record::ValueDecoder;
-use crate::registry::{Programs, RegisteredSchema, SchemaKind, TableRegistry};
+use crate::registry::{Framed, Programs, RegisteredSchema, SchemaKind, TableRegistry};
 
 /// A record's value fills a row.
 pub(crate) struct AvroDecoder {
@@ -126,7 +126,7 @@ impl AvroDecoder {
                 programs.end_batch();
                 Err(outage(error))
             }
-            (Ok((program, body)), None) => program.rows(bytes, body, columns),
+            (Ok(Framed { program, bytes, at }), None) => program.rows(bytes, at, columns),
             (Err(fault), None) => Err(fault),
         }
     }

@@ -1,7 +1,8 @@
 //! The port to a schema registry: schemas by id for what is read, ids of schemas for what is written.
 //!
 //! ```text
-//!  record  00 | id, 4 bytes big-endian | body        frame: reading and writing that prefix; framing: that of a sink
+//!  record  00 | id, 4 bytes big-endian | body              frame: reading and writing that prefix, of each registry's own;
+//!          03 | compression | UUID, 16 bytes | body        zlib: compressed bodies; framing: the frame of a sink
 //!                    │
 //!                    ▼
 //!  Programs: what was compiled for the id, or else ─► SchemaRegistry::schema(id), once an id
@@ -11,12 +12,14 @@
 //! [`DecodeError::outage`](laminar_core::format::DecodeError::outage), which stops the job to be retried; a record whose id the registry does not know is a bad
 //! record.
 //!
-//! The client is in `laminar-connectors`; nothing here knows the network.
+//! Formats do not know which registry it is: its [`Framing`] reads and writes what differs. The client is in `laminar-connectors`; nothing here knows the network.
 
 mod frame;
 mod framing;
+mod id;
 mod options;
 mod programs;
+mod zlib;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -24,10 +27,13 @@ use std::sync::Arc;
 use laminar_core::Result;
 
 pub use crate::avro::avro_columns;
-pub use frame::{MAGIC, read_frame, read_message_index, write_frame, write_message_index};
+pub(crate) use frame::looks_framed;
+pub use frame::{Body, Framing, GLUE_HEADER, MAGIC, MessageIndex};
 pub(crate) use framing::Frame;
-pub use options::{RegistryOptions, SubjectStrategy};
-pub(crate) use programs::Programs;
+pub use id::SchemaId;
+pub(crate) use id::uuid_text;
+pub use options::{Compression, RegistryKind, RegistryOptions, SubjectStrategy};
+pub(crate) use programs::{Framed, Programs};
 
 /// A registry of schemas, as formats need it.
 ///
@@ -38,13 +44,17 @@ pub(crate) use programs::Programs;
 /// and `connector_error` where it gives no answer; `incompatible_schema` from [`register`](Self::register).
 pub trait SchemaRegistry: Debug + Send + Sync {
     /// The schema of this id, with all that it refers to.
-    fn schema(&self, id: u32) -> Result<Arc<RegisteredSchema>>;
+    fn schema(&self, id: SchemaId) -> Result<Arc<RegisteredSchema>>;
     /// The newest schema under the subject. Never cached.
     fn latest(&self, subject: &str) -> Result<Arc<RegisteredSchema>>;
     /// The id of this schema under the subject; registers it there if it is new.
-    fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32>;
+    fn register(&self, subject: &str, schema: &SchemaText) -> Result<SchemaId>;
     /// The id of this schema under the subject; `unknown_schema` if it is not registered there.
-    fn find(&self, subject: &str, schema: &SchemaText) -> Result<u32>;
+    fn find(&self, subject: &str, schema: &SchemaText) -> Result<SchemaId>;
+    /// What its clients write in front of records.
+    fn framing(&self) -> Framing {
+        Framing::Confluent
+    }
 }
 
 /// What a schema is written in.
@@ -79,7 +89,7 @@ pub struct SchemaText {
 /// A schema as the registry keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredSchema {
-    pub id: u32,
+    pub id: SchemaId,
     pub kind: SchemaKind,
     pub text: String,
     /// All that it refers to, directly or through others, each once, and before what refers to it.
@@ -110,18 +120,30 @@ impl TableRegistry {
             return subject.clone();
         }
         match self.options.strategy {
-            SubjectStrategy::TopicName => format!("{}-value", self.topic),
+            SubjectStrategy::TopicName => match self.registry.framing() {
+                Framing::Confluent => format!("{}-value", self.topic),
+                // As Glue's own serialisers name schemas.
+                Framing::Glue => self.topic.clone(),
+            },
             SubjectStrategy::RecordName => name.to_string(),
             SubjectStrategy::TopicRecordName => format!("{}-{name}", self.topic),
         }
     }
 
     /// The id under which a sink writes: registered, or only looked up if the table says so.
-    pub fn id_for_writing(&self, name: &str, schema: &SchemaText) -> Result<u32> {
+    pub fn id_for_writing(&self, name: &str, schema: &SchemaText) -> Result<SchemaId> {
         let subject = self.value_subject(name);
         match self.options.register {
             true => self.registry.register(&subject, schema),
             false => self.registry.find(&subject, schema),
+        }
+    }
+
+    /// How a sink's bodies stand behind their frame.
+    fn body(&self) -> Body {
+        match (self.registry.framing(), self.options.compression) {
+            (Framing::Glue, Some(Compression::Zlib)) => Body::Zlib,
+            _ => Body::Plain,
         }
     }
 }

@@ -37,7 +37,7 @@ def server(binary, tmp_path):
 
 
 def test_python_frames_and_we_read(server, glue):
-    topic = glue.topic("glue-in")
+    topic, sink = glue.topic("glue-in"), glue.topic("glue-out")
     first = glue.create(topic, "AVRO", json.dumps(V1))
     second = glue.add(topic, json.dumps(V2))
     newer = avro(V2, {"id": 1 << 40, "client": "cyd", "note": "hi"})
@@ -57,8 +57,11 @@ def test_python_frames_and_we_read(server, glue):
     server.sql(f"CREATE TABLE orders WITH (type = 'source', {glue.options(topic, 'avro', **more)})")
     described = {row[0]: row[1] for row in server.sql("DESCRIBE orders")["rows"]}
     assert described == {**described, "id": "BIGINT", "client": "TEXT", "note": "TEXT"}
-    server.sql("CREATE PIPELINE seen WITH (checkpoint_interval = '1s') AS SELECT id, client, note FROM orders")
-    assert rows(server, "seen", 3) == [[1, "ada", None], [2, "bob", None], [1 << 40, "cyd", "hi"]]
+    options = f"connector = 'kafka', bootstrap_servers = '{glue.broker.address}', topic = '{sink}', format = 'json'"
+    server.sql(f"CREATE TABLE out (id BIGINT, client TEXT, note TEXT) WITH (type = 'sink', {options})")
+    server.sql("CREATE PIPELINE copy WITH (checkpoint_interval = '1s') AS INSERT INTO out SELECT id, client, note FROM orders")
+    expected = [{"id": 1, "client": "ada", "note": None}, {"id": 2, "client": "bob", "note": None}, {"id": 1 << 40, "client": "cyd", "note": "hi"}]
+    assert [json.loads(value) for _, value in glue.read(sink, 3)] == expected
     wait_until(lambda: letters in glue.broker.topics(), 60, "the topic of the dead letters")
     assert [value for _, value in glue.read(letters, 3)] == [values[2], values[4], values[5]]
 

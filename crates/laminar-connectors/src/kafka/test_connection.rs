@@ -78,7 +78,7 @@ async fn check_registry(format: &FormatOptions, formats: FormatContext) -> Resul
 async fn ask_registry(format: &FormatOptions, formats: FormatContext) -> Option<Result<String>> {
     let framed = format.is_framed(&formats);
     let table = formats.registry.filter(|_| framed)?;
-    let subject = table.value_subject("");
+    let subject = table.known_subject()?;
     let ask = move || match table.registry.latest(&subject) {
         Ok(schema) => Ok(format!("subject {subject} has schema {} in {}", schema.id, schema.kind.name())),
         Err(error) if error.code() == Code::UnknownSchema => Ok(format!("subject {subject} has no schema yet")),

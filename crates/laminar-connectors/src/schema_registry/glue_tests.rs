@@ -25,8 +25,11 @@ fn said((status, body): (u16, &str)) -> (u16, String) {
     (status, body.to_string())
 }
 
-/// Answers one request after the other so; what was asked, an operation and a body each, is in the list.
-fn server(answers: Vec<(u16, String)>) -> (String, Arc<Mutex<Vec<(String, Value)>>>) {
+/// An operation and a body each.
+type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// Answers one request after the other so, and keeps what was asked.
+fn server(answers: Vec<(u16, String)>) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let asked = Arc::new(Mutex::new(Vec::new()));

@@ -130,6 +130,12 @@ impl TableRegistry {
         }
     }
 
+    /// The subject, where it is not named after a record or message that is yet to come.
+    pub fn known_subject(&self) -> Option<String> {
+        let named = self.options.value_subject.is_some() || self.options.strategy == SubjectStrategy::TopicName;
+        named.then(|| self.value_subject(""))
+    }
+
     /// The id under which a sink writes: registered, or only looked up if the table says so.
     pub fn id_for_writing(&self, name: &str, schema: &SchemaText) -> Result<SchemaId> {
         let subject = self.value_subject(name);

@@ -67,7 +67,7 @@ pub(crate) fn latest_of(table: &TableRegistry, kind: SchemaKind, name: Option<&s
             .with_hint("add value_subject = '…'")
             .with_field("value_subject"));
     }
-    let schema = table.registry.latest(&table.value_subject(name.unwrap_or_default()))?;
+    let schema = table.registry.latest(&table.subject(name.unwrap_or_default()))?;
     if schema.kind != kind {
         let (is, wanted) = (schema.kind.name(), kind.name());
         let message = format!("the newest schema of the subject is {is}, not {wanted}");

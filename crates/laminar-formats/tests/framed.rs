@@ -14,7 +14,7 @@ use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, TableSpec, timestamp_type};
 use laminar_core::{Code, Error, Position, Result};
 use laminar_formats::registry::{
-    ReferencedSchema, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText,
+    Part, ReferencedSchema, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText,
     TableRegistry,
 };
 use laminar_formats::{FormatContext, FormatOptions, decoder, decoder_with, encoder_with, schema_columns};
@@ -70,7 +70,9 @@ impl SchemaRegistry for Memory {
 fn context(registry: &Arc<Memory>) -> FormatContext {
     let options: RegistryOptions =
         Options::from_pairs([("schema_registry.endpoint", "http://registry")]).parse("registry").unwrap();
-    FormatContext { registry: Some(TableRegistry { registry: registry.clone(), topic: "t".into(), options }) }
+    FormatContext {
+        registry: Some(TableRegistry { registry: registry.clone(), part: Part::Value, topic: "t".into(), options }),
+    }
 }
 
 fn options(pairs: &[(&str, &str)]) -> FormatOptions {

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use laminar_core::Result;
 use laminar_formats::FormatContext;
 use laminar_formats::registry::{
-    Framing, RegisteredSchema, RegistryKind, RegistryOptions, SchemaId, SchemaRegistry, SchemaText, TableRegistry,
+    Framing, Part, RegisteredSchema, RegistryKind, RegistryOptions, SchemaId, SchemaRegistry, SchemaText, TableRegistry,
 };
 
 use crate::http::wait;
@@ -39,7 +39,9 @@ pub(crate) fn format_context(options: &RegistryOptions, topic: &str, patience: P
         return Ok(FormatContext::default());
     }
     let registry = Arc::new(RegistryClient::with_patience(options, patience)?);
-    Ok(FormatContext { registry: Some(TableRegistry { registry, topic: topic.into(), options: options.clone() }) })
+    Ok(FormatContext {
+        registry: Some(TableRegistry { registry, part: Part::Value, topic: topic.into(), options: options.clone() }),
+    })
 }
 
 /// What is asked of a registry, as its own protocol has it: the errors are those of [`SchemaRegistry`].

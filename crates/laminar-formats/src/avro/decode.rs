@@ -154,7 +154,7 @@ fn compile_registered(
 }
 
 fn newest_schema(table: &TableRegistry, writer: &Parsed) -> Result<Option<Box<Parsed>>> {
-    match table.registry.latest(&table.value_subject(&writer.full_name())) {
+    match table.registry.latest(&table.subject(&writer.full_name())) {
         Ok(schema) if schema.kind == SchemaKind::Avro => {
             Parsed::registered(&schema).map(|parsed| Some(Box::new(parsed)))
         }

@@ -113,7 +113,7 @@ impl Table {
     #[cold]
     fn ask(&self, name: &str, own: &Schema) -> Result<Reader> {
         let message = self.message.as_deref();
-        let latest = match self.registry.registry.latest(&self.registry.value_subject(message.unwrap_or(name))) {
+        let latest = match self.registry.registry.latest(&self.registry.subject(message.unwrap_or(name))) {
             Ok(schema) if schema.kind == SchemaKind::Protobuf => Schema::registered(&schema)?,
             Ok(_) => own.clone(),
             // Registered under a subject that we do not know of.

@@ -104,26 +104,49 @@ pub struct ReferencedSchema {
     pub text: String,
 }
 
+/// A part of a record that has a schema of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    #[default]
+    Value,
+    Key,
+}
+
 /// A table's registry: the port, and under which subjects its schemas stand there.
 #[derive(Clone, Debug)]
 pub struct TableRegistry {
     pub registry: Arc<dyn SchemaRegistry>,
+    /// Of which part of the records the schemas are.
+    pub part: Part,
     /// Where the table's records are; subjects are named after it.
     pub topic: String,
     pub options: RegistryOptions,
 }
 
 impl TableRegistry {
-    /// The subject of the values' schema, whose full name (of the record, of the message) is `name`.
-    pub fn value_subject(&self, name: &str) -> String {
-        if let Some(subject) = &self.options.value_subject {
+    /// The same for the keys.
+    pub fn of_keys(&self) -> Self {
+        Self { part: Part::Key, ..self.clone() }
+    }
+
+    fn given_subject(&self) -> Option<&String> {
+        match self.part {
+            Part::Value => self.options.value_subject.as_ref(),
+            Part::Key => self.options.key_subject.as_ref(),
+        }
+    }
+
+    /// The subject of the part's schema, whose full name (of the record, of the message) is `name`.
+    pub fn subject(&self, name: &str) -> String {
+        if let Some(subject) = self.given_subject() {
             return subject.clone();
         }
         match self.options.strategy {
-            SubjectStrategy::TopicName => match self.registry.framing() {
-                Framing::Confluent => format!("{}-value", self.topic),
+            SubjectStrategy::TopicName => match (self.registry.framing(), self.part) {
+                (_, Part::Key) => format!("{}-key", self.topic),
+                (Framing::Confluent, Part::Value) => format!("{}-value", self.topic),
                 // As Glue's own serialisers name schemas.
-                Framing::Glue => self.topic.clone(),
+                (Framing::Glue, Part::Value) => self.topic.clone(),
             },
             SubjectStrategy::RecordName => name.to_string(),
             SubjectStrategy::TopicRecordName => format!("{}-{name}", self.topic),
@@ -132,13 +155,13 @@ impl TableRegistry {
 
     /// The subject, where it is not named after a record or message that is yet to come.
     pub fn known_subject(&self) -> Option<String> {
-        let named = self.options.value_subject.is_some() || self.options.strategy == SubjectStrategy::TopicName;
-        named.then(|| self.value_subject(""))
+        let named = self.given_subject().is_some() || self.options.strategy == SubjectStrategy::TopicName;
+        named.then(|| self.subject(""))
     }
 
     /// The id under which a sink writes: registered, or only looked up if the table says so.
     pub fn id_for_writing(&self, name: &str, schema: &SchemaText) -> Result<SchemaId> {
-        let subject = self.value_subject(name);
+        let subject = self.subject(name);
         match self.options.register {
             true => self.registry.register(&subject, schema),
             false => self.registry.find(&subject, schema),

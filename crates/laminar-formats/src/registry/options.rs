@@ -37,7 +37,11 @@ pub struct RegistryOptions {
     /// the same. Default: what `schema.registry.strategy` makes of the topic.
     #[serde(default)]
     pub value_subject: Option<String>,
-    /// How the subject is named where `value_subject` does not say it.
+    /// Subject under which the schema of the keys is registered, where `key.format` names a format with schemas. Default: as that of the
+    /// values, with `<topic>-key` for `<topic>-value`.
+    #[serde(default)]
+    pub key_subject: Option<String>,
+    /// How the subject is named where `value_subject`, or `key_subject`, does not say it.
     #[serde(default, rename = "schema.registry.strategy")]
     pub strategy: SubjectStrategy,
     /// For sinks: `true` registers the schema of the table if the subject does not have it yet; `false` fails then. A schema that Glue
@@ -61,6 +65,7 @@ impl Default for RegistryOptions {
             api_key: None,
             api_secret: None,
             value_subject: None,
+            key_subject: None,
             strategy: SubjectStrategy::default(),
             register: yes(),
         }
@@ -93,7 +98,7 @@ pub enum Compression {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SubjectStrategy {
-    /// `<topic>-value`; in Glue `<topic>`.
+    /// `<topic>-value`, in Glue `<topic>`; for keys `<topic>-key`.
     #[default]
     TopicName,
     /// The full name of the record or message.
@@ -145,6 +150,7 @@ impl RegistryOptions {
                 ("schema_registry.api_key", self.api_key.is_some()),
                 ("schema_registry.api_secret", self.api_secret.is_some()),
                 ("value_subject", self.value_subject.is_some()),
+                ("key_subject", self.key_subject.is_some()),
                 ("schema.registry.strategy", self.strategy != SubjectStrategy::default()),
                 ("auto.register.schemas", self.register != yes()),
             ];

@@ -17,7 +17,7 @@ use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::{Changes, Code, Error, Position, Result};
 use laminar_formats::registry::{
-    RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText, TableRegistry,
+    Part, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText, TableRegistry,
 };
 use laminar_formats::{FormatContext, FormatOptions, decoder_with, encoder_with};
 
@@ -118,7 +118,7 @@ pub struct Memory {
 impl Memory {
     pub fn context(self: &Arc<Self>, options: RegistryOptions) -> FormatContext {
         let registry: Arc<dyn SchemaRegistry> = Arc::<Self>::clone(self);
-        FormatContext { registry: Some(TableRegistry { registry, topic: "t".into(), options }) }
+        FormatContext { registry: Some(TableRegistry { registry, part: Part::Value, topic: "t".into(), options }) }
     }
     pub fn add(&self, subject: &str, kind: SchemaKind, text: &str) -> u32 {
         match self.register(subject, &SchemaText { kind, text: text.into() }).unwrap() {

@@ -27,6 +27,7 @@ mod columns;
 mod csv;
 mod debezium;
 mod fault;
+mod keys;
 mod metadata;
 mod net;
 mod outside;
@@ -44,6 +45,7 @@ use laminar_core::format::{Decoder, Encoder};
 use laminar_core::table::TableSpec;
 use laminar_core::{Code, Error, Result};
 
+pub use keys::{KeyForm, key_encoder};
 use options::Known;
 pub use options::{FormatName, FormatOptions, TimestampFormat};
 pub use outside::schema_columns;
@@ -128,20 +130,11 @@ pub fn decoder_with(options: &FormatOptions, table: &TableSpec, ctx: &FormatCont
     }
 }
 
-/// How a record's key stands for the primary key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyForm {
-    /// The text or bytes of its one column.
-    Raw,
-    /// An object of its columns, or the value of its one.
-    Json,
-}
-
 /// Turns records that replace each other into rows of `table`, whose projection has all of its primary key: inserts for values, and
 /// deletes for tombstones, in which only the key is not null. `form`: of a tombstone's key; by default `Raw` where the key is one
 /// text, integer or bytes.
 ///
-/// Errors: as [`decoder()`]; `missing_option` without a primary key; `conflicting_options` if the format's records are changes
+/// Errors: as [`decoder()`]; `missing_option` without a primary key, or without the registry that `form` needs; `conflicting_options` if the format's records are changes
 /// themselves, or are the whole value.
 pub fn upsert_decoder_with(
     options: &FormatOptions,
@@ -154,7 +147,7 @@ pub fn upsert_decoder_with(
         return Err(Error::new(Code::ConflictingOptions, what).with_hint("leave upsert out").with_field("upsert"));
     }
     let rows = decoder_with(options, table, ctx)?;
-    Ok(Box::new(upsert_decoder::UpsertDecoder::new(rows, table, form, options.timestamp_format())?))
+    Ok(Box::new(upsert_decoder::UpsertDecoder::new(rows, table, form, options.timestamp_format(), ctx)?))
 }
 
 /// Turns rows of `table`, a sink's, into record values.

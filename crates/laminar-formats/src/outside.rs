@@ -8,7 +8,7 @@ use laminar_core::{Code, Error, Result};
 use crate::avro::{Content, columns_of_text, registered_columns};
 use crate::options::Known;
 use crate::protobuf::{self, Schema};
-use crate::registry::{RegisteredSchema, SchemaKind, SubjectStrategy, TableRegistry};
+use crate::registry::{RegisteredSchema, SchemaKind, TableRegistry};
 use crate::{FormatContext, FormatOptions};
 
 /// Fields that columns are made for, those within others included. A few lines of a schema can say that there are millions.
@@ -61,14 +61,13 @@ fn list_them(error: Error) -> Error {
 /// Errors: `missing_option` if the subject is named after the record and nobody says how that is called, `invalid_schema` for one of
 /// another kind, and the registry's.
 pub(crate) fn latest_of(table: &TableRegistry, kind: SchemaKind, name: Option<&str>) -> Result<Arc<RegisteredSchema>> {
-    let named = table.options.value_subject.is_some() || table.options.strategy == SubjectStrategy::TopicName;
-    if !named && name.is_none() {
+    if table.known_subject().is_none() && name.is_none() {
         return Err(Error::new(Code::MissingOption, "the subject of the table's schema is not known")
             .with_detail("it is named after the record, and there is none yet")
             .with_hint("add value_subject = '…'")
             .with_field("value_subject"));
     }
-    let schema = table.registry.latest(&table.value_subject(name.unwrap_or_default()))?;
+    let schema = table.registry.latest(&table.subject(name.unwrap_or_default()))?;
     if schema.kind != kind {
         let (is, wanted) = (schema.kind.name(), kind.name());
         let message = format!("the newest schema of the subject is {is}, not {wanted}");

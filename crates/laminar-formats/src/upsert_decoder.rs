@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The primary key's columns are read as every other: from the value, or from metadata. Of a tombstone they are read from the record's
-//! key, which is the column's text or bytes, or JSON.
+//! key, which is the column's text or bytes, JSON, or a record whose schema is registered: see `keys`.
 
 use std::sync::Arc;
 
@@ -25,10 +25,11 @@ use crate::fault::{Fault, fault_of_record};
 use crate::json::JsonDecoder;
 use crate::json::scan::{expect_end, skip_space};
 use crate::json::skip::skip_value;
+use crate::keys::key_decoder;
 use crate::options::TimestampFormat;
 use crate::raw::RawDecoder;
 use crate::record::{Plan, RecordDecoder};
-use crate::{KeyForm, internal};
+use crate::{FormatContext, KeyForm, internal};
 
 /// Rows of another decoder, one a record, and deletes.
 pub(crate) struct UpsertDecoder {
@@ -56,7 +57,7 @@ enum Form {
     Nothing,
     /// The bytes of one TEXT or BYTEA.
     Bytes,
-    /// An object of the columns.
+    /// An object, or another record, of the columns.
     Object,
     /// An object of the one column, or its value.
     Value { column: String },
@@ -71,6 +72,7 @@ impl UpsertDecoder {
         table: &TableSpec,
         form: Option<KeyForm>,
         format: TimestampFormat,
+        ctx: &FormatContext,
     ) -> Result<Self> {
         let columns: Vec<Column> =
             table.columns.iter().filter(|c| table.primary_key.contains(&c.name)).cloned().collect();
@@ -100,13 +102,15 @@ impl UpsertDecoder {
             columns,
         };
         let plan = Plan::new(&keys)?;
+        let registered = form.filter(|form| form.is_registered());
         let form = form_of(&plan.value_columns, form)?;
         let is_bytes = matches!(plan.value_columns.as_slice(), [column] if column.data_type == DataType::Binary);
-        let keys: Box<dyn Decoder> = match form {
-            Form::Nothing | Form::Bytes => {
+        let keys: Box<dyn Decoder> = match (&form, registered) {
+            (Form::Object, Some(registered)) => key_decoder(registered, &keys, ctx)?,
+            (Form::Nothing | Form::Bytes, _) => {
                 Box::new(RecordDecoder::new(RawDecoder::new(plan.value_columns.clone())?, plan)?)
             }
-            Form::Object | Form::Value { .. } => {
+            (Form::Object | Form::Value { .. }, _) => {
                 let values = JsonDecoder::new(&plan.value_columns, &plan.wanted, format)?;
                 Box::new(RecordDecoder::new(values, plan)?)
             }
@@ -115,7 +119,7 @@ impl UpsertDecoder {
         Ok(Self {
             rows,
             keys,
-            is_text: !matches!(form, Form::Nothing) && !is_bytes,
+            is_text: registered.is_none() && !matches!(form, Form::Nothing) && !is_bytes,
             form,
             object: Vec::new(),
             tombstones: Vec::new(),
@@ -233,6 +237,12 @@ fn form_of(columns: &[Column], asked: Option<KeyForm>) -> Result<Form> {
     let conflict = |what: &str, hint: &str| {
         Err(Error::new(Code::ConflictingOptions, what).with_hint(hint).with_field("key.format"))
     };
+    if let Some(form) = asked
+        && form.is_registered()
+        && !columns.is_empty()
+    {
+        return Ok(Form::Object);
+    }
     let [column] = columns else {
         return match (columns, asked) {
             ([], Some(_)) => conflict("key.format is given, and the primary key is metadata", "leave it out"),

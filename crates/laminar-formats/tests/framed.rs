@@ -13,7 +13,8 @@ use laminar_core::options::Options;
 use laminar_core::table::{Column, TableSpec, timestamp_type};
 use laminar_core::{Code, Error, Result};
 use laminar_formats::registry::{
-    ReferencedSchema, RegisteredSchema, RegistryOptions, SchemaKind, SchemaRegistry, SchemaText, TableRegistry,
+    Part, ReferencedSchema, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText,
+    TableRegistry,
 };
 use laminar_formats::{FormatContext, FormatOptions, decoder, decoder_with, encoder_with, schema_columns};
 use support::{column, format_options as options, push, show, table};
@@ -31,7 +32,7 @@ impl Memory {
         let id = u32::try_from(schemas.len()).unwrap() + 1;
         let reference = |(name, text): &(&str, &str)| ReferencedSchema { name: (*name).into(), text: (*text).into() };
         let references = references.iter().map(reference).collect();
-        schemas.push((subject.into(), RegisteredSchema { id, kind, text: text.into(), references }));
+        schemas.push((subject.into(), RegisteredSchema { id: id.into(), kind, text: text.into(), references }));
         id
     }
     fn search(&self, is: impl Fn(&str, &RegisteredSchema) -> bool) -> Result<Arc<RegisteredSchema>> {
@@ -47,19 +48,21 @@ impl Memory {
 }
 
 impl SchemaRegistry for Memory {
-    fn schema(&self, id: u32) -> Result<Arc<RegisteredSchema>> {
+    fn schema(&self, id: SchemaId) -> Result<Arc<RegisteredSchema>> {
         self.search(|_, schema| schema.id == id)
     }
     fn latest(&self, subject: &str) -> Result<Arc<RegisteredSchema>> {
         self.search(|name, _| name == subject)
     }
-    fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
+    fn register(&self, subject: &str, schema: &SchemaText) -> Result<SchemaId> {
         match self.find(subject, schema) {
-            Err(error) if error.code() == Code::UnknownSchema => Ok(self.add(subject, schema.kind, &schema.text, &[])),
+            Err(error) if error.code() == Code::UnknownSchema => {
+                Ok(self.add(subject, schema.kind, &schema.text, &[]).into())
+            }
             found => found,
         }
     }
-    fn find(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
+    fn find(&self, subject: &str, schema: &SchemaText) -> Result<SchemaId> {
         self.search(|name, known| name == subject && known.text == schema.text).map(|schema| schema.id)
     }
 }
@@ -67,7 +70,9 @@ impl SchemaRegistry for Memory {
 fn context(registry: &Arc<Memory>) -> FormatContext {
     let options: RegistryOptions =
         Options::from_pairs([("schema_registry.endpoint", "http://registry")]).parse("registry").unwrap();
-    FormatContext { registry: Some(TableRegistry { registry: registry.clone(), topic: "t".into(), options }) }
+    FormatContext {
+        registry: Some(TableRegistry { registry: registry.clone(), part: Part::Value, topic: "t".into(), options }),
+    }
 }
 
 fn protobuf() -> FormatOptions {

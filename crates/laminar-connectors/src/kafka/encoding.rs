@@ -16,7 +16,7 @@ use laminar_formats::FormatOptions;
 
 use arrow::datatypes::DataType;
 
-use super::sink_options::{Encoding, EncodingOptions};
+use super::sink_options::{Encoding, EncodingOptions, KeyFormat};
 
 impl EncodingOptions {
     /// Does an encoding have a column of text to stand in? `key`: the key's columns.
@@ -39,6 +39,13 @@ impl EncodingOptions {
             needs_text("value.encoding", types)?;
         }
         if self.key == Encoding::Base64 {
+            if let Some(form) = self.key_format.map(KeyFormat::form).filter(|form| form.is_registered()) {
+                let what =
+                    format!("key.encoding = 'base64' and key.format = '{}' both say what the key is", form.name());
+                return Err(Error::new(Code::ConflictingOptions, what)
+                    .with_hint("leave one of them out")
+                    .with_field("key.encoding"));
+            }
             needs_text("key.encoding", key)?;
         }
         Ok(())

@@ -22,6 +22,7 @@ use super::key::{KeyColumns, KeyPlan};
 use super::options::SUBJECT;
 use super::sink_options::SinkSettings;
 use super::template::{Template, column_index, unknown_column};
+use crate::schema_registry::Patience;
 
 /// Prefix of the columns that are never part of the value.
 const PREFIX: &str = "_kafka_";
@@ -86,8 +87,9 @@ impl Fields {
         let value_template = template("sink.value", &options.value)?;
         let by_default = key_template.is_none();
         let key_field = settings.key_field.as_deref();
-        let columns = KeyColumns::of(key_field, metadata.key, by_default, settings.encoding.key_format, table)?;
-        let key = KeyPlan { columns, template: key_template, encoding: settings.encoding.key };
+        let (format, formats) = (settings.encoding.key_format, settings.formats(Patience::Job)?);
+        let columns = KeyColumns::of(key_field, metadata.key, by_default, format, table, &formats)?;
+        let key = KeyPlan { columns, format, template: key_template, encoding: settings.encoding.key };
 
         let excluded = excluded(&options.value_exclude, &metadata.all, table)?;
         let kept: Vec<usize> = (0..table.columns.len()).filter(|index| !excluded.contains(index)).collect();

@@ -67,6 +67,12 @@ fn columns_say_by_option_or_by_name_what_they_are() {
     check(rows, &[], &[TOPIC, ("key_field", "name")], "value id,name,at,to; key name");
     check(rows, &[], &[TOPIC, ("key_field", "id, name")], "value id,name,at,to; key {id,name}");
     check(rows, &[], &[TOPIC, ("key_field", "id"), ("key.format", "json")], "value id,name,at,to; key {id}");
+    let registry = ("schema_registry.endpoint", "http://r");
+    for format in ["avro", "protobuf", "confluent_json"] {
+        let format = ("key.format", format);
+        check(rows, &["id"], &[TOPIC, registry, format], "value id,name,at,to; key {id}");
+        check(rows, &[], &[TOPIC, registry, format, ("key_field", "id,at")], "value id,name,at,to; key {id,at}");
+    }
     check(rows, &["id"], &[TOPIC], "value id,name,at,to; key id");
     check(rows, &["id"], &[TOPIC, ("sink.key", "snot")], "value id,name,at,to");
     let all = &[
@@ -144,6 +150,18 @@ fn what_cannot_be_is_refused() {
         &[],
         &[TOPIC, ("key_field", "id,name"), ("key.format", "raw")],
         "conflicting_options: key.format = 'raw' is for a key of one column (hint: use key.format = 'json')",
+    );
+    check(
+        rows,
+        &["id"],
+        &[TOPIC, ("key.format", "avro")],
+        "missing_option: key.format = 'avro' needs a schema registry (hint: add 'schema_registry.endpoint' = 'http://host:8081')",
+    );
+    check(
+        rows,
+        &["name"],
+        &[TOPIC, ("schema_registry.endpoint", "http://r"), ("key.format", "avro"), ("key.encoding", "base64")],
+        "conflicting_options: key.encoding = 'base64' and key.format = 'avro' both say what the key is (hint: leave one of them out)",
     );
     check(
         rows,

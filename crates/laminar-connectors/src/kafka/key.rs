@@ -1,4 +1,4 @@
-//! The keys of a sink's records: a column's value as it is, a JSON object of columns, or a text with placeholders.
+//! The keys of a sink's records: a column's value as it is, an object or record of columns, or a text with placeholders.
 //!
 //! ```text
 //!  key_field or _kafka_key ─┐ where it is null
@@ -12,7 +12,7 @@ use arrow::datatypes::DataType;
 use laminar_core::format::{EncodedValues, Encoder};
 use laminar_core::table::TableSpec;
 use laminar_core::{Changes, Code, Error, Result};
-use laminar_formats::FormatOptions;
+use laminar_formats::{FormatContext, KeyForm, key_encoder};
 
 use super::encoding::decode_values;
 use super::sink_options::{Encoding, KeyFormat};
@@ -24,7 +24,7 @@ pub(super) enum KeyColumns {
     /// Records have no key.
     None,
     One(usize),
-    /// Several, or one of a type that has no bytes of its own.
+    /// Several, one of a type that has no bytes of its own, or any in a format with schemas.
     Object(Vec<usize>),
 }
 
@@ -32,13 +32,15 @@ impl KeyColumns {
     /// The columns that the option `key_field` names, else `metadata`, a column whose name says so; else, if `by_default`, the
     /// primary key.
     ///
-    /// Errors: `unknown_column`, `type_mismatch`, `conflicting_options`, `not_supported`.
+    /// Errors: `unknown_column`, `type_mismatch`, `conflicting_options`, `not_supported`, `missing_option` without the registry that
+    /// the format needs.
     pub fn of(
         key_field: Option<&str>,
         metadata: Option<usize>,
         by_default: bool,
         format: Option<KeyFormat>,
         table: &TableSpec,
+        formats: &FormatContext,
     ) -> Result<Self> {
         let (indices, option) = match (key_field, metadata) {
             (Some(names), Some(index)) => {
@@ -68,7 +70,7 @@ impl KeyColumns {
                     .with_field("key.format"))
             }
             _ => {
-                key_encoder(&indices, table)?;
+                encoder(&indices, format, table, formats)?;
                 Ok(Self::Object(indices))
             }
         }
@@ -121,20 +123,27 @@ fn is_plain(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::Binary) || data_type.is_integer()
 }
 
-fn key_encoder(columns: &[usize], table: &TableSpec) -> Result<Box<dyn Encoder>> {
+/// Of keys that are more than one column's value.
+fn encoder(
+    columns: &[usize],
+    format: Option<KeyFormat>,
+    table: &TableSpec,
+    formats: &FormatContext,
+) -> Result<Box<dyn Encoder>> {
     let key = TableSpec {
         columns: columns.iter().filter_map(|index| table.columns.get(*index)).cloned().collect(),
         projection: (0..columns.len()).collect(),
         event_time: None,
         ..table.clone()
     };
-    laminar_formats::encoder(&FormatOptions::default(), &key)
+    key_encoder(format.map_or(KeyForm::Json, KeyFormat::form), &key, formats)
 }
 
 /// Where the keys of a table's records come from.
 #[derive(Clone, Debug)]
 pub(super) struct KeyPlan {
     pub columns: KeyColumns,
+    pub format: Option<KeyFormat>,
     /// Of records that have none from a column.
     pub template: Option<Template>,
     pub encoding: Encoding,
@@ -143,7 +152,7 @@ pub(super) struct KeyPlan {
 /// Makes the keys of one batch after another.
 pub(super) struct KeyMaker {
     columns: KeyColumns,
-    /// Of keys that are objects.
+    /// Of keys that are objects or records.
     encoder: Option<Box<dyn Encoder>>,
     renderer: Option<Renderer>,
     encoding: Encoding,
@@ -151,9 +160,9 @@ pub(super) struct KeyMaker {
 
 impl KeyMaker {
     /// `renderer`: of the plan's template.
-    pub fn new(plan: &KeyPlan, renderer: Option<Renderer>, table: &TableSpec) -> Result<Self> {
+    pub fn new(plan: &KeyPlan, renderer: Option<Renderer>, table: &TableSpec, formats: &FormatContext) -> Result<Self> {
         let encoder = match &plan.columns {
-            KeyColumns::Object(columns) => Some(key_encoder(columns, table)?),
+            KeyColumns::Object(columns) => Some(encoder(columns, plan.format, table, formats)?),
             _ => None,
         };
         Ok(Self { columns: plan.columns.clone(), encoder, renderer, encoding: plan.encoding })

@@ -124,7 +124,7 @@ impl Sink for KafkaSink {
             shared: Arc::clone(&self.producer),
             fields: self.fields.clone(),
             makes: self.values()?,
-            keys: KeyMaker::new(key, self.renderer(key.template.as_ref())?, &self.table)?,
+            keys: KeyMaker::new(key, self.renderer(key.template.as_ref())?, &self.table, &self.formats)?,
             values: EncodedValues::default(),
             partitions: Vec::new(),
             settings: Arc::clone(&self.settings),

@@ -101,6 +101,12 @@ pub enum KeyFormat {
     Raw,
     /// An object of the key's columns.
     Json,
+    /// A record of the key's columns in Avro, framed with the id of its schema, which is registered under `key_subject`.
+    Avro,
+    /// A message of the key's columns in Protobuf, in the same way.
+    Protobuf,
+    /// An object of the key's columns, in the same way.
+    ConfluentJson,
 }
 
 impl KeyFormat {
@@ -108,6 +114,9 @@ impl KeyFormat {
         match self {
             Self::Raw => KeyForm::Raw,
             Self::Json => KeyForm::Json,
+            Self::Avro => KeyForm::Avro,
+            Self::Protobuf => KeyForm::Protobuf,
+            Self::ConfluentJson => KeyForm::FramedJson,
         }
     }
 }
@@ -115,7 +124,7 @@ impl KeyFormat {
 /// How keys are written, and how bytes stand in columns of text.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 pub struct EncodingOptions {
-    /// How the record's key is written; of a source, with `upsert`, the key of a record without value. Default: `raw` if it is one
+    /// How the record's key is written; of a source, with `upsert`, how the key of a record without value is read. Default: `raw` if it is one
     /// column of text, integer or bytes, else `json`.
     #[serde(rename = "key.format")]
     pub key_format: Option<KeyFormat>,

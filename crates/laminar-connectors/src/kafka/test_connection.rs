@@ -20,19 +20,20 @@ use super::client::{ClientKind, Cluster, Events, REACH, blocking, metadata, part
 use super::error::{from_kafka, passes};
 use super::native;
 use super::options::Written;
-use super::sink_options::SinkSettings;
+use super::sink_options::{EncodingOptions, SinkSettings};
 use super::source::PREVIEW_GROUP;
 use super::source_options::{OnDataLoss, SourceSettings};
 use super::topics::Topics;
 use super::transaction::{MIN_TIMEOUT, timeout_too_long};
 use crate::schema_registry::{Patience, format_context};
+use laminar_formats::registry::{Framing, GLUE_HEADER};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const REACH_MS: i32 = 6000;
 
 /// Are the topics there? Those of a pattern may come later.
 pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
-    check_registry(&settings.format, settings.formats(Patience::Statement)?).await?;
+    check_registry(&settings.format, &settings.encoding, settings.formats(Patience::Statement)?).await?;
     let (cluster, topics) = (settings.cluster.clone(), settings.topics.clone());
     blocking(move || {
         let client = cluster.inspector("read_committed")?;
@@ -43,7 +44,7 @@ pub(super) async fn check_source(settings: &SourceSettings) -> Result<()> {
 
 /// Is the topic there, or will it be created, and does the broker allow our transactions?
 pub(super) async fn check_sink(settings: &SinkSettings, delivery: Delivery) -> Result<()> {
-    check_registry(&settings.format, settings.formats(Patience::Statement)?).await?;
+    check_registry(&settings.format, &settings.encoding, settings.formats(Patience::Statement)?).await?;
     let cluster = &settings.cluster;
     if let Some(topic) = &settings.topic
         && settings.creation.auto_create != Some(true)
@@ -65,19 +66,28 @@ pub(super) async fn check_sink(settings: &SinkSettings, delivery: Delivery) -> R
     }
 }
 
-/// Does the registry answer, where the format needs one? That it does not have the subject yet is no error.
-async fn check_registry(format: &FormatOptions, formats: FormatContext) -> Result<()> {
-    match ask_registry(format, formats).await {
+/// Does the registry answer, where the format of values or keys needs one? That it does not have the subject yet is no error.
+async fn check_registry(format: &FormatOptions, encoding: &EncodingOptions, formats: FormatContext) -> Result<()> {
+    match ask_registry(format, encoding, formats).await {
         None => Ok(()),
         Some(answer) => answer.map(drop),
     }
 }
 
 /// What the registry says of the subject; `None` where it is not asked, as the name of the subject needs a record.
-async fn ask_registry(format: &FormatOptions, formats: FormatContext) -> Option<Result<String>> {
-    let framed = format.is_framed(&formats);
-    let table = formats.registry.filter(|_| framed)?;
-    let subject = table.value_subject("");
+async fn ask_registry(
+    format: &FormatOptions,
+    encoding: &EncodingOptions,
+    formats: FormatContext,
+) -> Option<Result<String>> {
+    let of_values = format.is_framed(&formats);
+    let of_keys = encoding.key_format.is_some_and(|format| format.form().is_registered());
+    let table = match (formats.registry?, of_values, of_keys) {
+        (table, true, _) => table,
+        (table, false, true) => table.of_keys(),
+        (_, false, false) => return None,
+    };
+    let subject = table.known_subject()?;
     let ask = move || match table.registry.latest(&subject) {
         Ok(schema) => Ok(format!("subject {subject} has schema {} in {}", schema.id, schema.kind.name())),
         Err(error) if error.code() == Code::UnknownSchema => Ok(format!("subject {subject} has no schema yet")),
@@ -126,7 +136,7 @@ pub(super) async fn test(written: Result<Written>) -> Vec<TestStage> {
     let formats = format_context(&written.registry, first.map_or("", String::as_str), Patience::Statement);
     match formats {
         Ok(formats) => {
-            if let Some(answer) = ask_registry(&written.format, formats).await
+            if let Some(answer) = ask_registry(&written.format, &written.encoding, formats).await
                 && stages.add("registry", answer, String::clone).is_none()
             {
                 return stages.0;
@@ -290,6 +300,10 @@ fn describe_record(message: &impl Message) -> String {
     let value = message.payload().unwrap_or_default();
     let kind = match (value, serde_json::from_slice::<serde_json::Value>(value)) {
         ([], _) => "nothing".to_string(),
+        ([GLUE_HEADER, ..], _) if Framing::Glue.read(value).is_ok() => {
+            let id = Framing::Glue.read(value).map_or_else(|_| String::new(), |(id, ..)| id.to_string());
+            format!("the framing of AWS Glue's schema registry, schema {id}")
+        }
         ([0, id @ ..], _) if id.len() >= 4 => {
             let id: [u8; 4] = id.first_chunk().copied().unwrap_or_default();
             format!("the framing of a schema registry, schema {}", u32::from_be_bytes(id))

@@ -70,7 +70,7 @@ async fn what_a_schema_refers_to_comes_with_it_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_say_who_must_act() {
     let client = client_at(&endpoint());
-    assert_eq!(client.schema(2_000_000_000).unwrap_err().code(), Code::UnknownSchema);
+    assert_eq!(client.schema(2_000_000_000.into()).unwrap_err().code(), Code::UnknownSchema);
     assert_eq!(client.latest(&unique("none")).unwrap_err().code(), Code::UnknownSchema);
     let subject = unique("strict");
     client.register(&subject, &avro(A)).unwrap();
@@ -83,7 +83,7 @@ async fn refusals_say_who_must_act() {
     assert!(detail.contains("/fields/0"), "the registry's explanation is missing: {detail}");
     let nonsense = SchemaText { kind: SchemaKind::Avro, text: "{".into() };
     assert_eq!(client.register(&unique("nonsense"), &nonsense).unwrap_err().code(), Code::InvalidSchema);
-    let error = client_at(&format!("{}/nowhere", endpoint())).schema(1).unwrap_err();
+    let error = client_at(&format!("{}/nowhere", endpoint())).schema(1.into()).unwrap_err();
     assert_eq!(error.code(), Code::ConnectorError, "{error}");
 }
 
@@ -113,13 +113,13 @@ fn counting(answer: &'static str) -> (String, Arc<AtomicUsize>) {
 async fn no_answer_is_an_outage() {
     // A port that nobody listens on any more.
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = client_at(&format!("http://{gone}")).schema(1).unwrap_err();
+    let error = client_at(&format!("http://{gone}")).schema(1.into()).unwrap_err();
     assert_eq!((error.code(), error.retry()), (Code::Unreachable, Retry::Backoff), "{error}");
     let ill = answering("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    let error = client_at(&ill).schema(1).unwrap_err();
+    let error = client_at(&ill).schema(1.into()).unwrap_err();
     assert_eq!((error.code(), error.retry()), (Code::Unreachable, Retry::Backoff), "{error}");
     let stranger = answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
-    assert_eq!(client_at(&stranger).schema(1).unwrap_err().code(), Code::ConnectorError);
+    assert_eq!(client_at(&stranger).schema(1.into()).unwrap_err().code(), Code::ConnectorError);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +129,7 @@ async fn a_refused_login_is_not_tried_again() {
         "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
-    let error = client_at(&answering(answer.leak())).schema(1).unwrap_err();
+    let error = client_at(&answering(answer.leak())).schema(1.into()).unwrap_err();
     assert_eq!((error.code(), error.retry()), (Code::AuthenticationFailed, Retry::Never), "{error}");
 }
 
@@ -147,6 +147,6 @@ async fn a_statement_asks_once() {
         assert_eq!((error.code(), asked.load(Ordering::SeqCst) - before), (Code::Unreachable, 1), "{error:?}");
     }
     let before = asked.load(Ordering::SeqCst);
-    client_at(&address).schema(1).unwrap_err();
+    client_at(&address).schema(1.into()).unwrap_err();
     assert_eq!(asked.load(Ordering::SeqCst) - before, 4);
 }

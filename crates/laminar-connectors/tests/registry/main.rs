@@ -19,7 +19,8 @@ pub fn endpoint() -> String {
 
 pub fn client_at(endpoint: &str) -> RegistryClient {
     let options: RegistryOptions = Options::default().parse("registry").unwrap();
-    RegistryClient::new(&[endpoint.to_string()], &options).unwrap()
+    let options = RegistryOptions { endpoint: Some(vec![endpoint.to_string()]), ..options };
+    RegistryClient::new(&options).unwrap()
 }
 
 /// Sets the subject's rule, by the registry's own REST.

@@ -8,7 +8,7 @@ use laminar_core::sink::ChangeSupport;
 use laminar_core::source::Fetched;
 use laminar_core::table::{Column, TableSpec};
 use laminar_core::time::SystemClock;
-use laminar_core::{Code, Epoch};
+use laminar_core::{ChangeKind, Changes, Code, Epoch};
 use laminar_formats::registry::SchemaRegistry;
 use std::sync::Arc;
 
@@ -121,6 +121,34 @@ async fn a_sink_with_a_primary_key_takes_changes() {
     let keys: Vec<_> = read(&topic, "read_committed").await.into_iter().map(|found| found.key.unwrap()).collect();
     assert_eq!(keys, ["0", "1"]);
     assert_eq!(rows(&avro(&topic, &endpoint), &table(), 2).await, ("0|n0; 1|n1".into(), 0));
+}
+
+/// Keys have a schema of their own, values may have none.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_registered_under_a_subject_of_their_own() {
+    let (topic, endpoint) = (topic("avro", 1).await, endpoint());
+    let keyed = TableSpec { primary_key: vec!["id".into()], ..table() };
+    let pairs = [("topic", topic.as_str()), ("schema_registry.endpoint", &endpoint), ("key.format", "avro")];
+    let sink = Installation::new().sink_of(&keyed, &at_least_once(&pairs), None).unwrap();
+    assert_eq!(sink.changes(), ChangeSupport::Changes);
+    let mut writer = sink.open(&task(0)).await.unwrap();
+    writer.write(&changes(names(0..2))).await.unwrap();
+    writer.flush(Epoch(1)).await.unwrap();
+    let client = client_at(&endpoint);
+    let schema = client.latest(&format!("{topic}-key")).unwrap();
+    assert!(schema.text.contains(r#""name":"id""#) && !schema.text.contains("label"), "{}", schema.text);
+    assert_eq!(client.latest(&format!("{topic}-value")).unwrap_err().code(), Code::UnknownSchema);
+    // The row that is gone leaves a tombstone with the same key, which is read as a delete.
+    let rows_gone = changes(names(1..2));
+    let kinds = [ChangeKind::Delete].into_iter().collect();
+    let gone = Changes::new(rows_gone.rows().clone(), rows_gone.times().clone(), Some(kinds)).unwrap();
+    writer.write(&gone).await.unwrap();
+    writer.flush(Epoch(2)).await.unwrap();
+    let keys: Vec<String> = read(&topic, "read_committed").await.into_iter().map(|found| found.key.unwrap()).collect();
+    assert!(keys.iter().all(|key| key.starts_with('\0')) && keys[1] == keys[2] && keys[0] != keys[1], "{keys:?}");
+    let pairs = [pairs.as_slice(), &[("upsert", "true")]].concat();
+    let (text, bad) = rows(&pairs, &keyed, 3).await;
+    assert_eq!((text.as_str(), bad), ("0|n0; 1|n1; 1|", 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

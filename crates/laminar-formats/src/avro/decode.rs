@@ -11,7 +11,7 @@ use super::program::Program;
 use super::schema::Parsed;
 use crate::fault::{Fault, fault_of_record, outage};
 use crate::record::ValueDecoder;
-use crate::registry::{Programs, RegisteredSchema, SchemaKind, TableRegistry};
+use crate::registry::{Framed, Programs, RegisteredSchema, SchemaKind, TableRegistry};
 
 /// A record's value fills a row.
 pub(crate) struct AvroDecoder {
@@ -126,7 +126,7 @@ impl AvroDecoder {
                 programs.end_batch();
                 Err(outage(error))
             }
-            (Ok((program, body)), None) => program.rows(bytes, body, columns),
+            (Ok(Framed { program, bytes, at }), None) => program.rows(bytes, at, columns),
             (Err(fault), None) => Err(fault),
         }
     }
@@ -154,7 +154,7 @@ fn compile_registered(
 }
 
 fn newest_schema(table: &TableRegistry, writer: &Parsed) -> Result<Option<Box<Parsed>>> {
-    match table.registry.latest(&table.value_subject(&writer.full_name())) {
+    match table.registry.latest(&table.subject(&writer.full_name())) {
         Ok(schema) if schema.kind == SchemaKind::Avro => {
             Parsed::registered(&schema).map(|parsed| Some(Box::new(parsed)))
         }

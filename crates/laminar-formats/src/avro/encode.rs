@@ -54,6 +54,7 @@ impl AvroEncoder {
         if rows.num_columns() != self.columns {
             return Err(internal("the rows have other columns than the sink"));
         }
+        let first = out.len();
         let frame = self.frame.as_mut().map_or(Ok(&[][..]), Frame::bytes)?;
         let fields = self.fields.iter().map(|field| field.bind(rows.columns())).collect::<Result<Vec<_>>>()?;
         for row in 0..rows.num_rows() {
@@ -63,7 +64,7 @@ impl AvroEncoder {
             }
             out.end_value();
         }
-        Ok(())
+        self.frame.as_mut().map_or(Ok(()), |frame| frame.seal(out, first))
     }
 }
 
@@ -110,6 +111,7 @@ impl ChangeEncoder {
 
 impl Encoder for ChangeEncoder {
     fn encode(&mut self, changes: &Changes, out: &mut EncodedValues) -> Result<()> {
+        let first = out.len();
         let frame = self.frame.as_mut().map_or(Ok(&[][..]), Frame::bytes)?;
         self.rows.clear();
         self.format.write_rows(changes.rows(), &mut self.rows)?;
@@ -136,6 +138,6 @@ impl Encoder for ChangeEncoder {
             out.end_value();
             out.rows.extend(net.after.or(net.before));
         }
-        Ok(())
+        self.frame.as_mut().map_or(Ok(()), |frame| frame.seal(out, first))
     }
 }

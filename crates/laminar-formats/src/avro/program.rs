@@ -541,16 +541,7 @@ fn big_endian(bytes: &[u8]) -> Option<i128> {
 }
 
 fn uuid_text(bytes: &[u8]) -> Option<String> {
-    let value = u128::from_be_bytes(bytes.try_into().ok()?);
-    let part = |shift: u32, bits: u32| (value >> shift) & ((1u128 << bits) - 1);
-    Some(format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        part(96, 32),
-        part(80, 16),
-        part(64, 16),
-        part(48, 16),
-        part(0, 48)
-    ))
+    bytes.try_into().ok().map(|bytes| crate::registry::uuid_text(u128::from_be_bytes(bytes)))
 }
 
 /// Months, days and milliseconds.

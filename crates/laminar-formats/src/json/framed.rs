@@ -17,7 +17,7 @@ use crate::columns::map_fields;
 use crate::fault::Fault;
 use crate::options::FormatOptions;
 use crate::record::ValueDecoder;
-use crate::registry::{Frame, Programs, SchemaKind, SchemaText, TableRegistry};
+use crate::registry::{Frame, Framed, Programs, SchemaKind, SchemaText, TableRegistry};
 use crate::upsert::RowEncoder;
 
 /// Takes the frame off and gives the rest to `V`.
@@ -35,9 +35,9 @@ impl<V> FramedDecoder<V> {
 impl<V: ValueDecoder> ValueDecoder for FramedDecoder<V> {
     fn push(&mut self, value: Option<&[u8]>) -> Result<(), Fault> {
         let Some(bytes) = value else { return self.values.push(None) };
-        let (_, body) = self.ids.of_record(bytes, |_| Ok(()))?;
-        self.values.push(bytes.get(body..)).map_err(|mut fault| {
-            fault.offset = fault.offset.map(|offset| offset + body);
+        let Framed { bytes, at, .. } = self.ids.of_record(bytes, |_| Ok(()))?;
+        self.values.push(bytes.get(at..)).map_err(|mut fault| {
+            fault.offset = fault.offset.map(|offset| offset + at);
             fault
         })
     }
@@ -81,7 +81,9 @@ impl FramedEncoder {
 
 impl RowEncoder for FramedEncoder {
     fn write(&mut self, rows: &RecordBatch, out: &mut EncodedValues) -> Result<()> {
-        self.json.write_behind(self.frame.bytes()?, rows, out)
+        let first = out.len();
+        self.json.write_behind(self.frame.bytes()?, rows, out)?;
+        self.frame.seal(out, first)
     }
 }
 

@@ -12,7 +12,7 @@ use super::wire::Wire;
 use crate::fault::{Fault, fault_of_record};
 use crate::options::TimestampFormat;
 use crate::record::ValueDecoder;
-use crate::registry::MAGIC;
+use crate::registry::looks_framed;
 
 /// A record's value is one message; its fields fill the columns.
 pub(crate) struct ProtobufDecoder {
@@ -42,7 +42,7 @@ impl ValueDecoder for ProtobufDecoder {
             Ok(()) => Ok(()),
             Err(mut fault) => {
                 self.reader.truncate(rows);
-                if bytes.first() == Some(&MAGIC) {
+                if looks_framed(bytes) {
                     let framed = "it begins like a record whose schema is in a registry";
                     fault.message = fault.message.replace("is this Protobuf?", framed);
                 }

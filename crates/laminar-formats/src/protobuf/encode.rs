@@ -8,7 +8,7 @@ use laminar_core::table::TableSpec;
 use laminar_core::{Changes, Code, Error, Result};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
-use super::schema::{Schema, path_of};
+use super::schema::{Schema, index_of};
 use super::source::Source;
 use super::write::{Column, FieldWriter, Shape};
 use super::{derive, plan};
@@ -16,7 +16,7 @@ use crate::columns::map_fields;
 use crate::json::refuse_changes;
 use crate::options::{FormatOptions, TimestampFormat};
 use crate::outside::latest_of;
-use crate::registry::{Frame, SchemaKind, SchemaText, TableRegistry, write_frame, write_message_index};
+use crate::registry::{Frame, SchemaKind, SchemaText, TableRegistry};
 use crate::upsert::RowEncoder;
 use crate::{FormatContext, internal};
 
@@ -36,13 +36,14 @@ enum State {
 
 struct Ready {
     fields: Vec<FieldWriter>,
-    /// What stands in front of every message.
-    frame: Vec<u8>,
+    /// What stands in front of every message: the frame, and which message it is.
+    prefix: Vec<u8>,
+    frame: Option<Frame>,
 }
 
 enum Asking {
     /// For the id of the sink's schema.
-    Id { message: MessageDescriptor, frame: Frame },
+    Id { message: MessageDescriptor, registry: TableRegistry, text: SchemaText },
     /// For the newest schema of the subject, and the message in it that the table names.
     Newest { registry: TableRegistry, name: Option<String> },
 }
@@ -54,7 +55,7 @@ impl ProtobufEncoder {
         let columns: Vec<Field> = table.columns.iter().map(laminar_core::table::Column::field).collect();
         let format = options.timestamp_format();
         let schema = match options.framing(ctx)? {
-            None => State::Ready(Ready::new(&options.protobuf_descriptor()?, &columns, Vec::new())?),
+            None => State::Ready(Ready::new(&options.protobuf_descriptor()?, &columns)?),
             Some(registry) => {
                 let name = options.protobuf_message_name()?.map(str::to_string);
                 let text = match &options.protobuf_schema {
@@ -74,9 +75,9 @@ impl ProtobufEncoder {
                         }
                         let message = schema.message(name.as_deref())?;
                         // All that can be wrong is said when the table is made.
-                        Ready::new(&message, &columns, Vec::new())?;
+                        Ready::new(&message, &columns)?;
                         let text = SchemaText { kind: SchemaKind::Protobuf, text };
-                        Asking::Id { frame: Frame::new(registry, message.full_name(), text), message }
+                        Asking::Id { message, registry: registry.clone(), text }
                     }
                 })
             }
@@ -86,23 +87,25 @@ impl ProtobufEncoder {
 }
 
 impl Asking {
-    fn ask(&mut self, columns: &[Field]) -> Result<Ready> {
-        let (mut frame, message) = match self {
-            Self::Id { message, frame } => (frame.bytes()?.to_vec(), message.clone()),
+    fn ask(&self, columns: &[Field]) -> Result<Ready> {
+        let (mut frame, message, registry) = match self {
+            Self::Id { message, registry, text } => {
+                (Frame::new(registry, message.full_name(), text.clone()), message.clone(), registry)
+            }
             Self::Newest { registry, name } => {
                 let schema = latest_of(registry, SchemaKind::Protobuf, name.as_deref())?;
-                let mut frame = Vec::new();
-                write_frame(schema.id, &mut frame);
-                (frame, Schema::registered(&schema)?.message_or_first(name.as_deref())?)
+                let message = Schema::registered(&schema)?.message_or_first(name.as_deref())?;
+                (Frame::of(registry, schema.id), message, registry)
             }
         };
-        write_message_index(&path_of(&message), &mut frame);
-        Ready::new(&message, columns, frame)
+        let mut prefix = frame.bytes()?.to_vec();
+        index_of(&message, registry.registry.framing()).write(&mut prefix);
+        Ok(Ready { prefix, frame: Some(frame), ..Ready::new(&message, columns)? })
     }
 }
 
 impl Ready {
-    fn new(message: &MessageDescriptor, columns: &[Field], frame: Vec<u8>) -> Result<Self> {
+    fn new(message: &MessageDescriptor, columns: &[Field]) -> Result<Self> {
         let fields = fields(message, columns)?;
         let absent =
             message.fields().find(|field| field.is_required() && !fields.iter().any(|f| f.number == field.number()));
@@ -114,7 +117,7 @@ impl Ready {
             );
             return Err(Error::new(Code::TypeMismatch, text));
         }
-        Ok(Self { fields, frame })
+        Ok(Self { fields, prefix: Vec::new(), frame: None })
     }
 }
 
@@ -177,22 +180,23 @@ impl RowEncoder for ProtobufEncoder {
         if rows.num_columns() != self.columns.len() {
             return Err(internal("the rows have other columns than the sink"));
         }
-        if let State::Asking(asking) = &mut self.schema {
+        if let State::Asking(asking) = &self.schema {
             self.schema = State::Ready(asking.ask(&self.columns)?);
         }
-        let State::Ready(ready) = &self.schema else { return Err(internal("no schema to write with")) };
+        let State::Ready(ready) = &mut self.schema else { return Err(internal("no schema to write with")) };
         let mut columns = Vec::with_capacity(self.columns.len());
         for ((field, declared), column) in ready.fields.iter().zip(&self.columns).zip(rows.columns()) {
             let column = cast(column, declared.data_type())?;
             columns.push(Column::new(field, &column, self.format)?);
         }
+        let first = out.len();
         for row in 0..rows.num_rows() {
-            out.bytes.extend_from_slice(&ready.frame);
+            out.bytes.extend_from_slice(&ready.prefix);
             for column in &columns {
                 column.write(row, &mut out.bytes)?;
             }
             out.end_value();
         }
-        Ok(())
+        ready.frame.as_mut().map_or(Ok(()), |frame| frame.seal(out, first))
     }
 }

@@ -24,27 +24,34 @@ use super::wire::Wire;
 use crate::fault::{Fault, fault, outage};
 use crate::options::{FormatOptions, TimestampFormat};
 use crate::record::ValueDecoder;
-use crate::registry::{Programs, SchemaKind, TableRegistry, read_message_index};
+use crate::registry::{Framed, Framing, MessageIndex, Programs, SchemaKind, TableRegistry};
 
 /// Messages of one file whose names are kept.
-const MAX_PATHS: usize = 256;
+const MAX_NAMES: usize = 256;
 
 /// A framed message a record.
 pub(crate) struct FramedDecoder {
+    table: Table,
+    writers: Programs<Writer>,
+    reader: Option<Reader>,
+}
+
+/// What a reader is made for.
+struct Table {
     registry: TableRegistry,
     columns: Vec<Field>,
     wanted: Vec<usize>,
     format: TimestampFormat,
     message: Option<String>,
-    writers: Programs<Writer>,
-    reader: Option<Reader>,
 }
 
 /// The schema that a record was written with.
 struct Writer {
     schema: Schema,
-    /// The full names of the messages at the paths that came.
-    names: Vec<(Vec<usize>, Arc<str>)>,
+    /// The full name of the message whose index is one byte 00, once one came: nearly all are.
+    first: Option<Arc<str>>,
+    /// Of the others that came.
+    names: Vec<(MessageIndex, Arc<str>)>,
 }
 
 struct Reader {
@@ -62,21 +69,41 @@ impl FramedDecoder {
         registry: &TableRegistry,
     ) -> Result<Self> {
         let columns: Vec<Field> = columns.iter().map(Column::field).collect();
-        let mut decoder = Self {
+        let table = Table {
             registry: registry.clone(),
             columns,
             wanted: wanted.to_vec(),
             format: options.timestamp_format(),
             message: options.protobuf_message_name()?.map(str::to_string),
-            writers: Programs::new(Arc::clone(&registry.registry), SchemaKind::Protobuf),
-            reader: None,
         };
-        if options.protobuf_schema.is_some() {
-            decoder.reader = Some(decoder.reader(&options.protobuf_descriptor()?)?);
-        }
-        Ok(decoder)
+        let reader = match &options.protobuf_schema {
+            Some(_) => Some(table.reader(&options.protobuf_descriptor()?)?),
+            None => None,
+        };
+        let writers = Programs::new(Arc::clone(&registry.registry), SchemaKind::Protobuf);
+        Ok(Self { table, writers, reader })
     }
 
+    fn read(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let Self { table, writers, reader } = self;
+        let framing = writers.framing();
+        let Framed { program: writer, bytes, at: body } = writers.of_record(bytes, |schema| {
+            Ok(Writer { schema: Schema::registered(schema)?, first: None, names: Vec::new() })
+        })?;
+        let (name, at) = writer.name(bytes, body, framing)?;
+        let reader = match reader {
+            Some(reader) => reader,
+            // What is wrong here is wrong with the table or the registry, not with this record.
+            none => none.insert(table.ask(&name, &writer.schema).map_err(outage)?),
+        };
+        if reader.name != name {
+            return Err(fault(body, format!("the record is a {name}, the table reads {}", reader.name)));
+        }
+        reader.message.read(Wire::new(bytes).moved_to(at))
+    }
+}
+
+impl Table {
     fn reader(&self, message: &MessageDescriptor) -> Result<Reader> {
         let reader = plan::reader(message, &self.columns, &self.wanted, self.format)?;
         Ok(Reader { name: message.full_name().into(), message: reader })
@@ -85,53 +112,37 @@ impl FramedDecoder {
     /// The reader of the newest schema: of the message that the table names, else of the schema's first, as a sink without a name
     /// writes it. A record, whose message is `name`, says no more than under which subject to look, where those are named after messages.
     #[cold]
-    fn ask(&mut self, name: &str, own: impl FnOnce() -> Result<Schema>) -> Result<Reader> {
+    fn ask(&self, name: &str, own: &Schema) -> Result<Reader> {
         let message = self.message.as_deref();
-        let latest = match self.registry.registry.latest(&self.registry.value_subject(message.unwrap_or(name))) {
+        let latest = match self.registry.registry.latest(&self.registry.subject(message.unwrap_or(name))) {
             Ok(schema) if schema.kind == SchemaKind::Protobuf => Schema::registered(&schema)?,
-            Ok(_) => own()?,
+            Ok(_) => own.clone(),
             // Registered under a subject that we do not know of.
-            Err(error) if error.code() == Code::UnknownSchema => own()?,
+            Err(error) if error.code() == Code::UnknownSchema => own.clone(),
             Err(error) => return Err(error),
         };
         self.reader(&latest.message_or_first(message)?)
-    }
-
-    fn read(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        let (writer, body) = self
-            .writers
-            .of_record(bytes, |schema| Ok(Writer { schema: Schema::registered(schema)?, names: Vec::new() }))?;
-        let (name, at) = writer.name(bytes, body)?;
-        if self.reader.is_none() {
-            let own = writer.schema.clone();
-            // What is wrong here is wrong with the table or the registry, not with this record.
-            self.reader = Some(self.ask(&name, || Ok(own)).map_err(outage)?);
-        }
-        let Some(reader) = &mut self.reader else { return Err(fault(0, "no schema to read with")) };
-        if reader.name != name {
-            return Err(fault(body, format!("the record is a {name}, the table reads {}", reader.name)));
-        }
-        reader.message.read(Wire::new(bytes).moved_to(at))
     }
 }
 
 impl Writer {
     /// The full name of the message, and the index at which it starts.
-    fn name(&mut self, bytes: &[u8], at: usize) -> Result<(Arc<str>, usize), Fault> {
+    fn name(&mut self, bytes: &[u8], at: usize, framing: Framing) -> Result<(Arc<str>, usize), Fault> {
         if bytes.get(at) == Some(&0)
-            && let Some((path, name)) = self.names.first()
-            && *path == [0]
+            && let Some(name) = &self.first
         {
             return Ok((Arc::clone(name), at + 1));
         }
-        let (path, end) = read_message_index(bytes, at)?;
-        if let Some((_, name)) = self.names.iter().find(|(known, _)| *known == path) {
+        let (index, end) = framing.read_message_index(bytes, at)?;
+        if let Some((_, name)) = self.names.iter().find(|(known, _)| *known == index) {
             return Ok((Arc::clone(name), end));
         }
-        let message = self.schema.message_at(&path).map_err(|error| fault(at, error.to_string()))?;
+        let message = self.schema.message_at(&index).map_err(|error| fault(at, error.to_string()))?;
         let name: Arc<str> = message.full_name().into();
-        if self.names.len() < MAX_PATHS {
-            self.names.push((path, Arc::clone(&name)));
+        if bytes.get(at) == Some(&0) {
+            self.first = Some(Arc::clone(&name));
+        } else if self.names.len() < MAX_NAMES {
+            self.names.push((index, Arc::clone(&name)));
         }
         Ok((name, end))
     }

@@ -15,7 +15,7 @@ use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
-use crate::registry::RegisteredSchema;
+use crate::registry::{Framing, MessageIndex, RegisteredSchema};
 
 /// What the text of option `protobuf.schema` is called in messages.
 const TEXT_NAME: &str = "protobuf.schema";
@@ -100,7 +100,7 @@ impl Schema {
 
     /// Like [`message`](Self::message), but the file's first without a name, as framing has it.
     pub fn message_or_first(&self, name: Option<&str>) -> Result<MessageDescriptor> {
-        if name.is_some() { self.message(name) } else { self.message_at(&[0]) }
+        if name.is_some() { self.message(name) } else { self.at_path(&[0]) }
     }
 
     /// The message of this name, full or, where only one has it, without its package; without a name, the only message there is.
@@ -141,10 +141,21 @@ impl Schema {
         })
     }
 
-    /// The message at a path of indices, from the file's messages down.
+    /// The message that a framed record's index means.
     ///
     /// Errors: `invalid_schema` if there is none.
-    pub fn message_at(&self, path: &[usize]) -> Result<MessageDescriptor> {
+    pub fn message_at(&self, index: &MessageIndex) -> Result<MessageDescriptor> {
+        match index {
+            MessageIndex::Path(path) => self.at_path(path),
+            MessageIndex::Place(place) => {
+                let none = || invalid(format!("the schema has no message number {place}"));
+                by_name(self.file.as_ref().ok_or_else(none)?).into_iter().nth(*place).ok_or_else(none)
+            }
+        }
+    }
+
+    /// The message at a path of indices, from the file's messages down.
+    fn at_path(&self, path: &[usize]) -> Result<MessageDescriptor> {
         let none = || invalid(format!("the schema has no message at index {path:?}"));
         let (first, rest) = path.split_first().ok_or_else(none)?;
         let file = self.file.as_ref().ok_or_else(none)?;
@@ -157,8 +168,31 @@ impl Schema {
     }
 }
 
-/// Where a message stands in its file: the inverse of [`Schema::message_at`].
-pub(crate) fn path_of(message: &MessageDescriptor) -> Vec<usize> {
+/// Which message of its file it is, as the framing says it: the inverse of [`Schema::message_at`].
+pub(crate) fn index_of(message: &MessageDescriptor, framing: Framing) -> MessageIndex {
+    match framing {
+        Framing::Confluent => MessageIndex::Path(path_of(message)),
+        Framing::Glue => {
+            let all = by_name(&message.parent_file());
+            MessageIndex::Place(all.iter().position(|other| other == message).unwrap_or(0))
+        }
+    }
+}
+
+/// All messages of the file by their full names, those within others and the entries of maps included, as Glue counts them.
+fn by_name(file: &FileDescriptor) -> Vec<MessageDescriptor> {
+    let mut all: Vec<MessageDescriptor> = file.messages().collect();
+    let mut next = 0;
+    while let Some(message) = all.get(next) {
+        let children: Vec<_> = message.child_messages().collect();
+        all.extend(children);
+        next += 1;
+    }
+    all.sort_by(|a, b| a.full_name().cmp(b.full_name()));
+    all
+}
+
+fn path_of(message: &MessageDescriptor) -> Vec<usize> {
     let position = |mut all: Box<dyn Iterator<Item = MessageDescriptor>>| all.position(|other| other == *message);
     match message.parent_message() {
         Some(parent) => {
@@ -246,10 +280,11 @@ mod tests {
         assert_eq!(schema.message(Some("shop.Order")).unwrap().full_name(), "shop.Order");
         assert_eq!(schema.message(Some("Refund")).unwrap().full_name(), "shop.Refund");
         for path in [vec![0], vec![1], vec![0, 0], vec![1, 0]] {
-            assert_eq!(path_of(&schema.message_at(&path).unwrap()), path);
+            let index = MessageIndex::Path(path);
+            assert_eq!(index_of(&schema.message_at(&index).unwrap(), Framing::Confluent), index);
         }
-        assert!(schema.message_at(&[2]).is_err());
-        assert!(schema.message_at(&[0, 0, 0]).is_err());
+        assert!(schema.at_path(&[2]).is_err());
+        assert!(schema.at_path(&[0, 0, 0]).is_err());
         check_error(
             schema.message(None),
             "missing_option: the schema has several messages, so option protobuf.message is needed \
@@ -260,6 +295,22 @@ mod tests {
             "invalid_option: the schema has no message shop.Ordr (hint: did you mean shop.Order?)",
         );
         assert!(schema.message(Some("Line")).is_err());
+    }
+
+    /// The example of awslabs' `MessageIndexFinder`, and the entry of a map, which is a message of its own.
+    #[test]
+    fn glue_numbers_messages_by_their_names() {
+        let schema = Schema::parse(
+            "syntax = 'proto3'; message B { message C {} message A { message D {} } map<string, int32> m = 1; }",
+        );
+        let schema = schema.unwrap();
+        for (place, name) in ["B", "B.A", "B.A.D", "B.C", "B.MEntry"].into_iter().enumerate() {
+            let index = MessageIndex::Place(place);
+            let message = schema.message_at(&index).unwrap();
+            assert_eq!(message.full_name(), name);
+            assert_eq!(index_of(&message, Framing::Glue), index);
+        }
+        assert!(schema.message_at(&MessageIndex::Place(5)).is_err());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The port to a schema registry: schemas by id for what is read, ids of schemas for what is written.
 //!
 //! ```text
-//!  record  00 | id, 4 bytes big-endian | body        frame: reading and writing that prefix; framing: that of a sink
+//!  record  00 | id, 4 bytes big-endian | body              frame: reading and writing that prefix, of each registry's own;
+//!          03 | compression | UUID, 16 bytes | body        zlib: compressed bodies; framing: the frame of a sink
 //!                    │
 //!                    ▼
 //!  Programs: what was compiled for the id, or else ─► SchemaRegistry::schema(id), once an id
@@ -11,12 +12,14 @@
 //! [`DecodeError::outage`](laminar_core::format::DecodeError::outage), which stops the job to be retried; a record whose id the registry does not know is a bad
 //! record.
 //!
-//! The client is in `laminar-connectors`; nothing here knows the network.
+//! Formats do not know which registry it is: its [`Framing`] reads and writes what differs. The client is in `laminar-connectors`; nothing here knows the network.
 
 mod frame;
 mod framing;
+mod id;
 mod options;
 mod programs;
+mod zlib;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -24,10 +27,13 @@ use std::sync::Arc;
 use laminar_core::Result;
 
 pub use crate::avro::avro_columns;
-pub use frame::{MAGIC, read_frame, read_message_index, write_frame, write_message_index};
+pub(crate) use frame::looks_framed;
+pub use frame::{Body, Framing, GLUE_HEADER, MAGIC, MessageIndex};
 pub(crate) use framing::Frame;
-pub use options::{RegistryOptions, SubjectStrategy};
-pub(crate) use programs::Programs;
+pub use id::SchemaId;
+pub(crate) use id::uuid_text;
+pub use options::{Compression, RegistryKind, RegistryOptions, SubjectStrategy};
+pub(crate) use programs::{Framed, Programs};
 
 /// A registry of schemas, as formats need it.
 ///
@@ -38,13 +44,17 @@ pub(crate) use programs::Programs;
 /// and `connector_error` where it gives no answer; `incompatible_schema` from [`register`](Self::register).
 pub trait SchemaRegistry: Debug + Send + Sync {
     /// The schema of this id, with all that it refers to.
-    fn schema(&self, id: u32) -> Result<Arc<RegisteredSchema>>;
+    fn schema(&self, id: SchemaId) -> Result<Arc<RegisteredSchema>>;
     /// The newest schema under the subject. Never cached.
     fn latest(&self, subject: &str) -> Result<Arc<RegisteredSchema>>;
     /// The id of this schema under the subject; registers it there if it is new.
-    fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32>;
+    fn register(&self, subject: &str, schema: &SchemaText) -> Result<SchemaId>;
     /// The id of this schema under the subject; `unknown_schema` if it is not registered there.
-    fn find(&self, subject: &str, schema: &SchemaText) -> Result<u32>;
+    fn find(&self, subject: &str, schema: &SchemaText) -> Result<SchemaId>;
+    /// What its clients write in front of records.
+    fn framing(&self) -> Framing {
+        Framing::Confluent
+    }
 }
 
 /// What a schema is written in.
@@ -79,7 +89,7 @@ pub struct SchemaText {
 /// A schema as the registry keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredSchema {
-    pub id: u32,
+    pub id: SchemaId,
     pub kind: SchemaKind,
     pub text: String,
     /// All that it refers to, directly or through others, each once, and before what refers to it.
@@ -94,34 +104,75 @@ pub struct ReferencedSchema {
     pub text: String,
 }
 
+/// A part of a record that has a schema of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    #[default]
+    Value,
+    Key,
+}
+
 /// A table's registry: the port, and under which subjects its schemas stand there.
 #[derive(Clone, Debug)]
 pub struct TableRegistry {
     pub registry: Arc<dyn SchemaRegistry>,
+    /// Of which part of the records the schemas are.
+    pub part: Part,
     /// Where the table's records are; subjects are named after it.
     pub topic: String,
     pub options: RegistryOptions,
 }
 
 impl TableRegistry {
-    /// The subject of the values' schema, whose full name (of the record, of the message) is `name`.
-    pub fn value_subject(&self, name: &str) -> String {
-        if let Some(subject) = &self.options.value_subject {
+    /// The same for the keys.
+    pub fn of_keys(&self) -> Self {
+        Self { part: Part::Key, ..self.clone() }
+    }
+
+    fn given_subject(&self) -> Option<&String> {
+        match self.part {
+            Part::Value => self.options.value_subject.as_ref(),
+            Part::Key => self.options.key_subject.as_ref(),
+        }
+    }
+
+    /// The subject of the part's schema, whose full name (of the record, of the message) is `name`.
+    pub fn subject(&self, name: &str) -> String {
+        if let Some(subject) = self.given_subject() {
             return subject.clone();
         }
         match self.options.strategy {
-            SubjectStrategy::TopicName => format!("{}-value", self.topic),
+            SubjectStrategy::TopicName => match (self.registry.framing(), self.part) {
+                (_, Part::Key) => format!("{}-key", self.topic),
+                (Framing::Confluent, Part::Value) => format!("{}-value", self.topic),
+                // As Glue's own serialisers name schemas.
+                (Framing::Glue, Part::Value) => self.topic.clone(),
+            },
             SubjectStrategy::RecordName => name.to_string(),
             SubjectStrategy::TopicRecordName => format!("{}-{name}", self.topic),
         }
     }
 
+    /// The subject, where it is not named after a record or message that is yet to come.
+    pub fn known_subject(&self) -> Option<String> {
+        let named = self.given_subject().is_some() || self.options.strategy == SubjectStrategy::TopicName;
+        named.then(|| self.subject(""))
+    }
+
     /// The id under which a sink writes: registered, or only looked up if the table says so.
-    pub fn id_for_writing(&self, name: &str, schema: &SchemaText) -> Result<u32> {
-        let subject = self.value_subject(name);
+    pub fn id_for_writing(&self, name: &str, schema: &SchemaText) -> Result<SchemaId> {
+        let subject = self.subject(name);
         match self.options.register {
             true => self.registry.register(&subject, schema),
             false => self.registry.find(&subject, schema),
+        }
+    }
+
+    /// How a sink's bodies stand behind their frame.
+    fn body(&self) -> Body {
+        match (self.registry.framing(), self.options.compression) {
+            (Framing::Glue, Some(Compression::Zlib)) => Body::Zlib,
+            _ => Body::Plain,
         }
     }
 }

@@ -168,7 +168,7 @@ fn framing_follows_the_options() {
 #[test]
 fn subjects_are_named_by_the_strategy() {
     let registry = Arc::new(Memory::default());
-    let subject = |options: RegistryOptions| registry.context(options).registry.unwrap().value_subject("ns.r");
+    let subject = |options: RegistryOptions| registry.context(options).registry.unwrap().subject("ns.r");
     let strategy = |strategy| subject(RegistryOptions { strategy, ..RegistryOptions::default() });
     assert_eq!(strategy(SubjectStrategy::TopicName), "t-value");
     assert_eq!(strategy(SubjectStrategy::RecordName), "ns.r");

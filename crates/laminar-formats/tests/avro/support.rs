@@ -16,6 +16,7 @@ use laminar_core::{Changes, Result};
 use laminar_formats::{FormatContext, FormatOptions, decoder_with, encoder_with};
 
 use common::format_options;
+#[allow(unused_imports)] // each test uses its part
 pub use common::{cell, column, rows, table};
 pub use registry::Memory;
 

@@ -1,4 +1,4 @@
-//! What a registry answers, as errors that say who must act.
+//! What a registry of Confluent's protocol answers, as errors that say who must act.
 
 use laminar_core::{Code, Error};
 use schema_registry_converter::error::SRCError;
@@ -34,11 +34,6 @@ pub(super) fn from_registry(error: &SRCError, what: &str, name: &str) -> Error {
         (408 | 429 | 500.., _) => of(Code::Unreachable, format!("the schema registry at {name} is not well")),
         _ => of(Code::ConnectorError, format!("the schema registry at {name} refused {what}")),
     }
-}
-
-/// Trying again at once may bring an answer. One that was waited for in vain was tried for long enough.
-pub(super) fn is_no_answer(error: &Error) -> bool {
-    error.code() == Code::Unreachable
 }
 
 fn no_answer(error: &SRCError, name: &str) -> Error {

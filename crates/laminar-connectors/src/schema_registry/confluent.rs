@@ -1,35 +1,31 @@
-//! The calls themselves: each with its time limit, repeated while there is no answer and nobody waits at a terminal.
+//! The calls of Confluent's protocol: each with its time limit, repeated while there is no answer and nobody waits at a terminal.
 //!
 //! The rule that must stay true: no name or password shows in an error or a debug print.
 
 use std::fmt;
-use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use laminar_core::options::Secret;
 use laminar_core::{Code, Error, Result};
-use laminar_formats::registry::{ReferencedSchema, RegisteredSchema, RegistryOptions, SchemaKind, SchemaText};
+use laminar_formats::registry::{
+    Framing, ReferencedSchema, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaText,
+};
 use reqwest::ClientBuilder;
 use schema_registry_converter::async_impl::schema_registry::{SrSettings, perform_sr_call};
 use schema_registry_converter::schema_registry_common::{RawRegisteredSchema, RegisteredReference, SrCall};
 use serde_json::json;
-use tokio::time::{sleep, timeout};
 
-use super::Patience;
-use super::error::{from_registry, is_no_answer};
+use super::Calls;
+use super::confluent_error::from_registry;
+use super::patience::{ANSWER, Patience};
 use crate::http::escaped;
 
-/// Longest wait for one answer.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Longest wait of a statement, for all that it asks.
-const STATEMENT: Duration = Duration::from_secs(8);
-/// Waits before a call is made again that had no answer.
-const AGAIN: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
 /// Schemas that one may refer to, directly or through others.
 const MAX_REFERENCES: usize = 1000;
 
 /// How to reach one registry.
-pub(super) struct Calls {
+pub(super) struct Confluent {
     settings: SrSettings,
     /// For messages: the addresses.
     name: String,
@@ -37,14 +33,15 @@ pub(super) struct Calls {
 }
 
 /// The settings hold the password.
-impl fmt::Debug for Calls {
+impl fmt::Debug for Confluent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Calls({})", self.name)
+        write!(f, "Confluent({})", self.name)
     }
 }
 
-impl Calls {
-    pub fn new(endpoints: &[String], options: &RegistryOptions, patience: Patience) -> Result<Self> {
+impl Confluent {
+    pub fn new(options: &RegistryOptions, patience: Patience) -> Result<Self> {
+        let endpoints = options.endpoint.as_deref().unwrap_or_default();
         // Not the value: what is wrong with it may be the password in it.
         let invalid = |detail: &str| {
             Error::new(Code::InvalidOption, "option schema_registry.endpoint is not an address")
@@ -71,66 +68,16 @@ impl Calls {
         Ok(Self { settings, name: endpoints.join(","), patience })
     }
 
-    /// What `asked` gives, within the time that whoever waits for it has.
-    pub async fn in_time<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
-        match self.patience {
-            Patience::Job => asked.await,
-            Patience::Statement => timeout(STATEMENT, asked).await.unwrap_or_else(|_| {
-                Err(Error::new(Code::Timeout, format!("the schema registry at {} does not answer", self.name))
-                    .with_detail(format!("it was waited for {} s", STATEMENT.as_secs())))
-            }),
-        }
-    }
-
     /// One call, made again while there is no answer, unless a person waits for it.
     async fn call(&self, what: &str, call: SrCall<'_>) -> Result<RawRegisteredSchema> {
-        let mut waits = match self.patience {
-            Patience::Job => AGAIN.iter(),
-            Patience::Statement => [].iter(),
+        let asked = || async move {
+            perform_sr_call(&self.settings, call).await.map_err(|error| from_registry(&error, what, &self.name))
         };
-        loop {
-            let error = match perform_sr_call(&self.settings, call).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => from_registry(&error, what, &self.name),
-            };
-            match waits.next() {
-                Some(wait) if is_no_answer(&error) => sleep(*wait).await,
-                _ => return Err(error),
-            }
-        }
-    }
-
-    pub async fn schema(&self, id: u32) -> Result<RegisteredSchema> {
-        let raw = self.call(&format!("schema {id}"), SrCall::GetById(id)).await?;
-        self.whole(id, raw).await
-    }
-
-    pub async fn latest(&self, subject: &str) -> Result<RegisteredSchema> {
-        let raw = self.call(&format!("subject {subject}"), SrCall::GetLatest(&escaped(subject))).await?;
-        let id = raw.id.ok_or_else(|| self.malformed("an id"))?;
-        self.whole(id, raw).await
-    }
-
-    pub async fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
-        let what = format!("registering a schema under subject {subject}");
-        let answer = self.call(&what, SrCall::PostNew(&escaped(subject), &body(schema))).await?;
-        answer.id.ok_or_else(|| self.malformed("an id"))
-    }
-
-    pub async fn find(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
-        let what = format!("the table's schema under subject {subject}");
-        let answer =
-            self.call(&what, SrCall::PostForVersion(&escaped(subject), &body(schema))).await.map_err(|error| {
-                match error.code() {
-                    Code::UnknownSchema => error.with_hint("register it, or set 'auto.register.schemas' = 'true'"),
-                    _ => error,
-                }
-            })?;
-        answer.id.ok_or_else(|| self.malformed("an id"))
+        self.patience.again(asked).await
     }
 
     /// The schema with all that it refers to.
-    async fn whole(&self, id: u32, raw: RawRegisteredSchema) -> Result<RegisteredSchema> {
+    async fn whole(&self, id: SchemaId, raw: RawRegisteredSchema) -> Result<RegisteredSchema> {
         let kind = match raw.schema_type.as_deref() {
             None | Some("AVRO") => SchemaKind::Avro,
             Some("PROTOBUF") => SchemaKind::Protobuf,
@@ -175,6 +122,54 @@ impl Calls {
     fn malformed(&self, lacks: &str) -> Error {
         Error::new(Code::ConnectorError, format!("the schema registry at {} answered without {lacks}", self.name))
             .with_hint("is the address that of a schema registry?")
+    }
+}
+
+#[async_trait]
+impl Calls for Confluent {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Confluent
+    }
+
+    async fn schema(&self, id: SchemaId) -> Result<RegisteredSchema> {
+        // Some answer an id above 2^31 as if the page itself were not there, which would look like a wrong address.
+        let number = match id {
+            SchemaId::Number(number) if i32::try_from(number).is_ok() => number,
+            _ => {
+                let message = format!("there is no schema {id}: a registry's ids are below 2^31");
+                return Err(Error::new(Code::UnknownSchema, message));
+            }
+        };
+        let raw = self.call(&format!("schema {id}"), SrCall::GetById(number)).await?;
+        self.whole(id, raw).await
+    }
+
+    async fn latest(&self, subject: &str) -> Result<RegisteredSchema> {
+        let raw = self.call(&format!("subject {subject}"), SrCall::GetLatest(&escaped(subject))).await?;
+        let id = raw.id.ok_or_else(|| self.malformed("an id"))?;
+        self.whole(id.into(), raw).await
+    }
+
+    async fn register(&self, subject: &str, schema: &SchemaText) -> Result<SchemaId> {
+        let what = format!("registering a schema under subject {subject}");
+        let answer = self.call(&what, SrCall::PostNew(&escaped(subject), &body(schema))).await?;
+        answer.id.map(SchemaId::from).ok_or_else(|| self.malformed("an id"))
+    }
+
+    async fn find(&self, subject: &str, schema: &SchemaText) -> Result<SchemaId> {
+        let what = format!("the table's schema under subject {subject}");
+        let answer =
+            self.call(&what, SrCall::PostForVersion(&escaped(subject), &body(schema))).await.map_err(|error| {
+                match error.code() {
+                    Code::UnknownSchema => error.with_hint("register it, or set 'auto.register.schemas' = 'true'"),
+                    _ => error,
+                }
+            })?;
+        answer.id.map(SchemaId::from).ok_or_else(|| self.malformed("an id"))
     }
 }
 

@@ -18,6 +18,7 @@
 //! decoders fill), `json` (the decoder and the encoder, where the time goes), `csv`, `avro`, `protobuf`, `registry` (schemas by id: the
 //! port and the framing), `debezium`, `net` (what is left of changes that follow each other), `upsert`.
 
+pub mod infer;
 pub mod json;
 pub mod options;
 pub mod registry;

@@ -48,6 +48,7 @@ pub enum Statement {
     TestConnection(Name),
     Subscribe(Name),
     ReplayDeadLetters(Replay),
+    InferTable(InferTable),
     Explain(Explain),
     Set {
         name: Name,
@@ -63,6 +64,14 @@ pub struct Replay {
     pub pipeline: Name,
     pub filter: Option<SqlExpr>,
     pub limit: Option<SqlExpr>,
+}
+
+/// `INFER TABLE name FROM CONNECTION connection TOPIC 'topic'`: what CREATE TABLE would read the topic's records.
+#[derive(Clone, Debug)]
+pub struct InferTable {
+    pub name: Name,
+    pub connection: Name,
+    pub topic: String,
 }
 
 /// An identifier as it counts (unquoted ones in lower case), and where it stands.

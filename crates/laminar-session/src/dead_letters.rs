@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use laminar_core::connector::SourceContext;
 use laminar_core::dead_letter::HEADER_PREFIX;
-use laminar_core::source::{BatchLimit, Fetched, RawRecord, Source, SourceReader, SplitStart, StartAt};
-use laminar_core::{Code, Error, PipelineId, Position, Result, SplitId};
+use laminar_core::source::{RawRecord, Source};
+use laminar_core::{Code, Error, PipelineId, Result};
 use laminar_planner::catalog::{CatalogSnapshot, TableDef};
 use laminar_planner::statement::ObjectKind;
 use tokio::time::timeout;
@@ -20,13 +20,13 @@ use tokio::time::timeout;
 use crate::System;
 use crate::catalog::Catalog;
 use crate::define::{Definition, define};
+use crate::newest::newest;
 
 /// Letters that are looked at in each partition.
 const MAX_LETTERS: u64 = 10_000;
 /// Bytes of letters that one query holds, of all tables together; of more, the newest of each.
 const MAX_BYTES: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
-const FETCH: BatchLimit = BatchLimit { rows: 1000, bytes: 4 << 20 };
 
 /// What a piece of a letter costs besides its bytes.
 const OVERHEAD: usize = 64;
@@ -172,56 +172,30 @@ async fn in_time<T>(table: &str, answer: impl Future<Output = Result<T>>) -> Res
 }
 
 /// The newest letters that are wanted, of at most `budget` bytes; but the newest in any case.
-async fn read(source: &dyn Source, wanted: impl Fn(&StoredLetter) -> bool, budget: usize) -> Result<Vec<StoredLetter>> {
-    let splits = match source.discover().await {
-        Ok(splits) => splits,
-        // It is made when the first pipeline starts.
-        Err(error) if error.code() == Code::UnknownTopic => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let ends = source.ends(&splits).await?;
-    let mut open: BTreeMap<SplitId, Position> =
-        splits.into_iter().zip(ends).filter_map(|(split, end)| Some((split, end?))).collect();
-    let mut reader = open_near_the_end(source, &open).await?;
+async fn read(
+    source: &dyn Source,
+    wanted: impl Fn(&StoredLetter) -> bool + Send + Sync,
+    budget: usize,
+) -> Result<Vec<StoredLetter>> {
     // By when they were written, so that those that are over the budget are the oldest, whichever partition came first.
     let (mut letters, mut bytes) = (BTreeMap::new(), 0);
-    loop {
-        for (split, position) in reader.positions() {
-            if open.get(&split).is_some_and(|end| position >= *end) {
-                open.remove(&split);
-            }
+    let read = newest(source, MAX_LETTERS, |record| {
+        let Some(letter) = StoredLetter::of(record).filter(&wanted) else { return };
+        bytes += letter.num_bytes();
+        letters.insert((letter.written_micros, letter.place()), letter);
+        while bytes > budget
+            && letters.len() > 1
+            && let Some((_, oldest)) = letters.pop_first()
+        {
+            bytes -= oldest.num_bytes();
         }
-        if open.is_empty() {
-            break;
-        }
-        let Fetched::Records(fetched) = reader.next(FETCH).await? else { break };
-        for index in 0..fetched.records.len() {
-            let Some(letter) = StoredLetter::of(&fetched.records.get(index)).filter(&wanted) else { continue };
-            bytes += letter.num_bytes();
-            letters.insert((letter.written_micros, letter.place()), letter);
-            while bytes > budget
-                && letters.len() > 1
-                && let Some((_, oldest)) = letters.pop_first()
-            {
-                bytes -= oldest.num_bytes();
-            }
-        }
+    });
+    match read.await {
+        // It is made when the first pipeline starts.
+        Err(error) if error.code() == Code::UnknownTopic => return Ok(Vec::new()),
+        read => read?,
     }
     let mut letters: Vec<_> = letters.into_values().collect();
     letters.sort_by_key(StoredLetter::place);
     Ok(letters)
-}
-
-/// A reader over the last [`MAX_LETTERS`] of each split.
-async fn open_near_the_end(source: &dyn Source, ends: &BTreeMap<SplitId, Position>) -> Result<Box<dyn SourceReader>> {
-    let beginning = ends.keys().map(|split| SplitStart { split: split.clone(), at: StartAt::Beginning });
-    let reader = source.open(beginning.collect()).await?;
-    let mut skips = false;
-    let near = |(split, first): (SplitId, Position)| {
-        let last = ends.get(&split).map_or(0, |end| end.0).saturating_sub(MAX_LETTERS);
-        skips |= last > first.0;
-        SplitStart { split, at: StartAt::At(Position(first.0.max(last))) }
-    };
-    let starts: Vec<_> = reader.positions().into_iter().map(near).collect();
-    if skips { source.open(starts).await } else { Ok(reader) }
 }

@@ -68,10 +68,13 @@ impl Outcome {
     }
     /// Rows that are all at hand.
     pub fn rows(tag: impl Into<String>, batch: RecordBatch) -> Self {
+        Self::rows_with(tag, batch, Vec::new())
+    }
+    pub fn rows_with(tag: impl Into<String>, batch: RecordBatch, notices: Vec<Notice>) -> Self {
         Self::Rows {
             schema: batch.schema(),
             rows: futures::stream::iter([Ok(batch)]).boxed(),
-            notices: Vec::new(),
+            notices,
             late: LateNotices::default(),
             tag: tag.into(),
         }

@@ -15,7 +15,7 @@ use crate::objects::Made;
 use crate::outcome::Notice;
 use crate::settings::Settings;
 use crate::system::{Cell, ColumnType, batch};
-use crate::{Outcome, RestartFrom, StopKind, System, explain, insert, query, replay, show, subscribe};
+use crate::{Outcome, RestartFrom, StopKind, System, explain, infer, insert, query, replay, show, subscribe};
 
 pub struct Session {
     system: Arc<System>,
@@ -44,6 +44,7 @@ impl Session {
             Statement::TestConnection(name) => self.test_connection(name).await,
             Statement::Subscribe(name) => subscribe::subscribe(&self.system, name),
             Statement::ReplayDeadLetters(replay) => replay::replay(&self.system, &self.settings, replay).await,
+            Statement::InferTable(statement) => infer::infer_table(&self.system, statement).await,
             Statement::Explain(explain) => explain::explain(&self.system, &self.settings.pipeline, explain, parsed),
             Statement::Show(kind) => show::show(&self.system, &self.settings, *kind).await,
             Statement::Describe(object) => show::describe(&self.system, object).await,

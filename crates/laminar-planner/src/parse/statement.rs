@@ -9,8 +9,8 @@ use laminar_core::{Code, Error, Result};
 
 use super::{Cursor, create, identifier_location, options, pipeline};
 use crate::statement::{
-    Drop, Explain, ExplainFormat, Insert, Name, ObjectKind, ObjectName, Parsed, PipelineStep, Replay, RestartFrom,
-    ShowKind, SqlQuery, Statement, StopMode,
+    Drop, Explain, ExplainFormat, InferTable, Insert, Name, ObjectKind, ObjectName, Parsed, PipelineStep, Replay,
+    RestartFrom, ShowKind, SqlQuery, Statement, StopMode,
 };
 
 const FIRST_WORDS: &[&str] = &[
@@ -26,6 +26,7 @@ const FIRST_WORDS: &[&str] = &[
     "WITH",
     "SUBSCRIBE",
     "REPLAY",
+    "INFER",
     "EXPLAIN",
     "SET",
 ];
@@ -91,6 +92,9 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
     if cursor.take_word("REPLAY") {
         return replay(cursor).map(Statement::ReplayDeadLetters);
     }
+    if cursor.take_word("INFER") {
+        return infer(cursor).map(Statement::InferTable);
+    }
     if cursor.take_words(&["START", "PIPELINE"]) {
         return cursor.object_name("pipeline").map(Statement::StartPipeline);
     }
@@ -104,6 +108,15 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
         return Err(cursor.unexpected("PIPELINE"));
     }
     Err(unknown_statement(cursor))
+}
+
+fn infer(cursor: &mut Cursor<'_>) -> Result<InferTable> {
+    cursor.expect_words(&["TABLE"])?;
+    let name = cursor.object_name("table")?;
+    cursor.expect_words(&["FROM", "CONNECTION"])?;
+    let connection = cursor.object_name("connection")?;
+    cursor.expect_words(&["TOPIC"])?;
+    Ok(InferTable { name, connection, topic: cursor.string("the topic's name")? })
 }
 
 fn replay(cursor: &mut Cursor<'_>) -> Result<Replay> {

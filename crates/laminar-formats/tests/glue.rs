@@ -15,7 +15,9 @@ use laminar_core::{ChangeKind, Changes, Code, Error, Position, Result};
 use laminar_formats::registry::{
     Framing, Part, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText, TableRegistry,
 };
-use laminar_formats::{FormatContext, FormatOptions, decoder, decoder_with, encoder_with, upsert_encoder_with};
+use laminar_formats::{
+    FormatContext, FormatOptions, KeyForm, decoder, decoder_with, encoder_with, key_encoder, upsert_encoder_with,
+};
 use proptest::prelude::*;
 
 /// Versions of schemas, whose UUIDs are [`uuid`] of their numbers.
@@ -290,6 +292,18 @@ proptest! {
         // A checksum finds what changed in a body.
         prop_assert!(!zlib || bad == good || read.is_err() || bad.get(..18) != good.get(..18));
     }
+}
+
+/// Partitions and compaction compare the bytes of keys, which must not depend on a compressor.
+#[test]
+fn keys_are_never_compressed() {
+    let registry = Arc::new(Glue::default());
+    let ctx = context(&registry, "zlib");
+    let mut keys = EncodedValues::default();
+    let changes = rows(&[r#"{"id":1,"name":"ada"}"#]);
+    key_encoder(KeyForm::Avro, &table(), &ctx).unwrap().encode(&changes, &mut keys).unwrap();
+    assert_eq!(list(&keys), [framed(0, 0, b"\x02\x02\x06ada")]);
+    assert_eq!(registry.names(), ["t-key"]);
 }
 
 #[test]

@@ -33,6 +33,16 @@ free_port() {
   die "found no free port on 127.0.0.1"
 }
 
+# free_ports COUNT: prints so many of them, no two the same.
+free_ports() {
+  local ports=" " port
+  while [ "$(wc -w <<<"$ports")" -lt "$1" ]; do
+    port=$(free_port) || return 1
+    case $ports in *" $port "*) ;; *) ports+="$port " ;; esac
+  done
+  echo "$ports"
+}
+
 # wait_for_port PORT PID SECONDS: true once PORT answers; false when the process ends first or time runs out.
 wait_for_port() {
   local port=$1 pid=$2 end=$((SECONDS + $3))

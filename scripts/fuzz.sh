@@ -4,8 +4,8 @@
 #   scripts/fuzz.sh SECONDS [TARGET…]    each target for so long, all of them by default
 #   RUNS=100000000 scripts/fuzz.sh 0     the bar of a release: 1e8 inputs each, however long it takes
 #
-# What reaches new code is kept in the cache folder, so each run begins where the last one ended. An input that fails is kept beside it,
-# named in the output; `scripts/fuzz.sh replay TARGET FILE` runs it alone.
+# What reaches new code is kept in the cache folder, so each run begins where the last one ended; and so is an input that fails, which
+# fails again until it is mended. `scripts/fuzz.sh replay TARGET FILE` runs it alone.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 fuzz="$root/crates/laminar-formats/fuzz"
@@ -17,7 +17,7 @@ flags="--cfg fuzzing -Cpasses=sancov-module -Cdebug-assertions -Coverflow-checks
 for flag in level=4 inline-8bit-counters pc-table trace-compares; do flags+=" -Cllvm-args=-sanitizer-coverage-$flag"; done
 
 (cd "$fuzz" && RUSTFLAGS="$flags" cargo build --release --locked --target "$target")
-run() { "$CARGO_TARGET_DIR/$target/release/$1" -rss_limit_mb=2048 -timeout=25 -max_len=4096 -artifact_prefix="$kept/$1-" "${@:2}"; }
+run() { "$CARGO_TARGET_DIR/$target/release/$1" -rss_limit_mb=2048 -timeout=25 -max_len=4096 -artifact_prefix="$kept/$1/" "${@:2}"; }
 
 if [ "${1:-}" = replay ]; then
   run "$2" "$3"

@@ -62,6 +62,10 @@ await_node() {
   die "Kafka did not start; its whole log is $1/log"
 }
 
+node_runs() {
+  [ -f "$1/pid" ] && is_running "$(<"$1/pid")" "$1/server.properties"
+}
+
 stop_node() {
   [ -f "$1/pid" ] || return 0
   end_process "$(<"$1/pid")" "$1/server.properties" 10
@@ -156,9 +160,11 @@ P
 start_kafka() {
   local node="$parts/kafka" ports=() scram="[name=test,password=test-secret]"
   fetch_kafka
+  ! node_runs "$node" || return 0
   if [ ! -f "$node/ports" ]; then
+    rm -rf "$node" # what a start that was stopped in the middle has left
     mkdir -p "$node"
-    for _ in 1 2 3 4 5; do ports+=("$(free_port)"); done
+    read -ra ports <<<"$(free_ports 5)"
     make_certificates "$node/certs"
     kafka_config "${ports[@]}" >"$node/server.properties"
     format_node "$node" --add-scram "SCRAM-SHA-256=$scram" --add-scram "SCRAM-SHA-512=$scram"
@@ -191,13 +197,15 @@ P
 }
 
 start_cluster() {
-  local cluster="$parts/cluster" voters="" addresses="" n port waited=()
+  local cluster="$parts/cluster" voters="" addresses="" n port ports=() waited=()
   fetch_kafka
   if [ ! -f "$cluster/addresses" ]; then
-    for n in 1 2 3; do voters+="${voters:+,}$n@127.0.0.1:$(free_port)"; done
+    rm -rf "$cluster"
+    read -ra ports <<<"$(free_ports 6)"
+    for n in 1 2 3; do voters+="${voters:+,}$n@127.0.0.1:${ports[n - 1]}"; done
     for n in 1 2 3; do
       mkdir -p "$cluster/$n"
-      port=$(free_port)
+      port=${ports[n + 2]}
       cluster_config "$n" "$port" "$voters" >"$cluster/$n/server.properties"
       format_node "$cluster/$n"
       addresses+="${addresses:+,}127.0.0.1:$port"
@@ -205,7 +213,7 @@ start_cluster() {
     echo "$addresses" >"$cluster/addresses"
   fi
   for n in 1 2 3; do
-    [ -f "$cluster/$n/pid" ] && is_running "$(<"$cluster/$n/pid")" "$cluster/$n/" && continue
+    ! node_runs "$cluster/$n" || continue
     run_node "$cluster/$n"
     waited+=("$cluster/$n")
   done

@@ -15,6 +15,7 @@ fetch_registry() {
 start_registry() {
   local port pid
   fetch_registry
+  [ ! -f "$parts/registry/pid" ] || ! is_running "$(<"$parts/registry/pid")" "$parts/registry" || return 0
   mkdir -p "$parts/registry"
   [ -f "$parts/registry/port" ] || free_port >"$parts/registry/port"
   port=$(<"$parts/registry/port")

@@ -27,7 +27,7 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Seal all secrets with a new key; stop the servers before
+    /// Seal all secrets with a new key. Stop every server of the database before: one on another folder or machine is not noticed, and would go on with the old key
     Rotate(RotateArgs),
 }
 
@@ -52,8 +52,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     };
     let mut new = SecretKey::load_or_create(&next)?;
     if new == old {
-        // The key that an earlier rotation made is in use by now.
-        std::fs::remove_file(&next).with_context(|| format!("{} cannot be removed", next.display()))?;
+        // The key that an earlier rotation made is in use by now. It may be nowhere else but in our environment.
+        replace(&next, &folder.join("secret.key.old"))?;
         new = SecretKey::load_or_create(&next)?;
     }
     let count = match rotate(&url, old, &new, Arc::clone(&clock)).await {

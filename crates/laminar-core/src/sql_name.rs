@@ -1,6 +1,17 @@
 //! Types as SQL writes them, for messages, DESCRIBE and inferred columns: a user knows `BIGINT`, not `Int64`.
 
+use std::borrow::Cow;
+
 use arrow::datatypes::DataType;
+
+/// A name as it is written: in quotes unless it means itself without.
+fn quoted(name: &str) -> Cow<'_, str> {
+    let plain = |(at, c): (usize, char)| c.is_ascii_lowercase() || c == '_' || (at > 0 && c.is_ascii_digit());
+    match !name.is_empty() && name.chars().enumerate().all(plain) {
+        true => name.into(),
+        false => format!("\"{}\"", name.replace('"', "\"\"")).into(),
+    }
+}
 
 /// How SQL names an Arrow type; Arrow's own name where SQL has none.
 pub fn sql_name(data_type: &DataType) -> String {
@@ -34,7 +45,8 @@ pub fn sql_name(data_type: &DataType) -> String {
             format!("{}[]", sql_name(f.data_type()))
         }
         DataType::Struct(fields) => {
-            let fields: Vec<_> = fields.iter().map(|f| format!("{} {}", f.name(), sql_name(f.data_type()))).collect();
+            let fields: Vec<_> =
+                fields.iter().map(|f| format!("{} {}", quoted(f.name()), sql_name(f.data_type()))).collect();
             format!("STRUCT<{}>", fields.join(", "))
         }
         DataType::Map(entries, _) => match entries.data_type() {

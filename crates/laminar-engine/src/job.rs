@@ -385,8 +385,11 @@ impl Builder<'_> {
         let is_another = |split: &SplitId, known: &SourcePositions| {
             known.generations.get(split).zip(generations.get(split)).is_some_and(|(before, now)| before != now)
         };
-        // But not one that is missing in another topic of the same name: it is not there to be read.
-        let is_gone = |i: usize, split: &SplitId| i >= found && known.as_ref().is_some_and(|k| is_another(split, k));
+        // But not one that is missing in another topic of the same name: it is not there to be read. Unless nobody else is asked whether
+        // that may be missed.
+        let other = |split: &SplitId| known.as_ref().is_some_and(|k| is_another(split, k));
+        let is_asked = discovered.iter().take(found).any(other);
+        let is_gone = |i: usize, split: &SplitId| i >= found && is_asked && other(split);
         let there = discovered.into_iter().enumerate().filter(|(i, split)| !is_gone(*i, split)).map(|(_, split)| split);
         let mut starts: Vec<Vec<SplitStart>> = vec![Vec::new(); parallelism];
         for (i, split) in there.collect::<Vec<_>>().into_iter().enumerate() {
@@ -485,6 +488,7 @@ impl Builder<'_> {
             generations: of_these(splits.generations, &positions),
             growth: splits.growth,
             offered: Vec::new(),
+            unread: None,
             positions,
             watermarks,
             pace,

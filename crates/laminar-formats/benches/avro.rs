@@ -5,8 +5,8 @@
 //! machine may be shared; each figure is the best of three repetitions. apache-avro makes its values, a tree of its own, and no
 //! columns yet.
 
-use std::error::Error;
-use std::fs;
+mod bids;
+
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -14,22 +14,14 @@ use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
-use arrow::datatypes::DataType;
+use bids::{Bid, CHUNK, Contender, Outcome, compare, rows_or, table};
+use laminar_core::Changes;
 use laminar_core::format::{Decoder, EncodedValues, Encoder};
 use laminar_core::options::Options;
-use laminar_core::source::{RawRecord, TimestampType};
-use laminar_core::table::{Column, TableSpec, timestamp_type};
-use laminar_core::{Changes, Position};
 use laminar_formats::registry::{
     Part, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText, TableRegistry,
 };
 use laminar_formats::{FormatContext, FormatOptions, decoder, decoder_with, encoder};
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
-const REPETITIONS: usize = 3;
-const BATCH: usize = 8192;
-const CHUNK: usize = 8 * BATCH;
 
 const SCHEMA: &str = r#"{"type":"record","name":"Bid","fields":[
     {"name":"auction","type":"long"},
@@ -40,77 +32,25 @@ const SCHEMA: &str = r#"{"type":"record","name":"Bid","fields":[
     {"name":"date_time","type":{"type":"long","logicalType":"timestamp-millis"}},
     {"name":"extra","type":"string"}]}"#;
 
-/// The same bids every time (SplitMix64).
-fn bids(rows: usize) -> Vec<Value> {
-    let mut state = 42u64;
-    let mut random = move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    let mut bid = |number: usize| {
-        let url = format!("https://www.nexmark.com/{:05x}/item.htm?query=1", random() & 0xf_ffff);
-        let extra: String = (0..60).map(|_| char::from(b'a' + (random() % 26) as u8)).collect();
-        let long = |value: u64| Value::Long(value.cast_signed());
-        let fields = [
-            ("auction", long(1000 + random() % 100)),
-            ("bidder", long(1000 + random() % 50_000)),
-            ("price", long(100 + random() % 199_900)),
-            ("channel", Value::String(format!("channel-{}", random() % 10_000))),
-            ("url", Value::String(url)),
-            ("date_time", Value::TimestampMillis(1_700_000_000_000 + number as i64)),
-            ("extra", Value::String(extra)),
-        ];
-        Value::Record(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
-    };
-    (0..rows).map(&mut bid).collect()
-}
-
-fn table(projection: Vec<usize>) -> TableSpec {
-    let columns = [
-        ("auction", DataType::Int64),
-        ("bidder", DataType::Int64),
-        ("price", DataType::Int64),
-        ("channel", DataType::Utf8),
-        ("url", DataType::Utf8),
-        ("date_time", timestamp_type()),
-        ("extra", DataType::Utf8),
+fn record(bid: Bid) -> Value {
+    let fields = [
+        ("auction", Value::Long(bid.auction)),
+        ("bidder", Value::Long(bid.bidder)),
+        ("price", Value::Long(bid.price)),
+        ("channel", Value::String(bid.channel)),
+        ("url", Value::String(bid.url)),
+        ("date_time", Value::TimestampMillis(bid.date_time)),
+        ("extra", Value::String(bid.extra)),
     ];
-    let column = |(name, data_type): (&str, DataType)| Column {
-        name: name.into(),
-        data_type,
-        nullable: true,
-        json: false,
-        metadata: None,
-    };
-    let columns = columns.into_iter().map(column).collect();
-    TableSpec { name: "bids".into(), columns, projection, event_time: None, primary_key: Vec::new() }
+    Value::Record(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
 }
 
 fn options() -> Outcome<FormatOptions> {
     Ok(Options::from_pairs([("format", "avro"), ("avro.schema", SCHEMA)]).parse("bench")?)
 }
 
-fn decode(decoder: &mut dyn Decoder, records: &[Vec<u8>], mut rows: impl FnMut(Changes)) -> Outcome<()> {
-    for (offset, record) in records.iter().enumerate() {
-        decoder.push(&RawRecord {
-            key: None,
-            value: Some(record),
-            timestamp_micros: 0,
-            timestamp_type: TimestampType::None,
-            topic: "bids",
-            partition: 0,
-            position: Position(offset as u64),
-            batch: None,
-        })?;
-        if decoder.len() == BATCH
-            && let Some(changes) = decoder.flush()?
-        {
-            rows(changes);
-        }
-    }
-    Ok(())
+fn decode(decoder: &mut dyn Decoder, records: &[Vec<u8>], rows: impl FnMut(Changes)) -> Outcome<()> {
+    bids::decode(decoder, records.iter().map(Vec::as_slice), rows)
 }
 
 /// A registry of one schema.
@@ -139,20 +79,10 @@ fn framed() -> FormatContext {
     FormatContext { registry: Some(table) }
 }
 
-/// Nanoseconds of CPU that this thread has used.
-fn cpu_nanos() -> Outcome<u64> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
-    Ok(text.split(' ').next().unwrap_or_default().parse()?)
-}
-
-type Run<'a> = Box<dyn FnMut() -> Outcome<()> + 'a>;
-
 fn main() -> Outcome<()> {
-    let rows: usize = std::env::args().skip(1).find_map(|arg| arg.replace('_', "").parse().ok()).unwrap_or(3_000_000);
-    let rounds = rows.div_ceil(CHUNK).max(1);
     let schema = Schema::parse_str(SCHEMA)?;
     let writer = GenericDatumWriter::builder(&schema).build()?;
-    let values = bids(CHUNK);
+    let values = bids::bids(CHUNK, record);
     let records = values.iter().map(|value| writer.write_value_to_vec(value.clone())).collect::<Result<Vec<_>, _>>()?;
     let framed_records: Vec<_> = records.iter().map(|record| [&[0, 0, 0, 0, 1], record.as_slice()].concat()).collect();
     let bytes: usize = records.iter().map(Vec::len).sum();
@@ -165,7 +95,7 @@ fn main() -> Outcome<()> {
     let mut ours: Box<dyn Encoder> = encoder(&options()?, &table((0..7).collect()))?;
     let mut out = EncodedValues::default();
     let reader = GenericDatumReader::builder(&schema).build()?;
-    let contenders: Vec<(&str, Option<usize>, Run<'_>)> = vec![
+    let contenders: Vec<Contender<'_>> = vec![
         (
             "decode, 7 columns: apache-avro, to values",
             None,
@@ -214,26 +144,5 @@ fn main() -> Outcome<()> {
             }),
         ),
     ];
-    println!(
-        "{} rows of {} bytes, batches of {BATCH}, best of {REPETITIONS}, CPU time of one core",
-        rounds * CHUNK,
-        bytes / CHUNK
-    );
-    println!("{:42} {:>10} {:>8} {:>7}", "", "M rows/s", "ns/row", "ratio");
-    let mut times: Vec<f64> = Vec::new();
-    for (name, against, mut run) in contenders {
-        let mut best = u64::MAX;
-        for _ in 0..REPETITIONS {
-            let before = cpu_nanos()?;
-            for _ in 0..rounds {
-                run()?;
-            }
-            best = best.min(cpu_nanos()? - before);
-        }
-        let nanos = best as f64 / (rounds * CHUNK) as f64;
-        let ratio = against.and_then(|at| times.get(at)).map(|base| format!("{:.1} x", base / nanos));
-        println!("{name:42} {:>10.2} {nanos:>8.1} {:>7}", 1e3 / nanos, ratio.unwrap_or_default());
-        times.push(nanos);
-    }
-    Ok(())
+    compare(contenders, bytes, rows_or(3_000_000))
 }

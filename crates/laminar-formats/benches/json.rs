@@ -7,7 +7,8 @@
 //! Ours and sonic-rs are given one message after the other, as they come from Kafka; arrow-json gets each chunk as one
 //! buffer of lines, which it likes best.
 
-use std::error::Error;
+mod bids;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::hint::black_box;
@@ -15,19 +16,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use bids::{BATCH, CHUNK, Outcome, REPETITIONS, Random, columns, cpu_nanos, rows_or, table};
 use laminar_core::Changes;
-use laminar_core::Position;
 use laminar_core::format::{Decoder, EncodedValues, Encoder};
-use laminar_core::source::{RawRecord, TimestampType};
-use laminar_core::table::{Column, TableSpec, timestamp_type};
 use laminar_formats::FormatOptions;
 use serde::Deserialize;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
-const REPETITIONS: usize = 3;
-const BATCH: usize = 8192;
-const CHUNK: usize = 8 * BATCH;
 const MESSAGE_BYTES: usize = 200;
 
 /// Messages of one chunk, each on its line.
@@ -44,38 +38,31 @@ impl Chunk {
     }
 }
 
-/// Makes the same bids every time (SplitMix64).
+/// Makes the same bids every time.
 struct Bids {
-    state: u64,
+    random: Random,
     number: u64,
 }
 
 impl Bids {
-    fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     fn fill(&mut self, chunk: &mut Chunk, rows: usize) -> Outcome<()> {
         chunk.bytes.clear();
         chunk.ends.clear();
         let mut line = String::new();
         for _ in 0..rows {
             line.clear();
-            let auction = 1000 + self.number / 500 + self.random() % 100;
-            let bidder = 1000 + self.random() % 50_000;
-            let price = 100 + self.random() % 199_900;
+            let auction = 1000 + self.number / 500 + self.random.next() % 100;
+            let bidder = 1000 + self.random.next() % 50_000;
+            let price = 100 + self.random.next() % 199_900;
             let time = 1_700_000_000_000 + self.number / 100;
-            let channel = match self.random() % 5 {
+            let channel = match self.random.next() % 5 {
                 0 => "Apple".to_string(),
                 1 => "Google".to_string(),
                 2 => "Facebook".to_string(),
                 3 => "Baidu".to_string(),
-                _ => format!("channel-{}", self.random() % 10_000),
+                _ => format!("channel-{}", self.random.next() % 10_000),
             };
-            let page = self.random();
+            let page = self.random.next();
             write!(
                 line,
                 r#"{{"auction":{auction},"bidder":{bidder},"price":{price},"channel":"{channel}","url":"https://www.nexmark.com/{:05x}/item.htm?query=1","date_time":{time},"extra":""#,
@@ -84,7 +71,7 @@ impl Bids {
             let mut letters = 0;
             while line.len() < MESSAGE_BYTES - 2 {
                 if letters == 0 {
-                    letters = self.random();
+                    letters = self.random.next();
                 }
                 line.push(char::from(b'a' + (letters % 26) as u8));
                 letters /= 26;
@@ -97,12 +84,6 @@ impl Bids {
         }
         Ok(())
     }
-}
-
-/// Nanoseconds of CPU that this thread has used.
-fn cpu_nanos() -> Outcome<u64> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
-    Ok(text.split(' ').next().unwrap_or_default().parse()?)
 }
 
 fn peak_megabytes() -> Outcome<u64> {
@@ -130,61 +111,17 @@ impl Contender {
     }
 }
 
-fn bid_columns(time: DataType) -> Vec<(&'static str, DataType)> {
-    vec![
-        ("auction", DataType::Int64),
-        ("bidder", DataType::Int64),
-        ("price", DataType::Int64),
-        ("channel", DataType::Utf8),
-        ("url", DataType::Utf8),
-        ("date_time", time),
-        ("extra", DataType::Utf8),
-    ]
-}
-
-fn bids(projection: Vec<usize>) -> TableSpec {
-    let column = |(name, data_type): (&str, DataType)| Column {
-        name: name.into(),
-        data_type,
-        nullable: true,
-        json: false,
-        metadata: None,
-    };
-    let columns = bid_columns(timestamp_type()).into_iter().map(column).collect();
-    TableSpec { name: "bids".into(), columns, projection, event_time: None, primary_key: Vec::new() }
-}
-
 fn ours(projection: Vec<usize>) -> Outcome<Box<dyn Decoder>> {
-    let spec = bids(projection);
-    Ok(laminar_formats::decoder(&FormatOptions::default(), &spec)?)
+    Ok(laminar_formats::decoder(&FormatOptions::default(), &table(projection))?)
 }
 
-fn decode_ours(decoder: &mut dyn Decoder, chunk: &Chunk, mut rows: impl FnMut(Changes)) -> Outcome<usize> {
-    for (offset, message) in chunk.messages().enumerate() {
-        decoder.push(&RawRecord {
-            key: None,
-            value: Some(message),
-            timestamp_micros: 0,
-            timestamp_type: TimestampType::None,
-            topic: "bids",
-            partition: 0,
-            position: Position(offset as u64),
-            batch: None,
-        })?;
-        if decoder.len() == BATCH
-            && let Some(changes) = decoder.flush()?
-        {
-            rows(changes);
-        }
-    }
-    if let Some(changes) = decoder.flush()? {
-        rows(changes);
-    }
+fn decode_ours(decoder: &mut dyn Decoder, chunk: &Chunk, rows: impl FnMut(Changes)) -> Outcome<usize> {
+    bids::decode(decoder, chunk.messages(), rows)?;
     Ok(chunk.bytes.len())
 }
 
 fn arrow_schema(projection: &[usize]) -> SchemaRef {
-    let columns = bid_columns(DataType::Timestamp(TimeUnit::Millisecond, None));
+    let columns = columns(DataType::Timestamp(TimeUnit::Millisecond, None));
     let fields = projection.iter().filter_map(|i| columns.get(*i)).map(|(name, t)| Field::new(*name, t.clone(), true));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
@@ -223,14 +160,14 @@ struct Price {
 /// Rows to encode, made from the first chunk.
 fn sample_batches(projection: Vec<usize>) -> Outcome<Vec<Changes>> {
     let mut chunk = Chunk::default();
-    Bids { state: 1, number: 0 }.fill(&mut chunk, CHUNK)?;
+    Bids { random: Random(1), number: 0 }.fill(&mut chunk, CHUNK)?;
     let mut batches = Vec::new();
     decode_ours(ours(projection)?.as_mut(), &chunk, |changes| batches.push(changes))?;
     Ok(batches)
 }
 
 fn encode_ours(projection: Vec<usize>) -> Outcome<impl FnMut(&Chunk) -> Outcome<usize>> {
-    let mut table = bids(Vec::new());
+    let mut table = table(Vec::new());
     table.columns = projection.iter().filter_map(|index| table.columns.get(*index).cloned()).collect();
     let batches = sample_batches(projection)?;
     let mut encoder: Box<dyn Encoder> = laminar_formats::encoder(&FormatOptions::default(), &table)?;
@@ -300,14 +237,13 @@ fn contenders() -> Outcome<Vec<Contender>> {
 }
 
 fn main() -> Outcome<()> {
-    let rows: usize = std::env::args().skip(1).find_map(|arg| arg.replace('_', "").parse().ok()).unwrap_or(10_000_000);
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-') && arg.parse::<usize>().is_err());
-    let chunks = rows.div_ceil(CHUNK).max(1);
+    let chunks = rows_or(10_000_000).div_ceil(CHUNK).max(1);
     let rows = (chunks * CHUNK) as u64;
     let mut contenders = contenders()?;
     let chosen = |name: &str| only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     for _ in 0..REPETITIONS {
-        let mut bids = Bids { state: 42, number: 0 };
+        let mut bids = Bids { random: Random(42), number: 0 };
         let mut chunk = Chunk::default();
         for contender in &mut contenders {
             (contender.nanos, contender.bytes) = (0, 0);

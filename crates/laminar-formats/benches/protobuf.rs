@@ -4,25 +4,17 @@
 //! run: Nexmark-style bids of 7 fields, made by prost-reflect from a fixed seed. Time is the process's own CPU time, as the
 //! machine may be shared; each figure is the best of three repetitions. prost-reflect makes its dynamic messages, and no columns yet.
 
-use std::error::Error;
-use std::fs;
+mod bids;
+
 use std::hint::black_box;
 
-use arrow::datatypes::DataType;
+use bids::{Bid, CHUNK, Contender, Outcome, compare, rows_or, table};
+use laminar_core::Changes;
 use laminar_core::format::{Decoder, EncodedValues, Encoder};
 use laminar_core::options::Options;
-use laminar_core::source::{RawRecord, TimestampType};
-use laminar_core::table::{Column, TableSpec, timestamp_type};
-use laminar_core::{Changes, Position};
 use laminar_formats::{FormatOptions, decoder, encoder};
 use prost_reflect::prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
-const REPETITIONS: usize = 3;
-const BATCH: usize = 8192;
-const CHUNK: usize = 8 * BATCH;
 
 const SCHEMA: &str = "syntax = 'proto3';
     message Bid { int64 auction = 1; int64 bidder = 2; int64 price = 3; string channel = 4; string url = 5; int64 date_time = 6;
@@ -40,91 +32,29 @@ fn message_type() -> Outcome<MessageDescriptor> {
     Ok(compiler.descriptor_pool().get_message_by_name("Bid").ok_or("no message Bid")?)
 }
 
-/// The same bids every time (SplitMix64).
-fn bids(rows: usize, descriptor: &MessageDescriptor) -> Vec<DynamicMessage> {
-    let mut state = 42u64;
-    let mut random = move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    let mut bid = |number: usize| {
-        let url = format!("https://www.nexmark.com/{:05x}/item.htm?query=1", random() & 0xf_ffff);
-        let extra: String = (0..60).map(|_| char::from(b'a' + (random() % 26) as u8)).collect();
-        let long = |value: u64| Value::I64(value.cast_signed());
-        let mut message = DynamicMessage::new(descriptor.clone());
-        message.set_field_by_name("auction", long(1000 + random() % 100));
-        message.set_field_by_name("bidder", long(1000 + random() % 50_000));
-        message.set_field_by_name("price", long(100 + random() % 199_900));
-        message.set_field_by_name("channel", Value::String(format!("channel-{}", random() % 10_000)));
-        message.set_field_by_name("url", Value::String(url));
-        message.set_field_by_name("date_time", long(1_700_000_000_000 + number as u64));
-        message.set_field_by_name("extra", Value::String(extra));
-        message
-    };
-    (0..rows).map(&mut bid).collect()
-}
-
-fn table(projection: Vec<usize>) -> TableSpec {
-    let columns = [
-        ("auction", DataType::Int64),
-        ("bidder", DataType::Int64),
-        ("price", DataType::Int64),
-        ("channel", DataType::Utf8),
-        ("url", DataType::Utf8),
-        ("date_time", timestamp_type()),
-        ("extra", DataType::Utf8),
-    ];
-    let column = |(name, data_type): (&str, DataType)| Column {
-        name: name.into(),
-        data_type,
-        nullable: true,
-        json: false,
-        metadata: None,
-    };
-    let columns = columns.into_iter().map(column).collect();
-    TableSpec { name: "bids".into(), columns, projection, event_time: None, primary_key: Vec::new() }
+fn message(descriptor: &MessageDescriptor, bid: Bid) -> DynamicMessage {
+    let mut message = DynamicMessage::new(descriptor.clone());
+    message.set_field_by_name("auction", Value::I64(bid.auction));
+    message.set_field_by_name("bidder", Value::I64(bid.bidder));
+    message.set_field_by_name("price", Value::I64(bid.price));
+    message.set_field_by_name("channel", Value::String(bid.channel));
+    message.set_field_by_name("url", Value::String(bid.url));
+    message.set_field_by_name("date_time", Value::I64(bid.date_time));
+    message.set_field_by_name("extra", Value::String(bid.extra));
+    message
 }
 
 fn options() -> Outcome<FormatOptions> {
     Ok(Options::from_pairs([("format", "protobuf"), ("protobuf.schema", SCHEMA)]).parse("bench")?)
 }
 
-fn decode(decoder: &mut dyn Decoder, records: &[Vec<u8>], mut rows: impl FnMut(Changes)) -> Outcome<()> {
-    for (offset, record) in records.iter().enumerate() {
-        decoder.push(&RawRecord {
-            key: None,
-            value: Some(record),
-            timestamp_micros: 0,
-            timestamp_type: TimestampType::None,
-            topic: "bids",
-            partition: 0,
-            position: Position(offset as u64),
-            batch: None,
-        })?;
-        if decoder.len() == BATCH
-            && let Some(changes) = decoder.flush()?
-        {
-            rows(changes);
-        }
-    }
-    Ok(())
+fn decode(decoder: &mut dyn Decoder, records: &[Vec<u8>], rows: impl FnMut(Changes)) -> Outcome<()> {
+    bids::decode(decoder, records.iter().map(Vec::as_slice), rows)
 }
-
-/// Nanoseconds of CPU that this thread has used.
-fn cpu_nanos() -> Outcome<u64> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
-    Ok(text.split(' ').next().unwrap_or_default().parse()?)
-}
-
-type Run<'a> = Box<dyn FnMut() -> Outcome<()> + 'a>;
 
 fn main() -> Outcome<()> {
-    let rows: usize = std::env::args().skip(1).find_map(|arg| arg.replace('_', "").parse().ok()).unwrap_or(3_000_000);
-    let rounds = rows.div_ceil(CHUNK).max(1);
     let descriptor = message_type()?;
-    let values = bids(CHUNK, &descriptor);
+    let values = bids::bids(CHUNK, |bid| message(&descriptor, bid));
     let records: Vec<Vec<u8>> = values.iter().map(Message::encode_to_vec).collect();
     let bytes: usize = records.iter().map(Vec::len).sum();
 
@@ -134,7 +64,7 @@ fn main() -> Outcome<()> {
     let mut two = decoder(&options()?, &table(vec![0, 2]))?;
     let mut ours: Box<dyn Encoder> = encoder(&options()?, &table((0..7).collect()))?;
     let mut out = EncodedValues::default();
-    let contenders: Vec<(&str, Option<usize>, Run<'_>)> = vec![
+    let contenders: Vec<Contender<'_>> = vec![
         (
             "decode, 7 columns: prost-reflect, to messages",
             None,
@@ -178,26 +108,5 @@ fn main() -> Outcome<()> {
             }),
         ),
     ];
-    println!(
-        "{} rows of {} bytes, batches of {BATCH}, best of {REPETITIONS}, CPU time of one core",
-        rounds * CHUNK,
-        bytes / CHUNK
-    );
-    println!("{:46} {:>10} {:>8} {:>7}", "", "M rows/s", "ns/row", "ratio");
-    let mut times: Vec<f64> = Vec::new();
-    for (name, against, mut run) in contenders {
-        let mut best = u64::MAX;
-        for _ in 0..REPETITIONS {
-            let before = cpu_nanos()?;
-            for _ in 0..rounds {
-                run()?;
-            }
-            best = best.min(cpu_nanos()? - before);
-        }
-        let nanos = best as f64 / (rounds * CHUNK) as f64;
-        let ratio = against.and_then(|at| times.get(at)).map(|base| format!("{:.1} x", base / nanos));
-        println!("{name:46} {:>10.2} {nanos:>8.1} {:>7}", 1e3 / nanos, ratio.unwrap_or_default());
-        times.push(nanos);
-    }
-    Ok(())
+    compare(contenders, bytes, rows_or(3_000_000))
 }

@@ -4,7 +4,7 @@
 //! formats than that. One record is one row, in both directions; but with `debezium_json` it is one change.
 //!
 //! ```text
-//!  RawRecord ─► record ─┬─ json │ raw │ debezium   the record's value to the table's value columns
+//!  RawRecord ─► record ─┬─ json │ avro │ …  the record's value to the table's value columns
 //!                       └─ metadata      topic, partition, offset, … to METADATA columns
 //!                              │
 //!                              ▼  flush: columns in the order of the projection, one event time a row
@@ -14,8 +14,9 @@
 //! The rule that must stay true: **a record that fails leaves nothing behind.** Every column can be cut back to the row
 //! where a record started, and is, on its first error.
 //!
-//! Reading order: `options` (what a user may write), `record` (a record to its rows), `metadata`, `raw`, `json` (the decoder
-//! and the encoder, where the time goes), `registry` (schemas by id: the port and the framing), `debezium`, `net` (what is left of changes that follow each other), `upsert`.
+//! Reading order: `options` (what a user may write), `record` (a record to its rows), `metadata`, `raw`, `columns` (what all
+//! decoders fill), `json` (the decoder and the encoder, where the time goes), `csv`, `avro`, `protobuf`, `registry` (schemas by id: the
+//! port and the framing), `debezium`, `net` (what is left of changes that follow each other), `upsert`.
 
 pub mod json;
 pub mod options;

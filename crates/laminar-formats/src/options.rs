@@ -292,9 +292,13 @@ impl FormatOptions {
         matches!(self.known(), Ok(Known::Raw))
     }
 
-    /// A record is JSON text, so that an empty line is none.
-    pub fn is_json_text(&self) -> bool {
-        matches!(self.known(), Ok(Known::Json | Known::Debezium)) && !self.wants_frame()
+    /// Of a file of lines: is a blank one layout? It is in JSON, and in CSV unless a record is a single field, which may be empty.
+    pub fn has_blank_lines(&self, table: &TableSpec) -> bool {
+        match self.known() {
+            Ok(Known::Json | Known::Debezium) => !self.wants_frame(),
+            Ok(Known::Csv) => table.columns.iter().filter(|column| column.metadata.is_none()).count() > 1,
+            _ => false,
+        }
     }
 
     /// A record is bytes that may be any, a line break too.

@@ -37,6 +37,8 @@ pub(crate) struct UpsertDecoder {
     /// Rows of the primary key's columns.
     keys: Box<dyn Decoder>,
     form: Form,
+    /// A key is text, whatever it says.
+    is_text: bool,
     /// The key in the form that `keys` reads, reused from record to record.
     object: Vec<u8>,
     /// Of each record since the last flush: is it a tombstone?
@@ -74,10 +76,17 @@ impl UpsertDecoder {
     ) -> Result<Self> {
         let columns: Vec<Column> =
             table.columns.iter().filter(|c| table.primary_key.contains(&c.name)).cloned().collect();
-        if columns.is_empty() {
+        if table.primary_key.is_empty() {
             return Err(Error::new(Code::MissingOption, format!("table {} has no PRIMARY KEY", table.name))
                 .with_detail("nothing says which rows replace each other")
                 .with_hint("declare PRIMARY KEY (column, …)"));
+        }
+        if columns.len() < table.primary_key.len() {
+            return Err(Error::new(
+                Code::NotSupported,
+                format!("a column of the primary key of {} is computed", table.name),
+            )
+            .with_hint("rows that take each other's place have a key that is stored in them"));
         }
         let schema = table.projected_schema();
         let place = |field: &Arc<Field>| columns.iter().position(|column| column.name == *field.name());
@@ -95,6 +104,7 @@ impl UpsertDecoder {
         let plan = Plan::new(&keys)?;
         let registered = form.filter(|form| form.is_registered());
         let form = form_of(&plan.value_columns, form)?;
+        let is_bytes = matches!(plan.value_columns.as_slice(), [column] if column.data_type == DataType::Binary);
         let keys: Box<dyn Decoder> = match (&form, registered) {
             (Form::Object, Some(registered)) => key_decoder(registered, &keys, ctx)?,
             (Form::Nothing | Form::Bytes, _) => {
@@ -109,6 +119,7 @@ impl UpsertDecoder {
         Ok(Self {
             rows,
             keys,
+            is_text: registered.is_none() && !matches!(form, Form::Nothing) && !is_bytes,
             form,
             object: Vec::new(),
             tombstones: Vec::new(),
@@ -125,6 +136,11 @@ impl UpsertDecoder {
         let Some(key) = record.key else {
             return Err(fault_of_record("the record has neither a value nor a key: nothing says which row is gone"));
         };
+        if self.is_text && key.first() == Some(&0) {
+            return Err(fault_of_record(
+                "it begins with a zero byte, as one that is framed with a schema's id, and is read as text",
+            ));
+        }
         let value = match &self.form {
             Form::Value { column } => as_object(column, key, &mut self.object)?,
             _ => key,
@@ -179,14 +195,18 @@ impl UpsertDecoder {
 
 impl Decoder for UpsertDecoder {
     fn push(&mut self, record: &RawRecord<'_>) -> std::result::Result<(), DecodeError> {
-        match record.value {
-            Some(_) => self.rows.push(record)?,
-            None => self.push_key(record).map_err(|mut fault| {
-                fault.message = format!("in the key: {}", fault.message);
-                *fault
-            })?,
+        if record.value.is_some() {
+            // A record may be no row, such as a header.
+            let before = self.rows.len();
+            self.rows.push(record)?;
+            self.tombstones.extend(std::iter::repeat_n(false, self.rows.len() - before));
+            return Ok(());
         }
-        self.tombstones.push(record.value.is_none());
+        self.push_key(record).map_err(|mut fault| {
+            fault.message = format!("in the key: {}", fault.message);
+            *fault
+        })?;
+        self.tombstones.push(true);
         Ok(())
     }
 

@@ -1,51 +1,21 @@
 //! `format = 'csv'` through the public door: fields to columns, what is refused and where, and that what is written reads back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+mod support;
+
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields};
-use arrow::util::pretty::pretty_format_batches;
-use laminar_core::format::{DecodeError, Decoder, EncodedValues};
-use laminar_core::options::Options;
-use laminar_core::source::{RawRecord, TimestampType};
-use laminar_core::table::{Column, TableSpec, timestamp_type};
-use laminar_core::{Changes, Position};
+use laminar_core::Changes;
+use laminar_core::format::EncodedValues;
+use laminar_core::table::{Column, timestamp_type};
 use laminar_formats::{FormatOptions, decoder, encoder};
 use proptest::prelude::*;
-
-fn column(name: &str, data_type: DataType) -> Column {
-    Column { name: name.into(), data_type, nullable: true, json: false, metadata: None }
-}
-
-fn table(columns: Vec<Column>) -> TableSpec {
-    let projection = (0..columns.len()).collect();
-    TableSpec { name: "t".into(), columns, projection, event_time: None, primary_key: Vec::new() }
-}
+use support::{column, format_options, push, show, table};
 
 fn options(pairs: &[(&str, &str)]) -> FormatOptions {
-    let all = [("format", "csv")].iter().chain(pairs).copied();
-    Options::from_pairs(all).parse("format").unwrap()
-}
-
-fn push(decoder: &mut dyn Decoder, value: &[u8]) -> Result<(), DecodeError> {
-    decoder.push(&RawRecord {
-        key: None,
-        value: Some(value),
-        timestamp_micros: 0,
-        timestamp_type: TimestampType::None,
-        topic: "t",
-        partition: 0,
-        position: Position(0),
-        batch: None,
-    })
-}
-
-/// The cells of the rows, one line a row.
-fn show(batch: &RecordBatch) -> Vec<String> {
-    let shown = pretty_format_batches(std::slice::from_ref(batch)).unwrap().to_string();
-    let line = |line: &str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|");
-    shown.lines().skip(3).filter(|line| line.starts_with('|')).map(line).collect()
+    format_options(&[&[("format", "csv")], pairs].concat())
 }
 
 fn read(pairs: &[(&str, &str)], columns: Vec<Column>, records: &[&str]) -> Changes {
@@ -123,6 +93,7 @@ fn check_bad(record: &[u8], expected: (&str, usize)) {
 
 #[test]
 fn a_bad_record_says_where_and_leaves_nothing_behind() {
+    check_bad(b"", ("the record has 1 field, the table has 2 columns", 0));
     check_bad(b"1", ("the record has 1 field, the table has 2 columns", 1));
     check_bad(b"1,x,", ("the record has 3 fields, the table has 2 columns", 4));
     check_bad(b"one,x", ("expected INT, found \"one\" (column a)", 0));
@@ -136,14 +107,10 @@ fn a_bad_record_says_where_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_blank_line_is_no_row_where_there_are_several_columns() {
-    let two = || vec![column("a", DataType::Int32), column("b", DataType::Utf8)];
-    let changes = read(&[], two(), &["1,x", "", "\n", "\r\n", "2,"]);
-    assert_eq!(show(changes.rows()), ["1|x", "2|"]);
-    let changes = read(&[], vec![column("a", DataType::Utf8)], &["x", "", "\n", "\"\""]);
-    assert_eq!(show(changes.rows()).len(), 4);
-    assert_eq!(changes.rows().column(0).null_count(), 2);
-    check_bad(b" ", ("expected INT, found \" \" (column a)", 0));
+fn blank_lines_of_a_file_are_layout_unless_a_record_is_one_field() {
+    let columns = || vec![column("a", DataType::Int32), column("b", DataType::Utf8)];
+    assert!(options(&[]).has_blank_lines(&table(columns())));
+    assert!(!options(&[]).has_blank_lines(&table(columns().split_off(1))));
 }
 
 #[test]

@@ -2,22 +2,22 @@
 //! the record's fault and what is the registry's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+mod support;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field};
-use arrow::util::pretty::pretty_format_batches;
-use laminar_core::format::{DecodeError, Decoder, EncodedValues};
+use laminar_core::format::{DecodeError, EncodedValues};
 use laminar_core::options::Options;
-use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, TableSpec, timestamp_type};
-use laminar_core::{Code, Error, Position, Result};
+use laminar_core::{Code, Error, Result};
 use laminar_formats::registry::{
     Part, ReferencedSchema, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText,
     TableRegistry,
 };
 use laminar_formats::{FormatContext, FormatOptions, decoder, decoder_with, encoder_with, schema_columns};
+use support::{column, format_options as options, push, show, table};
 
 /// Schemas by id, each under a subject.
 #[derive(Debug, Default)]
@@ -75,46 +75,13 @@ fn context(registry: &Arc<Memory>) -> FormatContext {
     }
 }
 
-fn options(pairs: &[(&str, &str)]) -> FormatOptions {
-    Options::from_pairs(pairs.iter().copied()).parse("format").unwrap()
-}
-
 fn protobuf() -> FormatOptions {
     options(&[("format", "protobuf")])
-}
-
-fn column(name: &str, data_type: DataType) -> Column {
-    Column { name: name.into(), data_type, nullable: true, json: false, metadata: None }
-}
-
-fn table(columns: Vec<Column>) -> TableSpec {
-    let projection = (0..columns.len()).collect();
-    TableSpec { name: "order_lines".into(), columns, projection, event_time: None, primary_key: Vec::new() }
-}
-
-fn push(decoder: &mut dyn Decoder, value: &[u8]) -> Result<(), DecodeError> {
-    decoder.push(&RawRecord {
-        key: None,
-        value: Some(value),
-        timestamp_micros: 0,
-        timestamp_type: TimestampType::None,
-        topic: "t",
-        partition: 0,
-        position: Position(0),
-        batch: None,
-    })
 }
 
 /// A frame, a message index and a message.
 fn framed(id: u32, index: &[u8], body: &[u8]) -> Vec<u8> {
     [&[0], id.to_be_bytes().as_slice(), index, body].concat()
-}
-
-/// The cells of the rows, one line a row.
-fn show(batch: &RecordBatch) -> Vec<String> {
-    let shown = pretty_format_batches(std::slice::from_ref(batch)).unwrap().to_string();
-    let line = |line: &str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|");
-    shown.lines().skip(3).filter(|line| line.starts_with('|')).map(line).collect()
 }
 
 const V1: &str = "syntax = 'proto3'; package s; message Other { int32 x = 1; }
@@ -315,11 +282,11 @@ fn json_is_framed_with_the_id_of_a_json_schema() {
     // Lines do not part such records, and a registry that they need is one to ask.
     let with_option = options(&[("json.confluent_schema_registry", "true")]);
     for framed in [&framed_json, &with_option] {
-        assert!(framed.is_binary() && !framed.is_json_text() && framed.wants_frame());
+        assert!(framed.is_binary() && !framed.has_blank_lines(&spec) && framed.wants_frame());
         assert!(framed.is_framed(&context(&registry)) && !framed.is_framed(&FormatContext::default()));
     }
     let plain = options(&[]);
-    assert!(!plain.is_binary() && plain.is_json_text() && !plain.is_framed(&context(&registry)));
+    assert!(!plain.is_binary() && plain.has_blank_lines(&spec) && !plain.is_framed(&context(&registry)));
     let unframed = options(&[("format", "avro"), ("avro.confluent_schema_registry", "false")]);
     assert!(unframed.is_binary() && !unframed.wants_frame() && !unframed.is_framed(&context(&registry)));
     assert!(options(&[("format", "json_schema")]).check_options().is_err());

@@ -1,22 +1,19 @@
 //! Rows to JSON: golden lines for each type and option, and whatever is written is read again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+mod support;
+
 use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::*;
 use laminar_core::format::EncodedValues;
-use laminar_core::options::Options;
-use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, TYPE_KEY, TableSpec};
-use laminar_core::{ChangeKind, Changes, Code, Position};
+use laminar_core::{ChangeKind, Changes, Code};
 use laminar_formats::{FormatOptions, decoder, encoder};
 use proptest::prelude::*;
-
-fn options(pairs: &[(&str, &str)]) -> FormatOptions {
-    Options::from_pairs(pairs.iter().copied()).parse("format").unwrap()
-}
+use support::format_options as options;
 
 fn inserts(rows: RecordBatch) -> Changes {
     let times = TimestampMicrosecondArray::from(vec![0; rows.num_rows()]);
@@ -256,17 +253,7 @@ fn decode(values: &EncodedValues, schema: &Schema, options: &FormatOptions) -> R
     let mut decoder = decoder(options, &table(schema)).unwrap();
     for value in values.iter() {
         serde_json::from_slice::<serde_json::Value>(value).unwrap();
-        let record = RawRecord {
-            key: None,
-            value: Some(value),
-            timestamp_micros: 0,
-            timestamp_type: TimestampType::None,
-            topic: "t",
-            partition: 0,
-            position: Position(0),
-            batch: None,
-        };
-        decoder.push(&record).unwrap();
+        support::push(decoder.as_mut(), value).unwrap();
     }
     decoder.flush().unwrap().unwrap().rows().clone()
 }

@@ -1,48 +1,18 @@
 //! What each column type makes of a JSON value: one line a case.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+mod support;
+
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
-use arrow::util::display::{ArrayFormatter, FormatOptions as Display};
-use laminar_core::Position;
-use laminar_core::format::{DecodeError, Decoder};
-use laminar_core::options::Options;
-use laminar_core::source::{RawRecord, TimestampType};
-use laminar_core::table::{Column, TableSpec, timestamp_type};
+use laminar_core::format::Decoder;
+use laminar_core::table::{Column, timestamp_type};
 use laminar_formats::decoder;
-
-fn column(name: &str, data_type: DataType) -> Column {
-    Column { name: name.into(), data_type, nullable: true, json: false, metadata: None }
-}
+use support::{cell, column, format_options, push, rows, table};
 
 fn decoder_of(columns: Vec<Column>, options: &[(&str, &str)]) -> Box<dyn Decoder> {
-    let projection = (0..columns.len()).collect();
-    let spec = TableSpec { name: "t".into(), columns, projection, event_time: None, primary_key: Vec::new() };
-    decoder(&Options::from_pairs(options.iter().copied()).parse("format").unwrap(), &spec).unwrap()
-}
-
-fn push(decoder: &mut dyn Decoder, value: &[u8]) -> Result<(), DecodeError> {
-    decoder.push(&RawRecord {
-        key: None,
-        value: Some(value),
-        timestamp_micros: 0,
-        timestamp_type: TimestampType::None,
-        topic: "t",
-        partition: 0,
-        position: Position(0),
-        batch: None,
-    })
-}
-
-fn rows(decoder: &mut dyn Decoder) -> RecordBatch {
-    decoder.flush().unwrap().unwrap().rows().clone()
-}
-
-fn cell(batch: &RecordBatch, column: usize, row: usize) -> String {
-    let display = Display::new().with_null("NULL");
-    ArrayFormatter::try_new(batch.column(column), &display).unwrap().value(row).to_string()
+    decoder(&format_options(options), &table(columns)).unwrap()
 }
 
 /// The cell that a message gives in a table of one column `a`, or the error.

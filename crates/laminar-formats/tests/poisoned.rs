@@ -2,51 +2,27 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 mod poison;
-#[path = "avro/support.rs"]
-#[allow(dead_code)] // of which only the registry is needed here
+#[path = "avro/registry.rs"]
+#[allow(dead_code)] // whether it was asked does not matter here
 mod registry;
+mod support;
 
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use laminar_core::Position;
-use laminar_core::format::{DecodeError, Decoder};
+use laminar_core::format::Decoder;
 use laminar_core::options::Options;
-use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, TableSpec};
 use laminar_formats::registry::{RegistryOptions, SchemaKind};
 use laminar_formats::{decoder, decoder_with};
+use support::{column, push, record};
 
 const SCHEMA: &str = "syntax = 'proto3'; message M { int64 id = 1; string name = 2; double price = 3; }";
 
 /// `id BIGINT NOT NULL, name TEXT, price DOUBLE`
 fn table() -> TableSpec {
-    let column = |name: &str, data_type: DataType, nullable| Column {
-        name: name.into(),
-        data_type,
-        nullable,
-        json: false,
-        metadata: None,
-    };
-    let columns = vec![
-        column("id", DataType::Int64, false),
-        column("name", DataType::Utf8, true),
-        column("price", DataType::Float64, true),
-    ];
-    TableSpec { name: "t".into(), columns, projection: vec![0, 1, 2], event_time: None, primary_key: Vec::new() }
-}
-
-fn push(decoder: &mut dyn Decoder, value: Option<&[u8]>) -> Result<(), DecodeError> {
-    decoder.push(&RawRecord {
-        key: None,
-        value,
-        timestamp_micros: 0,
-        timestamp_type: TimestampType::None,
-        topic: "t",
-        partition: 0,
-        position: Position(0),
-        batch: None,
-    })
+    let id = Column { nullable: false, ..column("id", DataType::Int64) };
+    support::table(vec![id, column("name", DataType::Utf8), column("price", DataType::Float64)])
 }
 
 fn check(pairs: &[(&str, &str)], good: &[u8]) {
@@ -61,11 +37,11 @@ fn check_kinds(kinds: Vec<poison::Poison>, good: &[u8], decoder: impl Fn() -> Bo
     let mut bad = 0;
     for poison in kinds {
         let value = poison.value.as_deref();
-        let alone = push(lonely.as_mut(), value);
+        let alone = lonely.push(&record(value));
         lonely.flush().unwrap();
-        push(poisoned.as_mut(), Some(good)).unwrap();
-        push(clean.as_mut(), Some(good)).unwrap();
-        let error = push(poisoned.as_mut(), value);
+        push(poisoned.as_mut(), good).unwrap();
+        push(clean.as_mut(), good).unwrap();
+        let error = poisoned.push(&record(value));
         assert_eq!(error.is_err(), alone.is_err(), "{}: neighbours decide whether it is good", poison.name);
         assert!(error.is_err() || !poison.sure, "{}: it is no record and yet taken", poison.name);
         match error {
@@ -79,10 +55,10 @@ fn check_kinds(kinds: Vec<poison::Poison>, good: &[u8], decoder: impl Fn() -> Bo
                 );
             }
             // Damaged, and yet a record, as a prefix of a Protobuf message is.
-            Ok(()) => push(clean.as_mut(), value).unwrap(),
+            Ok(()) => clean.push(&record(value)).unwrap(),
         }
-        push(poisoned.as_mut(), Some(good)).unwrap();
-        push(clean.as_mut(), Some(good)).unwrap();
+        push(poisoned.as_mut(), good).unwrap();
+        push(clean.as_mut(), good).unwrap();
     }
     assert!(bad >= 200, "only {bad} kinds of poison");
     assert_eq!(poisoned.len(), clean.len());

@@ -1,31 +1,21 @@
 //! `format = 'protobuf'` through the public door: which columns a field fills, what is refused and why, and what is written.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+mod support;
+
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields};
-use arrow::util::pretty::pretty_format_batches;
 use laminar_core::connector::Role;
-use laminar_core::format::{DecodeError, Decoder, EncodedValues};
+use laminar_core::format::{Decoder, EncodedValues};
 use laminar_core::options::Options;
-use laminar_core::source::{RawRecord, TimestampType};
-use laminar_core::table::{Column, TableSpec, timestamp_type};
-use laminar_core::{Changes, Code, Position, Result};
+use laminar_core::table::{Column, timestamp_type};
+use laminar_core::{Changes, Code, Result};
 use laminar_formats::{FormatContext, FormatOptions, decoder, encoder, schema_columns};
-
-fn column(name: &str, data_type: DataType) -> Column {
-    Column { name: name.into(), data_type, nullable: true, json: false, metadata: None }
-}
-
-fn table(columns: Vec<Column>) -> TableSpec {
-    let projection = (0..columns.len()).collect();
-    TableSpec { name: "order_lines".into(), columns, projection, event_time: None, primary_key: Vec::new() }
-}
+use support::{column, format_options, push, record, show, table};
 
 fn options(pairs: &[(&str, &str)]) -> FormatOptions {
-    let all = [("format", "protobuf")].iter().chain(pairs).copied();
-    Options::from_pairs(all).parse("format").unwrap()
+    format_options(&[&[("format", "protobuf")], pairs].concat())
 }
 
 fn proto3(body: &str) -> String {
@@ -34,26 +24,6 @@ fn proto3(body: &str) -> String {
 
 fn reader(schema: &str, columns: Vec<Column>) -> Result<Box<dyn Decoder>> {
     decoder(&options(&[("protobuf.schema", schema)]), &table(columns))
-}
-
-fn push(decoder: &mut dyn Decoder, value: &[u8]) -> Result<(), DecodeError> {
-    decoder.push(&RawRecord {
-        key: None,
-        value: Some(value),
-        timestamp_micros: 0,
-        timestamp_type: TimestampType::None,
-        topic: "t",
-        partition: 0,
-        position: Position(0),
-        batch: None,
-    })
-}
-
-/// The cells of the rows, one line a row.
-fn show(batch: &RecordBatch) -> Vec<String> {
-    let shown = pretty_format_batches(std::slice::from_ref(batch)).unwrap().to_string();
-    let line = |line: &str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|");
-    shown.lines().skip(3).filter(|line| line.starts_with('|')).map(line).collect()
 }
 
 #[track_caller]
@@ -226,17 +196,7 @@ fn a_record_that_is_not_the_message_says_why() {
     check_bad(&schema, columns(), b"\x12\x05ab", "a length of 5 bytes, and the message has 2 left (column b)");
     check_bad(&schema, columns(), b"\x1a\x02\x08\x80", "the value ends within a varint (column m.a)");
     let mut decoder = reader(&schema, columns()).unwrap();
-    let record = RawRecord {
-        key: None,
-        value: None,
-        timestamp_micros: 0,
-        timestamp_type: TimestampType::None,
-        topic: "t",
-        partition: 0,
-        position: Position(0),
-        batch: None,
-    };
-    let error = decoder.push(&record).unwrap_err();
+    let error = decoder.push(&record(None)).unwrap_err();
     assert_eq!(error.to_string(), "the record has no value (a tombstone), so it is not Protobuf");
 }
 

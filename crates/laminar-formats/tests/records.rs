@@ -1,6 +1,8 @@
 //! Whole records through the public door: values, metadata, event times, and what a failing record leaves behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,27 +11,14 @@ use arrow::datatypes::{DataType, Int64Type};
 use arrow::util::pretty::pretty_format_batches;
 use laminar_core::connector::Role;
 use laminar_core::format::{DecodeError, Decoder};
-use laminar_core::options::Options;
 use laminar_core::source::{RawRecord, RawRecords, TimestampType};
-use laminar_core::table::{Column, EventTime, TableSpec, timestamp_type};
+use laminar_core::table::{Column, EventTime, timestamp_type};
 use laminar_core::{Code, Position};
-use laminar_formats::{FormatOptions, decoder};
-
-fn column(name: &str, data_type: DataType) -> Column {
-    Column { name: name.into(), data_type, nullable: true, json: false, metadata: None }
-}
+use laminar_formats::decoder;
+use support::{column, format_options as options, table};
 
 fn metadata(name: &str, key: &str, data_type: DataType) -> Column {
     Column { metadata: Some(key.into()), ..column(name, data_type) }
-}
-
-fn table(columns: Vec<Column>) -> TableSpec {
-    let projection = (0..columns.len()).collect();
-    TableSpec { name: "t".into(), columns, projection, event_time: None, primary_key: Vec::new() }
-}
-
-fn options(pairs: &[(&str, &str)]) -> FormatOptions {
-    Options::from_pairs(pairs.iter().copied()).parse("format").unwrap()
 }
 
 fn record<'a>(value: &'a str, timestamp_micros: i64) -> RawRecord<'a> {

@@ -73,6 +73,19 @@ fn values_and_tombstones_stay_in_their_order() {
 }
 
 #[test]
+fn a_record_that_is_no_row_is_none() {
+    let csv = Options::from_pairs([("format", "csv"), ("csv_header", "true")]).parse("format").unwrap();
+    let spec = table(vec![column("id", DataType::Int64), column("v", DataType::Utf8)], &["id"]);
+    let mut decoder = upsert_decoder_with(&csv, &spec, None, &FormatContext::default()).unwrap();
+    push(decoder.as_mut(), None, Some("id,v")).unwrap();
+    assert_eq!(decoder.len(), 0);
+    push(decoder.as_mut(), Some("7"), None).unwrap();
+    push(decoder.as_mut(), None, Some("id,v")).unwrap();
+    push(decoder.as_mut(), None, Some("8,x")).unwrap();
+    assert_eq!(show(&decoder.flush().unwrap().unwrap()), ["Delete 7|", "Insert 8|x"]);
+}
+
+#[test]
 fn a_tombstone_has_no_event_time_where_the_value_has_it() {
     let mut spec = table(vec![column("id", DataType::Utf8), column("at", timestamp_type())], &["id"]);
     for (timed, expected) in [(false, [false, false]), (true, [false, true])] {
@@ -102,6 +115,9 @@ fn keys_are_text_or_json_of_one_column_or_several() {
     check(&one(DataType::Int16), Some(KeyForm::Raw), "-7", "-7");
     check(&one(DataType::Boolean), None, "true", "true");
     check(&two, None, r#"{"b":"x","a":1}"#, "1|x");
+    // As a serialiser with a registry writes one.
+    let mut text = decoder(&one(DataType::Utf8), None).unwrap();
+    push(text.as_mut(), Some("\0\0\0\0\u{1}\u{6}foo"), None).unwrap_err();
     let mut from_key = column("id", DataType::Utf8);
     from_key.metadata = Some("key".into());
     check(&table(vec![column("v", DataType::Utf8), from_key], &["id"]), None, "any", "|any");
@@ -112,6 +128,7 @@ fn what_fits_no_key_is_refused() {
     let check =
         |spec: &TableSpec, form, expected| assert_eq!(decoder(spec, form).map(drop).unwrap_err().code(), expected);
     check(&table(vec![column("v", DataType::Utf8)], &[]), None, Code::MissingOption);
+    check(&table(vec![column("v", DataType::Utf8)], &["v", "computed"]), None, Code::NotSupported);
     check(&table(vec![column("v", DataType::Boolean)], &["v"]), Some(KeyForm::Raw), Code::ConflictingOptions);
     let two = table(vec![column("a", DataType::Int32), column("b", DataType::Utf8)], &["a", "b"]);
     check(&two, Some(KeyForm::Raw), Code::ConflictingOptions);

@@ -171,7 +171,8 @@ pub struct PipelineOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain_rows: Option<usize>,
     /// How long rows, groups and join partners that may still change are kept, in event time after the last row of their
-    /// key: a later row finds none of them. Not for windows, which end by themselves. Default: 1 day.
+    /// key: a later row finds none of them. Not for windows, which end by themselves. Default: 1 day; for what comes of tables
+    /// that change, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updating_ttl: Option<HumanDuration>,
 }

@@ -32,7 +32,7 @@ impl SqlType {
     /// Errors: `type_mismatch` for a type that does not exist here, with the nearest name.
     pub fn from_ast(sql_type: &ast::DataType) -> Result<Self> {
         let data_type = arrow_type(sql_type)?;
-        Ok(Self { text: sql_type.to_string(), data_type, json: is_json(sql_type) })
+        Ok(Self { text: spelled(sql_type), data_type, json: is_json(sql_type) })
     }
 
     /// The SQL spelling of an Arrow type, as for columns that come from a query.
@@ -99,6 +99,24 @@ impl TypePlanner for LaminarTypes {
 
 fn with_json_mark(field: Field, json: bool) -> Field {
     if json { field.with_metadata([(TYPE_KEY.to_string(), "json".to_string())].into()) } else { field }
+}
+
+/// As it is parsed again; the parser's own text of a MAP is not.
+fn spelled(sql_type: &ast::DataType) -> String {
+    use ast::DataType as Sql;
+    match sql_type {
+        Sql::Map(key, value) => format!("MAP<{}, {}>", spelled(key), spelled(value)),
+        Sql::Array(ArrayElemTypeDef::AngleBracket(item)) => format!("ARRAY<{}>", spelled(item)),
+        Sql::Array(ArrayElemTypeDef::SquareBracket(item, None)) => format!("{}[]", spelled(item)),
+        Sql::Struct(fields, _) => {
+            let field = |field: &ast::StructField| match &field.field_name {
+                Some(name) => format!("{name} {}", spelled(&field.field_type)),
+                None => spelled(&field.field_type),
+            };
+            format!("STRUCT<{}>", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
 }
 
 fn is_json(sql_type: &ast::DataType) -> bool {
@@ -238,6 +256,9 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &str) {
         let actual = match SqlType::parse(text) {
+            Ok(sql_type) if SqlType::parse(sql_type.as_str()).as_ref() != Ok(&sql_type) => {
+                format!("{sql_type} is not what {text} is")
+            }
             Ok(sql_type) => format!("{} {}", sql_name(&sql_type.data_type), if sql_type.json { "json" } else { "" }),
             Err(error) => format!("{error:?}"),
         };
@@ -259,6 +280,8 @@ mod tests {
         check("bytes", "BYTEA");
         check("TEXT[]", "TEXT[]");
         check("ARRAY<STRUCT<a INT, B MAP<TEXT, BIGINT[]>>>", "STRUCT<a INT, b MAP<TEXT, BIGINT[]>>[]");
+        check("MAP<TEXT, JSON>[]", "MAP<TEXT, TEXT>[]");
+        check("STRUCT<\"B\" INT, \"a b\" MAP<TEXT, INT>>", "STRUCT<\"B\" INT, \"a b\" MAP<TEXT, INT>>");
         check("bigin", "type_mismatch: there is no type bigin (hint: did you mean BIGINT?)");
         check(
             "decimal(50,2)",
@@ -281,6 +304,7 @@ mod tests {
             "TIME",
             "STRUCT<a INT, b TEXT[]>",
             "MAP<TEXT, BIGINT>",
+            "STRUCT<\"userId\" MAP<TEXT, STRUCT<\"say \"\"hi\"\"\" INT>>>",
         ] {
             let sql_type = SqlType::parse(text).unwrap();
             assert_eq!(SqlType::parse(&sql_name(&sql_type.data_type)).unwrap().data_type, sql_type.data_type);

@@ -16,6 +16,7 @@ use laminar_planner::settings::PipelineOptions;
 use laminar_planner::statement::{Name, ObjectKind};
 use laminar_planner::types::SqlType;
 use serde::{Deserialize, Serialize};
+use tracing::error;
 
 use crate::GraphInfo;
 
@@ -105,13 +106,23 @@ impl Planned {
         graph
     }
 
+    /// As it is stored. Errors: `not_supported` for a result of which that could not be read again.
     pub fn to_json(&self) -> Result<serde_json::Value> {
+        for column in self.result.iter().flatten() {
+            SqlType::parse(column.sql_type.as_str()).map_err(|_| {
+                let what = format!("column {} of the result is of type {}", column.name, column.sql_type);
+                Error::new(Code::NotSupported, what)
+                    .with_detail("no column of a table can be of that type")
+                    .with_hint("CAST it to one that has a name, such as TEXT")
+            })?;
+        }
         serde_json::to_value(self).map_err(|e| Error::internal(format!("a pipeline's options cannot be stored: {e}")))
     }
 }
 
 impl Catalog {
-    /// Reads everything. Errors: `metadata_unavailable`.
+    /// Reads everything. What another version has written and this one cannot read is told in the log, stands in nobody's way, and can be
+    /// dropped or replaced; what needs it does not find it. Errors: `metadata_unavailable`.
     pub async fn load(metastore: &dyn Metastore) -> Result<Self> {
         let mut catalog = Self::default();
         for object in metastore.objects(None, &Page::all()).await? {
@@ -119,41 +130,43 @@ impl Catalog {
                 let value = metastore.secret_value(&object.name).await?;
                 catalog.secrets.insert(object.name.clone(), value);
             }
-            catalog.put_object(object)?;
+            let damaged = (object.kind, object.name.clone(), entry(&object));
+            if let Err(error) = catalog.put_object(object) {
+                let (kind, name, entry) = damaged;
+                error!(%name, %error, "left out: its definition cannot be read; DROP it, or create it anew with OR REPLACE");
+                catalog.objects.insert(ObjectRef::new(object_kind(kind), name), entry);
+            }
         }
-        for pipeline in metastore.pipelines(&Page::all()).await? {
-            catalog.put_pipeline(Pipeline::from_row(pipeline)?);
+        for row in metastore.pipelines(&Page::all()).await? {
+            catalog.put_pipeline(Pipeline::from_row(row.clone()).unwrap_or_else(|error| {
+                error!(name = %row.name, %error, "what was planned of it cannot be read; it is planned anew when it starts");
+                Pipeline::planned_later(row)
+            }));
         }
         Ok(catalog)
     }
 
     /// Adds or replaces what the database returned.
     pub fn put_object(&mut self, object: CatalogObject) -> Result<()> {
-        use laminar_metastore::ObjectKind as Stored;
-        let CatalogObject { id, kind, name, definition, sql, created_at, updated_at } = object;
-        let kind = match kind {
-            Stored::Secret => {
-                self.snapshot.secrets.insert(name.clone());
-                ObjectKind::Secret
-            }
-            Stored::Connection => {
+        let (kind, entry) = (object_kind(object.kind), entry(&object));
+        let CatalogObject { name, definition, .. } = object;
+        match kind {
+            ObjectKind::Secret => drop(self.snapshot.secrets.insert(name.clone())),
+            ObjectKind::Connection => {
                 let definition: ConnectionDef = read(&name, definition)?;
                 self.snapshot.connections.insert(name.clone(), definition);
-                ObjectKind::Connection
             }
-            Stored::Table => {
+            ObjectKind::Table => {
                 let definition: TableDef = read(&name, definition)?;
                 self.snapshot.tables.insert(name.clone(), definition);
-                ObjectKind::Table
             }
-            Stored::View => {
+            ObjectKind::View => {
                 let definition: ViewDef = read(&name, definition)?;
                 self.snapshot.views.insert(name.clone(), definition);
-                ObjectKind::View
             }
-            Stored::Pipeline => return Err(Error::internal(format!("pipeline {name} is stored as an object"))),
-        };
-        self.objects.insert(ObjectRef::new(kind, name), Entry { id, sql, created_at, updated_at });
+            ObjectKind::Pipeline => return Err(Error::internal(format!("pipeline {name} is stored as an object"))),
+        }
+        self.objects.insert(ObjectRef::new(kind, name), entry);
         Ok(())
     }
 
@@ -266,8 +279,13 @@ impl Catalog {
 
 impl Pipeline {
     pub fn from_row(row: laminar_metastore::Pipeline) -> Result<Self> {
-        Ok(Self {
-            planned: read(&row.name, row.options)?,
+        let planned = read(&row.name, row.options.clone())?;
+        Ok(Self { planned, ..Self::planned_later(row) })
+    }
+
+    fn planned_later(row: laminar_metastore::Pipeline) -> Self {
+        Self {
+            planned: Planned::default(),
             id: row.id,
             name: row.name,
             sql: row.sql,
@@ -276,7 +294,7 @@ impl Pipeline {
             desired: row.desired,
             created_at: row.created_at,
             updated_at: row.updated_at,
-        })
+        }
     }
 }
 
@@ -287,6 +305,22 @@ impl fmt::Debug for Catalog {
             .field("pipelines", &self.pipelines.keys())
             .finish()
     }
+}
+
+fn object_kind(stored: laminar_metastore::ObjectKind) -> ObjectKind {
+    use laminar_metastore::ObjectKind as Stored;
+    match stored {
+        Stored::Secret => ObjectKind::Secret,
+        Stored::Connection => ObjectKind::Connection,
+        Stored::Table => ObjectKind::Table,
+        Stored::View => ObjectKind::View,
+        Stored::Pipeline => ObjectKind::Pipeline,
+    }
+}
+
+fn entry(object: &CatalogObject) -> Entry {
+    let CatalogObject { id, sql, created_at, updated_at, .. } = object.clone();
+    Entry { id, sql, created_at, updated_at }
 }
 
 fn read<T: serde::de::DeserializeOwned>(name: &str, definition: serde_json::Value) -> Result<T> {

@@ -134,13 +134,10 @@ impl System {
         }
         let budget = MAX_BYTES / sources.len().max(1);
         let read = sources.into_iter().map(|(table, source)| async move {
-            let mut letters = match source {
-                Ok(source) => in_time(&table.name, read(source.as_ref(), budget)).await,
+            let letters = match source {
+                Ok(source) => in_time(&table.name, read(source.as_ref(), |letter| table.keeps(letter), budget)).await,
                 Err(error) => Err(error),
             };
-            if let Ok(letters) = &mut letters {
-                letters.retain(|letter| table.keeps(letter));
-            }
             Kept { table, letters }
         });
         join_all(read).await
@@ -174,8 +171,8 @@ async fn in_time<T>(table: &str, answer: impl Future<Output = Result<T>>) -> Res
     })
 }
 
-/// The newest letters, of at most `budget` bytes.
-async fn read(source: &dyn Source, budget: usize) -> Result<Vec<StoredLetter>> {
+/// The newest letters that are wanted, of at most `budget` bytes; but the newest in any case.
+async fn read(source: &dyn Source, wanted: impl Fn(&StoredLetter) -> bool, budget: usize) -> Result<Vec<StoredLetter>> {
     let splits = match source.discover().await {
         Ok(splits) => splits,
         // It is made when the first pipeline starts.
@@ -199,10 +196,11 @@ async fn read(source: &dyn Source, budget: usize) -> Result<Vec<StoredLetter>> {
         }
         let Fetched::Records(fetched) = reader.next(FETCH).await? else { break };
         for index in 0..fetched.records.len() {
-            let Some(letter) = StoredLetter::of(&fetched.records.get(index)) else { continue };
+            let Some(letter) = StoredLetter::of(&fetched.records.get(index)).filter(&wanted) else { continue };
             bytes += letter.num_bytes();
             letters.insert((letter.written_micros, letter.place()), letter);
             while bytes > budget
+                && letters.len() > 1
                 && let Some((_, oldest)) = letters.pop_first()
             {
                 bytes -= oldest.num_bytes();

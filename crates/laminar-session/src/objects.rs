@@ -10,6 +10,8 @@ use laminar_planner::catalog::{ConnectionDef, ObjectRef, TableDef};
 use laminar_planner::statement::{
     CreateConnection, CreateSecret, CreateTable, CreateView, Name, ObjectKind, OnExisting,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::System;
 use crate::catalog::Catalog;
@@ -263,6 +265,8 @@ fn stored(kind: ObjectKind) -> Result<Stored> {
     }
 }
 
-fn json<T: serde::Serialize>(definition: &T) -> Result<serde_json::Value> {
-    serde_json::to_value(definition).map_err(|e| Error::internal(format!("a definition cannot be stored: {e}")))
+/// As it is stored; what could not be read again is not.
+fn json<T: Serialize + DeserializeOwned>(definition: &T) -> Result<serde_json::Value> {
+    let json = serde_json::to_value(definition).and_then(|json| T::deserialize(&json).map(|_| json));
+    json.map_err(|e| Error::internal(format!("a definition cannot be stored: {e}")))
 }

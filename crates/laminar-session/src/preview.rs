@@ -21,7 +21,7 @@ use futures::TryStreamExt;
 use laminar_core::connector::SourceContext;
 use laminar_core::format::Decoder;
 use laminar_core::source::{BatchLimit, Fetched, Run, SourceReader, SplitStart, StartAt};
-use laminar_core::{Changes, Error, Position, Result, SplitId, TaskId};
+use laminar_core::{ChangeKind, Changes, Error, Position, Result, SplitId, TaskId};
 use laminar_engine::operator::{Operator, OperatorContext, OperatorFactory, Output};
 use laminar_engine::{Keep, RelationHandle};
 use laminar_planner::catalog::{CatalogSnapshot, TableDef};
@@ -141,6 +141,18 @@ struct Reading {
 struct Current {
     relation: RelationHandle,
     operator: Box<dyn Operator>,
+    /// Rows that are there now.
+    rows: i64,
+}
+
+impl Current {
+    /// How many rows are there afterwards.
+    async fn take(&mut self, changes: Changes) -> Result<usize> {
+        let weights = changes.kinds().map(|kinds| kinds.iter().map(ChangeKind::weight).sum::<i64>());
+        self.rows += weights.unwrap_or_else(|| i64::try_from(changes.num_rows()).unwrap_or(i64::MAX));
+        self.operator.on_changes(0, changes, &mut Output::default()).await?;
+        Ok(usize::try_from(self.rows).unwrap_or(0))
+    }
 }
 
 impl Reading {
@@ -167,7 +179,7 @@ impl Reading {
                 let mut operator = relation.operator().create(&task)?;
                 let mut fresh = OperatorContext { task, parallelism: 1, restored: Vec::new(), watermark: None };
                 operator.open(&mut fresh).await?;
-                Some(Current { operator, relation })
+                Some(Current { operator, relation, rows: 0 })
             }
             false => None,
         };
@@ -216,17 +228,23 @@ impl Reading {
             self.close_reached();
             let Some(changes) = changes else { continue };
             let changes = self.compute(changes).await?;
-            if changes.num_rows() > 0 {
-                let changes = self.take_wanted(&changes);
-                match &mut self.current {
-                    Some(current) => current.operator.on_changes(0, changes, &mut Output::default()).await?,
-                    None => return Ok(Some(changes.rows().clone())),
+            match &mut self.current {
+                Some(current) => {
+                    let is_enough = current.take(changes).await? >= self.wanted && !self.over;
+                    if is_enough {
+                        self.stop_at_limit();
+                    }
                 }
+                None if changes.num_rows() > 0 => return Ok(Some(self.take_wanted(&changes).rows().clone())),
+                None => {}
             }
         }
         self.tell_bad_records();
         match self.current.take() {
-            Some(current) => Ok(current.relation.snapshot()?.into_iter().next()),
+            Some(current) => {
+                let rows = current.relation.snapshot()?.into_iter().next();
+                Ok(rows.map(|rows| rows.slice(0, rows.num_rows().min(self.wanted))))
+            }
             None => Ok(None),
         }
     }
@@ -303,14 +321,18 @@ impl Reading {
         let taken = rows.slice(0, rows.num_rows().min(self.wanted));
         self.wanted -= taken.num_rows();
         if self.wanted == 0 && !self.over {
-            self.over = true;
-            if self.limited_by_setting {
-                let (name, limit) = (&self.preview.table.name, self.preview.settings.preview_limit);
-                let message = format!("the preview of {name} ended after {limit} rows; SET preview_limit to read more");
-                self.preview.late.push(Notice::new("preview_limit", message));
-            }
+            self.stop_at_limit();
         }
         taken
+    }
+
+    fn stop_at_limit(&mut self) {
+        self.over = true;
+        if self.limited_by_setting {
+            let (name, limit) = (&self.preview.table.name, self.preview.settings.preview_limit);
+            let message = format!("the preview of {name} ended after {limit} rows; SET preview_limit to read more");
+            self.preview.late.push(Notice::new("preview_limit", message));
+        }
     }
 
     fn stop_at_timeout(&mut self) {

@@ -5,6 +5,7 @@ mod world;
 use futures::StreamExt;
 use laminar_core::{Code, Location};
 use laminar_engine::crash::CrashPoints;
+use laminar_metastore::{NewObject, ObjectKind};
 use laminar_session::{Outcome, PipelinePatch, RestartFrom, StopKind};
 use world::{World, notices};
 
@@ -44,6 +45,47 @@ async fn a_restarted_server_resumes_what_should_run_and_only_that() {
     assert_eq!(world.state("idle").await, "stopped");
     world.run("INSERT INTO numbers VALUES (3)").await;
     assert_eq!(world.records("copies", 3).await, [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_of_every_shape_are_read_again() {
+    let mut world = World::new().await;
+    world
+        .run(
+            "CREATE TABLE shapes (a MAP<TEXT, JSON>, b STRUCT<\"Big\" MAP<TEXT, INT[]>>, c DECIMAL(5, 2)[]) WITH (connector = 'memory');
+             CREATE PIPELINE shaped AS SELECT a, b, c, map_entries(a) AS d, named_struct('X y', 1) AS e FROM shapes;",
+        )
+        .await;
+    let described = world.rows("DESCRIBE shapes").await;
+    world.restart(CrashPoints::default()).await;
+    assert_eq!(world.rows("DESCRIBE shapes").await, described);
+    world.until("shaped", "running").await;
+    let (code, message) = world.fails("CREATE PIPELINE nothing AS SELECT NULL AS x, a FROM shapes").await;
+    assert_eq!(code, Code::NotSupported, "{message}");
+    world.restart(CrashPoints::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_cannot_be_read_stands_in_nobodys_way() {
+    let mut world = copying().await;
+    let damaged = NewObject {
+        kind: ObjectKind::Table,
+        name: "of_another_version".into(),
+        definition: serde_json::json!({"name": "of_another_version", "columns": 7}),
+        sql: "CREATE TABLE of_another_version".into(),
+        secret: None,
+        uses: Vec::new(),
+    };
+    world.metastore().await.create_object(damaged).await.unwrap();
+    world.restart(CrashPoints::default()).await;
+    world.until("copy", "running").await;
+    assert_eq!(world.fails("SELECT * FROM of_another_version").await.0, Code::UnknownTable);
+    assert_eq!(
+        world.fails("CREATE TABLE of_another_version (n INT) WITH (connector = 'memory')").await.0,
+        Code::DuplicateName
+    );
+    world.run("DROP TABLE of_another_version").await;
+    world.run("CREATE TABLE of_another_version (n INT) WITH (connector = 'memory')").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

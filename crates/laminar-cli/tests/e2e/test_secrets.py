@@ -189,6 +189,7 @@ def test_the_key_is_rotated_and_everything_still_opens(binary, tmp_path, seed):
         assert done.returncode == 0 and "2 objects are sealed" in done.stdout, (done.stdout, done.stderr)
         given.append((data / "secret.key.new").read_text())
     assert len(set(given)) == 3, "a key was used twice"
+    assert (data / "secret.key.old").read_text() == given[1]
 
     server = Server(binary, tmp_path, database, {"LAMINAR_SECRET_KEY": given[-1]}).wait_until_ready()
     assert "ticks" in json.dumps(server.sql("SHOW TABLES"))

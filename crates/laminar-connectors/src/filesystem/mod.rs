@@ -170,7 +170,7 @@ impl Source for FolderSource {
             Ok(FileSplit { split: start.split, path, position: start.at.or_zero().0 })
         };
         let files = splits.into_iter().map(file).collect::<Result<_>>()?;
-        Ok(Box::new(LinesReader::new(files, empty_lines(&self.format), self.clock.clone())))
+        Ok(Box::new(LinesReader::new(files, empty_lines(&self.format, &self.table), self.clock.clone())))
     }
 
     fn can_pause(&self) -> bool {

@@ -62,8 +62,8 @@ impl Cluster {
 
     /// The same cluster, to which clients log in with tokens.
     #[must_use]
-    pub fn with_tokens(self, tokens: Option<Tokens>) -> Self {
-        Self { tokens: tokens.map(Arc::new), ..self }
+    pub fn with_tokens(self, tokens: Option<Arc<Tokens>>) -> Self {
+        Self { tokens, ..self }
     }
 
     /// Splits `host:port,…`; a missing port is 9092. The error says what is wrong with the text.
@@ -347,6 +347,10 @@ impl ClientContext for Events {
                 if let Some(refused) = diagnosis::said(&self.cluster, code, reason) {
                     // A token that could not be renewed is refused; why it could not is what to act on.
                     let why = self.tokens.as_ref().and_then(|tokens| tokens.failure());
+                    if let Some(tokens) = self.tokens.as_ref().filter(|_| refused.code() == Code::AuthenticationFailed)
+                    {
+                        tokens.forget(self.token_until.load(Ordering::Relaxed));
+                    }
                     self.seen().refused = Some(why.unwrap_or(refused));
                 }
             }

@@ -10,7 +10,8 @@ pub struct ClientOptions {
     /// Brokers to start from: `host:port`, several separated by commas. The others of the cluster are found from there.
     #[schemars(required)]
     pub bootstrap_servers: Option<String>,
-    /// How Laminar logs in. Default: `sasl` if a user name, a token, a mechanism or a protocol with a login is given, else `none`.
+    /// How Laminar logs in. Default: `sasl` if any part of a login is given (a user name, a password, a token, an identity provider, a
+    /// mechanism or a protocol), else `none`.
     #[serde(rename = "auth.type")]
     pub auth_type: Option<AuthType>,
     /// How the login is proved. The names may be written in lower case. Default: `OAUTHBEARER` with a token, else `PLAIN`.

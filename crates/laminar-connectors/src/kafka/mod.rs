@@ -52,6 +52,7 @@ use sink_options::{
 };
 use source::KafkaSource;
 use source_options::SourceOptions;
+use token::Logins;
 use transaction::Transactions;
 
 mod admin;
@@ -119,6 +120,7 @@ pub struct KafkaConnector {
     /// Name of the cluster that is a [`DevBroker`].
     dev_cluster: Option<String>,
     transactions: Arc<Transactions>,
+    logins: Arc<Logins>,
 }
 
 impl KafkaConnector {
@@ -152,7 +154,7 @@ impl KafkaConnector {
     }
 
     fn read(&self, options: &Options, role: Option<Role>) -> Result<Written> {
-        Written::read(options, role, self.files_dir.as_deref())
+        Ok(Written::read(options, role, self.files_dir.as_deref())?.sharing(&self.logins))
     }
 
     /// What a sink into the cluster guarantees: what the pipeline asks for, else the table, else the best there is.

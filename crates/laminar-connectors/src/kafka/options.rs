@@ -5,6 +5,7 @@
 //! `client_options`, `login`, `source_options` and `sink_options`, where sources and sinks also find what they are made from.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use laminar_core::connector::Role;
 use laminar_core::options::{OptionEntry, Secret, missing, names};
@@ -23,6 +24,7 @@ use super::sink_options::{
     acks_conflict,
 };
 use super::source_options::{SourceOptions, parse_timestamp};
+use super::token::Logins;
 use super::topics::{Topics, check_topic_name};
 use crate::batch::BatchOptions;
 use crate::files::{self, FilesAccess};
@@ -45,9 +47,16 @@ pub(super) struct Written {
     pub format: FormatOptions,
     pub registry: RegistryOptions,
     properties: Vec<(String, String)>,
+    logins: Arc<Logins>,
 }
 
 impl Written {
+    /// The same, whose clients share tokens with those of `logins`.
+    #[must_use]
+    pub fn sharing(self, logins: &Arc<Logins>) -> Self {
+        Self { logins: Arc::clone(logins), ..self }
+    }
+
     /// Reads and checks each option by itself. `role` is `None` for a connection, which may serve both.
     pub fn read(options: &Options, role: Option<Role>, files_dir: Option<&Path>) -> Result<Self> {
         BatchOptions::of(options)?;
@@ -95,6 +104,7 @@ impl Written {
             format,
             registry: registry.parse(SUBJECT)?,
             properties,
+            logins: Arc::default(),
             all,
         };
         written.check_each()?;
@@ -198,7 +208,7 @@ impl Written {
                 set(key, value);
             }
         }
-        Ok(Cluster::new(servers, protocol, config).with_tokens(tokens))
+        Ok(Cluster::new(servers, protocol, config).with_tokens(tokens.map(|tokens| self.logins.shared(tokens))))
     }
 
     /// An error about option `key`, at its place.

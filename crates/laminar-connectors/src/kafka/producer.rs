@@ -145,7 +145,10 @@ impl Producer {
         }
         let topic = Topic::new(Arc::clone(self.client()?), name, config);
         let topic = topic.map_err(|what| Error::internal(format!("topic {name} cannot be written: {what}")))?;
-        open.entry(name.to_string()).or_insert_with(|| config.to_vec());
+        // Who has no settings of its own does not decide.
+        if !config.is_empty() {
+            open.entry(name.to_string()).or_insert_with(|| config.to_vec());
+        }
         Ok(topic)
     }
 

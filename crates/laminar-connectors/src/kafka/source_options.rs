@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime};
 use laminar_core::format::Decoder;
 use laminar_core::options::{HumanDuration, missing};
-use laminar_core::table::TableSpec;
-use laminar_core::{Code, Result};
+use laminar_core::table::{Column, TableSpec};
+use laminar_core::{Code, Error, Result};
 use laminar_formats::registry::RegistryOptions;
 use laminar_formats::{FormatContext, FormatOptions};
 use schemars::JsonSchema;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::Cluster;
 use super::options::{SUBJECT, Written};
-use super::sink_options::{EncodingOptions, KeyFormat};
+use super::sink_options::{Encoding, EncodingOptions, KeyFormat};
 use super::topics::Topics;
 use crate::schema_registry::{Patience, format_context};
 
@@ -49,7 +49,9 @@ pub struct SourceOptions {
     pub auto_offset_reset: Option<Reset>,
     /// Each record is the row of its primary key from then on, in place of the one before, and a record without value (a tombstone)
     /// takes the row away: how a compacted topic holds a table. The table needs a PRIMARY KEY, whose columns are read from the value
-    /// or from metadata; of a tombstone they are read from the record's key, as `key.format` says.
+    /// or from metadata; of a tombstone they are read from the record's key, as `key.format` says. Which row is the last is certain
+    /// within a partition, so records of one key must always go to the same one: not to several topics, and not to another
+    /// partition when some are added.
     #[serde(default)]
     pub upsert: bool,
     /// Which records of transactions are read.
@@ -162,10 +164,25 @@ impl SourceSettings {
         format_context(&self.registry, self.topics.names().first().map_or("", String::as_str), patience)
     }
 
+    /// A tombstone's key is read as columns of the value are, which have no encoding.
+    fn refuse_encoded_keys(&self, table: &TableSpec) -> Result<()> {
+        let of_value = |column: &&Column| column.metadata.is_none() && table.primary_key.contains(&column.name);
+        if self.encoding.key == Encoding::None || !table.columns.iter().any(|column| of_value(&column)) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::ConflictingOptions,
+            "key.encoding is given, and tombstones' keys are read as the primary key",
+        )
+        .with_hint("make the column of METADATA FROM 'key' the primary key, or leave key.encoding out")
+        .with_field("key.encoding"))
+    }
+
     /// Of values and, with `upsert`, of keys. No I/O.
     pub fn decoder(&self, table: &TableSpec, formats: &FormatContext) -> Result<Box<dyn Decoder>> {
         match self.upsert {
             true => {
+                self.refuse_encoded_keys(table)?;
                 let form = self.encoding.key_format.map(KeyFormat::form);
                 laminar_formats::upsert_decoder_with(&self.format, table, form, formats)
             }

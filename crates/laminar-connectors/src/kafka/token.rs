@@ -8,7 +8,7 @@
 //! The rule that must stay true: no token, secret or answer of a provider shows in an error, a log or a debug print.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -77,7 +77,25 @@ impl Token {
     }
 }
 
-/// The tokens of all clients of one cluster.
+/// The logins with tokens of this process: clients of the same one share its token, so that its provider is asked once for all.
+#[derive(Default)]
+pub(super) struct Logins(Mutex<Vec<Weak<Tokens>>>);
+
+impl Logins {
+    /// Those that are in use and would be the same, else these.
+    pub fn shared(&self, tokens: Tokens) -> Arc<Tokens> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.strong_count() > 0);
+        if let Some(same) = all.iter().filter_map(Weak::upgrade).find(|one| one.is_same(&tokens)) {
+            return same;
+        }
+        let tokens = Arc::new(tokens);
+        all.push(Arc::downgrade(&tokens));
+        tokens
+    }
+}
+
+/// The tokens of all clients with one login.
 pub(super) struct Tokens {
     origin: Origin,
     /// Sent with each token, name and value.
@@ -126,6 +144,14 @@ impl Tokens {
             state.is_fetching = thread::Builder::new().name("kafka-token".into()).spawn(fetching).is_ok();
         }
         state.last.clone().filter(|token| token.expires_ms != known)
+    }
+
+    /// A broker refused the token that ends at `until`: nobody else is to try it.
+    pub fn forget(&self, until: i64) {
+        let mut state = self.state();
+        if state.last.as_ref().is_some_and(|token| token.expires_ms == until) {
+            state.last = None;
+        }
     }
 
     /// Why there is no new token.

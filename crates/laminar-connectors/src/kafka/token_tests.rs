@@ -104,6 +104,31 @@ fn an_old_token_is_replaced_without_waiting() {
 }
 
 #[test]
+fn a_login_is_shared_while_it_is_in_use() {
+    let (logins, made) = (Logins::default(), |endpoint| Tokens::new(client_credentials(endpoint), Vec::new()));
+    let first = logins.shared(made("http://a"));
+    assert!(Arc::ptr_eq(&first, &logins.shared(made("http://a"))));
+    assert!(!Arc::ptr_eq(&first, &logins.shared(made("http://b"))));
+    let token = unsecured("alice", "sub", None, Duration::from_secs(60), now_ms());
+    first.state().last = Some(Arc::new(token.clone()));
+    first.forget(token.expires_ms - 1);
+    assert_eq!(first.first().unwrap().value, token.value);
+    drop(first);
+    assert_eq!(logins.shared(made("http://a")).state().last, None);
+}
+
+/// Else each client that is made later would be refused with it too.
+#[test]
+fn a_token_that_a_broker_refused_is_not_given_again() {
+    let (endpoint, _) = provider(http("200 OK", r#"{"access_token":"new","expires_in":60}"#));
+    let tokens = Tokens::new(client_credentials(&endpoint), Vec::new());
+    let refused = unsecured("alice", "sub", None, Duration::from_secs(60), now_ms());
+    tokens.state().last = Some(Arc::new(refused.clone()));
+    tokens.forget(refused.expires_ms);
+    assert_eq!(tokens.first().unwrap().value, "new");
+}
+
+#[test]
 fn nothing_secret_prints() {
     let token = unsecured("alice", "sub", None, Duration::from_secs(60), 0);
     assert!(!format!("{token:?}").contains(&token.value));

@@ -117,10 +117,25 @@ impl Connector for MemoryConnector {
         let (own, format) = read(options)?;
         format.check_role(role)?;
         format.check(table)?;
-        match (role, own.upsert) {
-            (Role::Source, true) => source::decoder(&format, &table.whole(), true).map(drop),
-            (Role::Source, false) | (Role::Sink, _) => Ok(()),
+        if !own.upsert {
+            return Ok(());
         }
+        let conflict = |what: &str, hint: &str| {
+            Err(Error::new(Code::ConflictingOptions, what).with_hint(hint).with_field("upsert"))
+        };
+        if role == Role::Sink {
+            return conflict(
+                "option upsert of connector memory is for sources only",
+                "a sink writes every row: leave it out",
+            );
+        }
+        if own.partitions > 1 {
+            return conflict(
+                "upsert and partitions are both given",
+                "records of one key are read in order in one partition only",
+            );
+        }
+        source::decoder(&format, &table.whole(), true).map(drop)
     }
 
     async fn test(&self, options: &Options) -> Vec<TestStage> {

@@ -178,7 +178,7 @@ impl Source for FileSource {
             let position = start.at.or_zero().0;
             files.push(FileSplit { split: start.split, path: self.path.clone(), position });
         }
-        Ok(Box::new(LinesReader::new(files, empty_lines(&self.format), self.clock.clone())))
+        Ok(Box::new(LinesReader::new(files, empty_lines(&self.format, &self.table), self.clock.clone())))
     }
 
     fn can_pause(&self) -> bool {
@@ -200,7 +200,7 @@ impl Source for FileSource {
     }
 }
 
-/// Blank lines are layout in JSON and records in raw text.
-pub(crate) fn empty_lines(format: &FormatOptions) -> EmptyLines {
-    if format.is_json_text() { EmptyLines::Skip } else { EmptyLines::Keep }
+/// Blank lines are layout in JSON and CSV, and records in raw text.
+pub(crate) fn empty_lines(format: &FormatOptions, table: &TableSpec) -> EmptyLines {
+    if format.has_blank_lines(table) { EmptyLines::Skip } else { EmptyLines::Keep }
 }

@@ -180,35 +180,37 @@ pub struct OwnBroker {
 impl OwnBroker {
     pub fn start() -> Self {
         let parts = tempfile::tempdir_in("/tmp").unwrap();
-        let lines = script(parts.path(), "start");
+        let started = script(parts.path(), "start").output().unwrap();
+        assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+        let lines = String::from_utf8(started.stdout).unwrap();
         let address = lines.lines().find_map(|line| line.strip_prefix("LAMINAR_TEST_KAFKA=")).unwrap();
         Self { address: address.to_string(), parts }
     }
 
     /// It keeps its connections and answers nothing.
     pub fn pause(&self) {
-        self.signal("STOP");
+        assert!(self.signal("STOP"));
     }
     pub fn go_on(&self) {
-        self.signal("CONT");
+        assert!(self.signal("CONT"));
     }
 
-    fn signal(&self, name: &str) {
-        let pid = std::fs::read_to_string(self.parts.path().join("kafka/pid")).unwrap();
-        assert!(Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success());
+    fn signal(&self, name: &str) -> bool {
+        let pid = std::fs::read_to_string(self.parts.path().join("kafka/pid")).unwrap_or_default();
+        Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().is_ok_and(|status| status.success())
     }
 }
 
+/// Asserts nothing: a panic here, after that of a test that failed, would end the process and with it all other tests.
 impl Drop for OwnBroker {
     fn drop(&mut self) {
-        self.go_on();
-        script(self.parts.path(), "stop");
+        self.signal("CONT");
+        drop(script(self.parts.path(), "stop").output());
     }
 }
 
-fn script(parts: &Path, action: &str) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/parts.sh");
-    let output = Command::new(path).args([action, "kafka"]).env("LAMINAR_PARTS", parts).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+fn script(parts: &Path, action: &str) -> Command {
+    let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/parts.sh"));
+    script.args([action, "kafka"]).env("LAMINAR_PARTS", parts);
+    script
 }

@@ -76,7 +76,7 @@ fn factory(kind: JoinKind, filtered: bool) -> JoinFactory {
         right_schema: schema(1),
         schema: schema(2),
         bounds: Some(TimeBounds { lower: -10 * SECOND_MICROS, upper: 10 * SECOND_MICROS }),
-        ttl_micros: None,
+        ttl_micros: [None; 2],
         emit: OuterRows::WhenExpired,
     }
 }

@@ -10,7 +10,8 @@
 //!
 //! The state is the row of each key. A key whose row is older than the time to live is forgotten.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -21,9 +22,12 @@ use laminar_core::{ChangeKind, Changes, Epoch, Result, TaskId, Watermark};
 
 use super::encoding::Encoding;
 use super::rows::batch;
-use super::temporal_join::log::{Entry, Log};
+use super::temporal_join::log::{Entry as LogEntry, Log};
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::state_log::StateLog;
+
+/// Rows of the whole state that are written as one batch.
+const PART: usize = 8192;
 
 /// One input, whose rows with equal keys come to the same instance in their order.
 #[derive(Clone, Debug)]
@@ -40,16 +44,7 @@ pub struct UpsertFactory {
 
 impl OperatorFactory for UpsertFactory {
     fn create(&self, task: &TaskId) -> Result<Box<dyn Operator>> {
-        let type_of = |i: &usize| self.schema.fields().get(*i).map(|field| field.data_type().clone());
-        Ok(Box::new(Upsert {
-            keys: Encoding::new(self.keys.iter().filter_map(type_of).collect())?,
-            rows: Encoding::new(self.schema.fields().iter().map(|field| field.data_type().clone()).collect())?,
-            current: HashMap::new(),
-            by_time: BTreeMap::new(),
-            entries: Log::new(&Arc::new(Schema::empty()), &self.input_schema()),
-            log: StateLog::empty(task.index, 1),
-            plan: self.clone(),
-        }))
+        Ok(Box::new(Upsert::new(self, task)?))
     }
 
     fn fingerprint(&self) -> String {
@@ -73,7 +68,7 @@ struct Upsert {
     rows: Encoding,
     current: HashMap<OwnedRow, Current>,
     /// Keys by the times of their rows, if there is a time to live.
-    by_time: BTreeMap<i64, Vec<OwnedRow>>,
+    by_time: BTreeSet<(i64, OwnedRow)>,
     entries: Log,
     log: StateLog,
 }
@@ -92,15 +87,49 @@ enum Image {
 }
 
 impl Upsert {
+    fn new(plan: &UpsertFactory, task: &TaskId) -> Result<Self> {
+        let type_of = |i: &usize| plan.schema.fields().get(*i).map(|field| field.data_type().clone());
+        Ok(Self {
+            keys: Encoding::new(plan.keys.iter().filter_map(type_of).collect())?,
+            rows: Encoding::new(plan.schema.fields().iter().map(|field| field.data_type().clone()).collect())?,
+            current: HashMap::new(),
+            by_time: BTreeSet::new(),
+            entries: Log::new(&Arc::new(Schema::empty()), &plan.input_schema()),
+            log: StateLog::empty(task.index, 1),
+            plan: plan.clone(),
+        })
+    }
+
     fn key_columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
         self.plan.keys.iter().filter_map(|i| rows.columns().get(*i)).cloned().collect()
     }
 
     fn keep(&mut self, key: OwnedRow, row: OwnedRow, time: i64) -> Option<Current> {
         if self.plan.ttl_micros.is_some() {
-            self.by_time.entry(time).or_default().push(key.clone());
+            self.by_time.insert((time, key.clone()));
         }
-        self.current.insert(key, Current { row, time })
+        let before = match self.current.entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(Current { row, time });
+                return None;
+            }
+            Entry::Occupied(mut taken) => {
+                let before = taken.insert(Current { row, time });
+                if self.plan.ttl_micros.is_some() && before.time != time {
+                    self.by_time.remove(&(before.time, taken.key().clone()));
+                }
+                before
+            }
+        };
+        Some(before)
+    }
+
+    fn take_away(&mut self, key: OwnedRow) -> Option<Current> {
+        let gone = self.current.remove(&key)?;
+        if self.plan.ttl_micros.is_some() {
+            self.by_time.remove(&(gone.time, key));
+        }
+        Some(gone)
     }
 
     /// Takes rows, or what takes rows away; tells `emit` what follows.
@@ -113,7 +142,7 @@ impl Upsert {
     ) {
         for (i, ((key, row), time)) in keys.iter().zip(rows.iter()).zip(times).enumerate() {
             if !is_there(i) {
-                if let Some(gone) = self.current.remove(&key.owned()) {
+                if let Some(gone) = self.take_away(key.owned()) {
                     let time = if self.plan.deletes_are_timeless { gone.time } else { *time };
                     emit(ChangeKind::Delete, Image::Kept(gone.row), time);
                 }
@@ -138,19 +167,22 @@ impl Upsert {
     /// Forgets keys whose rows are too old for `watermark`.
     fn pass(&mut self, watermark: i64) {
         let Some(horizon) = self.plan.ttl_micros.map(|ttl| watermark.saturating_sub(ttl)) else { return };
-        while let Some(first) = self.by_time.first_entry().filter(|first| *first.key() < horizon) {
-            for key in first.remove() {
-                if self.current.get(&key).is_some_and(|current| current.time < horizon) {
-                    self.current.remove(&key);
-                }
+        while self.by_time.first().is_some_and(|(time, _)| *time < horizon) {
+            if let Some((_, key)) = self.by_time.pop_first() {
+                self.current.remove(&key);
             }
         }
     }
 
-    fn whole(&self) -> Result<RecordBatch> {
-        let rows = self.rows.decode(self.current.values().map(|current| current.row.row()))?;
-        let times: Vec<i64> = self.current.values().map(|current| current.time).collect();
-        self.entries.right(&batch(&self.plan.input_schema(), rows, times.len())?, &times, |_| true)
+    /// In parts: one array holds no more than 2 GiB of text.
+    fn whole(&self) -> Result<Vec<RecordBatch>> {
+        let all: Vec<&Current> = self.current.values().collect();
+        let part = |part: &[&Current]| {
+            let rows = self.rows.decode(part.iter().map(|current| current.row.row()))?;
+            let times: Vec<i64> = part.iter().map(|current| current.time).collect();
+            self.entries.right(&batch(&self.plan.input_schema(), rows, times.len())?, &times, |_| true)
+        };
+        all.chunks(PART).map(part).collect()
     }
 }
 
@@ -160,7 +192,7 @@ impl Operator for Upsert {
         let (log, batches) = StateLog::open(ctx);
         self.log = log;
         for entries in batches {
-            let Entry { right, is_there, .. } = self.entries.read(&entries)?;
+            let LogEntry { right, is_there, .. } = self.entries.read(&entries)?;
             let is_mine = match self.log.is_inherited() {
                 true => self.log.is_mine(&self.key_columns(right.rows()), right.num_rows())?,
                 false => vec![true; right.num_rows()].into(),
@@ -215,7 +247,7 @@ impl Operator for Upsert {
             return Ok(delta);
         }
         let whole = self.whole()?;
-        Ok(self.log.whole(epoch, vec![whole]))
+        Ok(self.log.whole(epoch, whole))
     }
 }
 
@@ -321,6 +353,17 @@ mod tests {
             expected.sort();
             assert_eq!(seen, expected, "parallelism {parallelism}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_for_forgetting_does_not_grow_with_the_records() {
+        let plan = factory(Some(10 * MINUTE));
+        let mut operator = Upsert::new(&plan, &TaskId { operator: "upsert-1".into(), index: 0 }).unwrap();
+        for round in 0..100 {
+            let rows = [(1, Some("a"), round), (2, Some("b"), round), (2, None, 0)];
+            operator.on_changes(0, changes(&plan, &rows), &mut Output::default()).await.unwrap();
+        }
+        assert_eq!((operator.current.len(), operator.by_time.len()), (1, 1));
     }
 
     #[tokio::test]

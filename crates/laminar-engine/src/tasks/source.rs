@@ -52,6 +52,8 @@ pub(crate) struct SourceTask {
     pub growth: Option<KnownSplits>,
     /// Given to this task, and not read yet.
     pub offered: Vec<SplitStart>,
+    /// Why some of them could not be read, and when.
+    pub unread: Option<(String, Instant)>,
     pub watermarks: SplitWatermarks,
     /// Pauses splits that run ahead.
     pub pace: Option<Pace>,
@@ -139,7 +141,7 @@ impl SourceTask {
                     // The reader was asked first, and had nothing: a split that is paused must not hide that.
                     batch.caught_up |= may_read && self.pace.as_ref().is_some_and(|pace| !pace.paused().is_empty());
                     self.advance_watermark(&mut batch).await?;
-                    self.metrics.set_trouble(self.reader.as_ref().and_then(|reader| reader.trouble()));
+                    self.tell_trouble();
                 }
             }
         }
@@ -159,12 +161,16 @@ impl SourceTask {
             match self.read_too(&offered).await {
                 Ok(()) => splits.extend(offered),
                 Err(error) if matches!(error.code(), Code::Fenced | Code::Internal) => return Err(error),
-                // One that cannot be read must not keep the others from it, nor the pipeline from what it reads.
-                Err(_) if offered.len() > 1 => waiting.extend(offered.into_iter().map(|start| vec![start])),
+                // One that cannot be read must not keep the others from it, nor the pipeline from what it reads. But without an answer
+                // each would only wait for itself.
+                Err(error) if offered.len() > 1 && !matches!(error.code(), Code::Unreachable | Code::Timeout) => {
+                    waiting.extend(offered.into_iter().map(|start| vec![start]));
+                }
                 Err(error) => {
-                    // It is found again.
-                    warn!(task = %self.id.operator, %error, splits = ?offered, "a new split cannot be read yet");
+                    // They are found again.
+                    warn!(task = %self.id.operator, %error, splits = ?offered, "new splits cannot be read yet");
                     known.give_back(&offered);
+                    self.unread = Some((error.to_string(), Instant::now()));
                 }
             }
         }
@@ -178,6 +184,15 @@ impl SourceTask {
         let now = Instant::now();
         splits.into_iter().for_each(|start| self.watermarks.add(start.split, now));
         Ok(())
+    }
+
+    /// What keeps the reader from reading; else why a split that was offered is not read, until the next look finds it again or not.
+    fn tell_trouble(&mut self) {
+        let period = self.node.source.discovery_interval().unwrap_or_default();
+        self.unread.take_if(|(_, since)| since.elapsed() > period * 2);
+        let reading = self.reader.as_ref().and_then(|reader| reader.trouble());
+        let unread = || self.unread.as_ref().map(|(why, _)| format!("a new part of it cannot be read: {why}"));
+        self.metrics.set_trouble(reading.or_else(unread));
     }
 
     /// Reads all of these besides what is read, or, on an error, none of them.

@@ -299,6 +299,9 @@ impl Operator for Tag {
         out.push(changes.with_rows(rows)?);
         Ok(())
     }
+    fn filtered(&self) -> Option<u64> {
+        Some(0)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -345,6 +345,7 @@ type Refused = String;
 
 impl BoundField<'_> {
     /// Appends the field of the row. Errors with `invalid_value`.
+    #[inline]
     pub fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<()> {
         self.put(row, out).map_err(|(path, why)| {
             Error::new(Code::InvalidValue, format!("column {path} cannot be written as Avro"))

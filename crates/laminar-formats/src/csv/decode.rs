@@ -136,8 +136,7 @@ impl ValueDecoder for CsvDecoder {
             return Err(fault_of_record("the record has no value (a tombstone), so it is not CSV"));
         };
         let bytes = without_line_break(bytes);
-        // A blank line says nothing, unless one field is all that a record has.
-        if (bytes.is_empty() && self.places.len() > 1) || (self.header && self.is_header(bytes)) {
+        if self.header && self.is_header(bytes) {
             return Ok(());
         }
         let rows = self.rows;

@@ -7,8 +7,8 @@
 //! A field without quotes that is the null text (empty, unless `csv_null` says otherwise) is NULL; with quotes it is that text. A
 //! field means what a JSON string of its content means in the column's type; a JSON, array, STRUCT or MAP column takes JSON text.
 //!
-//! The rule: a record has exactly as many fields as the table has columns, or it is a bad record. An empty one, as a blank line of a
-//! file, is no row; but in a table of one column it is that column's empty field, which is NULL unless `csv_null` says otherwise.
+//! The rule: a record has exactly as many fields as the table has columns, or it is a bad record. A blank line of a
+//! file is no record; but for a table of one column it is that column's empty field, which is NULL unless `csv_null` says otherwise.
 
 mod decode;
 mod encode;

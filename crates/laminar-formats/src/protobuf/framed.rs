@@ -1,8 +1,9 @@
 //! Records that begin with the id of their schema.
 //!
 //! A field's number is what it is, in every version of a schema; so all records are read with one schema, the table's own: that of
-//! `protobuf.schema`, or the newest of the subject when the job starts, whose first message it is unless `protobuf.message` says another. Fields that a record's writer did not know have their
-//! defaults, those that the table does not know are stepped over, and a field may have got another name.
+//! `protobuf.schema`, or the newest of the subject when the job starts, whose first message it is unless `protobuf.message` says
+//! another. Fields that a record's writer did not know have their defaults, those that the table does not know are stepped over, and a
+//! field may have got another name.
 //!
 //! The record's id is asked for all the same, once: which message it is stands in its schema, and a record that is another message,
 //! or that no one registered, is a bad record.

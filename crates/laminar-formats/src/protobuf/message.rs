@@ -54,15 +54,15 @@ pub(super) struct Slot {
     pub oneof: u32,
     /// The stamp of the row that last filled it.
     pub filled: u64,
-    /// Where the row's first value stands with its length, if it merges.
-    pub first: (usize, usize),
+    /// Where the row's first value stands, from its length on, if it merges.
+    pub first: usize,
 }
 
 impl Slot {
     /// Fills the column with all that the row has of the message: what `merged` has for the slot `index`, or else its first.
     fn read_message(&mut self, index: usize, merged: &[(usize, Vec<u8>)], wire: &Wire<'_>) -> Result<(), Fault> {
         let Some((_, bytes)) = merged.iter().find(|(slot, _)| *slot == index) else {
-            return self.column.read(&mut wire.moved_to(self.first.0));
+            return self.column.read(&mut wire.moved_to(self.first));
         };
         let mut message = Vec::with_capacity(bytes.len() + 10);
         put_bytes(&mut message, bytes);
@@ -169,7 +169,7 @@ impl MessageReader {
                         false => {
                             let start = wire.at();
                             wire.bytes()?;
-                            (slot.filled, slot.first) = (self.stamp, (start, wire.at()));
+                            (slot.filled, slot.first) = (self.stamp, start);
                             Ok(())
                         }
                     }),
@@ -262,7 +262,7 @@ impl MessageReader {
 fn merge(merged: &mut Vec<(usize, Vec<u8>)>, slot: &Slot, index: usize, wire: &mut Wire<'_>) -> Result<(), Fault> {
     let (start, end) = wire.bytes()?;
     if !merged.iter().any(|(slot, _)| *slot == index) {
-        let mut first = wire.moved_to(slot.first.0);
+        let mut first = wire.moved_to(slot.first);
         let (from, to) = first.bytes()?;
         merged.push((index, wire.slice(from, to).to_vec()));
     }

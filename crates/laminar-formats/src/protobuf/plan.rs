@@ -183,7 +183,7 @@ fn slot(field: &FieldDescriptor, column: &Field, format: TimestampFormat) -> Res
         absent,
         oneof: NONE,
         filled: 0,
-        first: (0, 0),
+        first: 0,
     })
 }
 

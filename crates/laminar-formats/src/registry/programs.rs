@@ -11,9 +11,6 @@ use crate::fault::{Fault, fault, outage};
 
 /// Ids that are kept: noise that looks like frames must not fill the memory.
 const MAX_IDS: usize = 1024;
-/// Ids of one batch that may have no program. After so many only noise is left to come, and each id of it would wait for the
-/// network, good records behind it, and be one more question to the registry: it is refused unasked until the next batch.
-const MAX_REFUSED: usize = 100;
 
 /// Compiled schemas by id.
 pub(crate) struct Programs<P> {
@@ -81,7 +78,6 @@ impl<P> Programs<P> {
         let at = match (self.by_id.get(&id), self.refused.get(&id)) {
             (Some(at), _) => *at,
             (None, Some(why)) => return Err(fault(self.framing.id_at(), why.clone())),
-            (None, None) if self.refused.len() >= MAX_REFUSED => return Err(unasked(id, self.framing.id_at())),
             (None, None) => self.compile(id, compile)?,
         };
         self.last = Some((id, at));
@@ -111,7 +107,9 @@ impl<P> Programs<P> {
 
     #[cold]
     fn refuse(&mut self, id: SchemaId, why: String) -> Fault {
-        self.refused.insert(id, why.clone());
+        if self.refused.len() < MAX_IDS {
+            self.refused.insert(id, why.clone());
+        }
         fault(self.framing.id_at(), why)
     }
 
@@ -122,11 +120,4 @@ impl<P> Programs<P> {
             inflater.end_batch();
         }
     }
-}
-
-#[cold]
-fn unasked(id: SchemaId, at: usize) -> Fault {
-    let message =
-        format!("schema {id} was not asked for: {MAX_REFUSED} others of the same batch are none that can be read");
-    fault(at, message)
 }

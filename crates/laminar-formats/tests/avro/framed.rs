@@ -121,24 +121,20 @@ fn an_unknown_id_may_become_known_though_no_record_was_good() {
 }
 
 #[test]
-fn noise_does_not_flood_the_registry() {
+fn noise_hides_no_schema_that_is_new() {
     let registry = Arc::new(Memory::default());
     registry.add("t-value", SchemaKind::Avro, ONE);
     let mut decoder = decoder(&registry);
-    let before = registry.asked.load(Ordering::SeqCst);
-    let errors: Vec<String> =
-        (1..=5000).map(|id| push(decoder.as_mut(), Some(&framed(id, &one(1)))).unwrap_err().to_string()).collect();
-    assert_eq!(registry.asked.load(Ordering::SeqCst) - before, 100);
-    assert!(errors.last().unwrap().starts_with("schema 5000 was not asked for"), "{:?}", errors.last());
-    // Each batch anew, and a schema that is known is read all the while, if it was known before the noise.
-    assert!(decoder.flush().unwrap().is_none());
-    push(decoder.as_mut(), Some(&framed(0, &one(1)))).unwrap();
-    for id in 1..=5000 {
-        push(decoder.as_mut(), Some(&framed(id, &one(1)))).unwrap_err();
-        push(decoder.as_mut(), Some(&framed(0, &one(2)))).unwrap();
+    for round in 0..2 {
+        let before = registry.asked.load(Ordering::SeqCst);
+        for id in (1..=5000).chain(1..=1000) {
+            push(decoder.as_mut(), Some(&framed(id, &one(1)))).unwrap_err();
+        }
+        // Those of which is known that they are unknown are not asked for twice, and of these not without end.
+        assert_eq!(registry.asked.load(Ordering::SeqCst) - before, 5000);
+        push(decoder.as_mut(), Some(&framed(0, &one(round)))).unwrap();
+        assert_eq!(decoder.flush().unwrap().unwrap().num_rows(), 1);
     }
-    assert_eq!(registry.asked.load(Ordering::SeqCst) - before, 201);
-    assert_eq!(decoder.len(), 5001);
 }
 
 #[test]

@@ -8,17 +8,17 @@
 //! is made.
 
 mod generate;
+#[path = "../support/mod.rs"]
+mod support;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float64Type, Int16Type, Int64Type, UInt64Type};
-use laminar_core::Position;
-use laminar_core::format::{DecodeError, Decoder};
-use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::TableSpec;
 use laminar_formats::{FormatOptions, decoder};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 pub use generate::{Entropy, message, table};
+use support::push;
 
 /// A JSON value with all its fields, repeated ones too.
 #[derive(Debug, PartialEq)]
@@ -233,19 +233,6 @@ fn same(array: &dyn Array, row: usize, json: bool, value: Option<&Tree>) -> bool
         }
         _ => false,
     }
-}
-
-fn push(decoder: &mut dyn Decoder, message: &[u8]) -> Result<(), DecodeError> {
-    decoder.push(&RawRecord {
-        key: None,
-        value: Some(message),
-        timestamp_micros: 0,
-        timestamp_type: TimestampType::None,
-        topic: "t",
-        partition: 0,
-        position: Position(0),
-        batch: None,
-    })
 }
 
 /// What serde_json says about a message for a table.

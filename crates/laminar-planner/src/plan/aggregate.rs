@@ -60,7 +60,7 @@ impl Lowering<'_> {
             }
             return self.aggregate_of_changes(aggregate, &input, shown(aggregate));
         }
-        self.aggregate_of_inserts(aggregate, &input, self.ttl_micros())
+        self.aggregate_of_inserts(aggregate, &input, self.ttl_micros_of(&input.facts))
     }
 
     /// `ttl_micros`: how long a group without a window is kept; `None`: for ever.

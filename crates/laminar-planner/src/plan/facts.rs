@@ -14,6 +14,8 @@ use crate::functions::windows::WindowCall;
 pub(crate) struct Facts {
     /// Rows may be updated and deleted later.
     pub updating: bool,
+    /// They come of a table that changes, so an old row is as good as a new one: it is there until it is taken away.
+    pub lasting: bool,
     /// The rows' event time is their arrival: `proctime()` is that.
     pub by_arrival: bool,
     /// One per column.
@@ -45,7 +47,7 @@ pub(crate) enum TimeFact {
 impl Facts {
     /// Inserts, about whose columns nothing is known.
     pub fn inserts(columns: usize) -> Self {
-        Self { updating: false, by_arrival: false, columns: vec![TimeFact::Nothing; columns] }
+        Self { updating: false, lasting: false, by_arrival: false, columns: vec![TimeFact::Nothing; columns] }
     }
 
     /// Of the columns that a projection computes.
@@ -68,6 +70,7 @@ impl Facts {
     /// Of the rows of all inputs, whose columns have the same places.
     pub fn union(mut self, other: &Self) -> Self {
         self.updating |= other.updating;
+        self.lasting |= other.lasting;
         self.by_arrival &= other.by_arrival;
         for (own, other) in self.columns.iter_mut().zip(&other.columns) {
             if own != other {

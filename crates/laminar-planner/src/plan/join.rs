@@ -51,7 +51,7 @@ impl Lowering<'_> {
             right_schema: self.schema_of(right.node),
             schema: Arc::clone(&schema),
             bounds,
-            ttl_micros: self.ttl_micros(),
+            ttl_micros: [&left, &right].map(|side| self.ttl_micros_of(&side.facts)),
             emit: if bounds.is_some() { OuterRows::WhenExpired } else { OuterRows::AtOnce },
         };
         if !appends {
@@ -131,7 +131,9 @@ fn facts(join: &Join, kind: JoinKind, left: &Stage, right: &Stage, bounds: Optio
             }
         }
     }
-    Ok(Facts { updating: !appends || !(only_adds || bounds.is_some()), by_arrival: false, columns })
+    // A row of a stream is forgotten some time, and its pairs stay.
+    let lasting = left.facts.lasting && right.facts.lasting;
+    Ok(Facts { updating: !appends || !(only_adds || bounds.is_some()), lasting, by_arrival: false, columns })
 }
 
 /// How far the event times of rows that match can be apart.

@@ -164,8 +164,13 @@ impl<'a> Lowering<'a> {
     }
 
     /// µs of event time that what may still change is kept.
-    pub(super) fn ttl_micros(&self) -> Option<i64> {
+    fn ttl_micros(&self) -> Option<i64> {
         i64::try_from(self.ctx.options.updating_ttl().as_micros()).ok()
+    }
+
+    /// The same for what is computed of rows with these facts.
+    pub(super) fn ttl_micros_of(&self, facts: &Facts) -> Option<i64> {
+        if facts.lasting { self.chosen_ttl_micros() } else { self.ttl_micros() }
     }
 
     /// The same, if the pipeline says so: for what is kept until something else takes its place.
@@ -302,6 +307,7 @@ impl<'a> Lowering<'a> {
         let shown = Shown { predicate: None, exprs: schema.fields().iter().map(|f| f.name().clone()).collect() };
         let mut facts = Facts::inserts(schema.fields().len());
         facts.updating = changing == Changing::Updating;
+        facts.lasting = facts.updating;
         facts.by_arrival = by_arrival;
         for (fact, field) in facts.columns.iter_mut().zip(schema.fields()) {
             if Some(field.name()) == event_time.as_ref() {
@@ -321,7 +327,8 @@ impl<'a> Lowering<'a> {
         let ReadSource { mut node, mut schema, event_time, upsert } =
             source::source_node(self.planner, self.catalog, def, &used, &ctx, self.ctx.resolver)?;
         let line = explain::source_line(def, &schema, ctx.partitions.as_ref());
-        if self.watermarks {
+        // Of rows that change it cannot be asked.
+        if self.watermarks && !node.source.yields_changes() {
             node.watermark_column = true;
             schema = with_watermark_column(&schema);
         }

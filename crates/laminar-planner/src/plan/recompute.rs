@@ -195,7 +195,7 @@ impl Lowering<'_> {
             schema: Arc::clone(&schema),
             emit: query.emit,
             prune: query.prune,
-            ttl_micros: self.ttl_micros().filter(|_| query.emit == Emit::Updates),
+            ttl_micros: self.ttl_micros_of(&input.facts).filter(|_| query.emit == Emit::Updates),
             fingerprint,
         };
         let node = self.add(query.kind, query.shown, NodeKind::Operator(Arc::new(factory)), schema);
@@ -203,7 +203,7 @@ impl Lowering<'_> {
             self.waiting.insert(node);
         }
         self.connect_by(input.node, node, 0, Exchange::Hash(query.keys));
-        Ok(self.all_of(node, query.schema, facts))
+        Ok(self.all_of(node, query.schema, Facts { lasting: input.facts.lasting, ..facts }))
     }
 
     /// Rows without keys are all of one.

@@ -14,7 +14,7 @@ use laminar_connectors::{Registry, Surroundings};
 use laminar_core::time::{SharedClock, SystemClock};
 use laminar_core::{Code, Error};
 use laminar_engine::crash::CrashPoints;
-use laminar_metastore::SecretKey;
+use laminar_metastore::{Metastore, SecretKey};
 use laminar_session::{Defaults, Notice, Outcome, Session, System, SystemConfig};
 use outage::{Outage, Switch};
 use tempfile::TempDir;
@@ -47,6 +47,11 @@ impl World {
         self.system.shutdown().await;
         self.system = open(&self.folder, &self.registry, &self.key, &self.database, crash).await;
         self.session = self.system.session();
+    }
+
+    /// Its metadata database, opened beside it.
+    pub async fn metastore(&self) -> Arc<dyn Metastore> {
+        metastore(&self.folder, &self.key).await
     }
 
     pub async fn run(&mut self, sql: &str) -> Vec<Outcome> {
@@ -125,6 +130,11 @@ pub fn text(batches: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
+async fn metastore(folder: &TempDir, key: &SecretKey) -> Arc<dyn Metastore> {
+    let url = format!("sqlite:{}", folder.path().join("laminar.db").display());
+    laminar_metastore::connect(&url, key.clone(), Arc::new(SystemClock)).await.unwrap()
+}
+
 async fn open(
     folder: &TempDir,
     registry: &Arc<Registry>,
@@ -132,9 +142,8 @@ async fn open(
     database: &Switch,
     crash: CrashPoints,
 ) -> Arc<System> {
+    let inner = metastore(folder, key).await;
     let clock: SharedClock = Arc::new(SystemClock);
-    let url = format!("sqlite:{}", folder.path().join("laminar.db").display());
-    let inner = laminar_metastore::connect(&url, key.clone(), Arc::clone(&clock)).await.unwrap();
     let config = SystemConfig {
         metastore: Arc::new(Outage { inner, switch: database.clone() }),
         state_url: folder.path().join("state").display().to_string(),

@@ -72,8 +72,9 @@ pub struct JoinFactory {
     /// Of the output: the left columns and then the right ones; of one side alone for semi and anti joins.
     pub schema: SchemaRef,
     pub bounds: Option<TimeBounds>,
-    /// Without bounds: a row is dropped when the watermark is past its time by more than this. What was emitted for it stays.
-    pub ttl_micros: Option<i64>,
+    /// Without bounds, of the left side and of the right one: a row is dropped when the watermark is past its time by more than this. What
+    /// was emitted for it stays.
+    pub ttl_micros: [Option<i64>; 2],
     /// [`OuterRows::WhenExpired`] needs `bounds`.
     pub emit: OuterRows,
 }
@@ -97,8 +98,12 @@ impl OperatorFactory for JoinFactory {
         let nulls = if self.null_equals_null { " null = null" } else { "" };
         let keeps = match (self.bounds, self.ttl_micros) {
             (Some(TimeBounds { lower, upper }), _) => format!(" within {lower}us..{upper}us"),
-            (None, Some(ttl)) => format!(" ttl {ttl}us"),
-            (None, None) => String::new(),
+            (None, [None, None]) => String::new(),
+            (None, [Some(left), Some(right)]) if left == right => format!(" ttl {left}us"),
+            (None, [left, right]) => {
+                let side = |ttl: Option<i64>| ttl.map_or("for ever".to_string(), |ttl| format!("{ttl}us"));
+                format!(" ttl {} and {}", side(left), side(right))
+            }
         };
         format!("join {:?} {:?} on {}{filter}{nulls}{keeps}", self.kind, self.emit, keys.join(", "))
     }
@@ -107,7 +112,9 @@ impl OperatorFactory for JoinFactory {
 impl JoinFactory {
     /// How long the side's rows are kept.
     fn retention(&self, side: Side) -> Option<Retention> {
-        let (after_micros, span) = match (self.bounds, self.ttl_micros) {
+        let [left_ttl, right_ttl] = self.ttl_micros;
+        let ttl = if side == Side::Left { left_ttl } else { right_ttl };
+        let (after_micros, span) = match (self.bounds, ttl) {
             (Some(TimeBounds { lower, upper }), _) => {
                 let after = if side == Side::Left { lower.saturating_neg() } else { upper };
                 (after, upper.saturating_sub(lower))

@@ -68,7 +68,7 @@ fn join(kind: JoinKind) -> JoinFactory {
         right_schema: input_schema(),
         schema: Arc::new(Schema::new(fields)),
         bounds: None,
-        ttl_micros: None,
+        ttl_micros: [None; 2],
         emit: OuterRows::AtOnce,
     }
 }
@@ -411,7 +411,7 @@ fn memory_is_bounded_by_the_relation_when_rows_are_ever_replaced() {
 
 #[test]
 fn rows_older_than_the_ttl_are_dropped_and_what_was_emitted_stays() {
-    let plan = JoinFactory { ttl_micros: Some(10 * TENTH_MICROS), ..join(JoinKind::Left) };
+    let plan = JoinFactory { ttl_micros: [Some(10 * TENTH_MICROS); 2], ..join(JoinKind::Left) };
     let mut running = Running::new(plan);
     let row = |k: i64, t: i64| (true, [Some(k), None, Some(t)]);
     running.feed(0, &[row(1, 0), row(2, 0)]);
@@ -427,7 +427,7 @@ fn rows_older_than_the_ttl_are_dropped_and_what_was_emitted_stays() {
 
 #[test]
 fn a_row_whose_match_expired_is_not_unmatched() {
-    let plan = JoinFactory { ttl_micros: Some(10 * TENTH_MICROS), ..join(JoinKind::Left) };
+    let plan = JoinFactory { ttl_micros: [Some(10 * TENTH_MICROS); 2], ..join(JoinKind::Left) };
     let mut running = Running::new(plan);
     let row = |t: i64| [Some(1), None, Some(t)];
     running.feed(0, &[(true, row(5))]);
@@ -509,7 +509,7 @@ fn the_fingerprint_says_what_is_joined() {
         "join Left WhenExpired on k@0 = k@0 and t@2 - t@5 >= -5 AND t@2 - t@5 <= 0 within -500000us..0us"
     );
     assert_eq!(
-        JoinFactory { ttl_micros: Some(7), ..join(JoinKind::Inner) }.fingerprint(),
+        JoinFactory { ttl_micros: [Some(7); 2], ..join(JoinKind::Inner) }.fingerprint(),
         "join Inner AtOnce on k@0 = k@0 ttl 7us"
     );
 }

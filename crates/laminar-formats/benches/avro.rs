@@ -8,6 +8,7 @@
 mod bids;
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
@@ -17,7 +18,10 @@ use bids::{Bid, CHUNK, Contender, Outcome, compare, rows_or, table};
 use laminar_core::Changes;
 use laminar_core::format::{Decoder, EncodedValues, Encoder};
 use laminar_core::options::Options;
-use laminar_formats::{FormatOptions, decoder, encoder};
+use laminar_formats::registry::{
+    Part, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText, TableRegistry,
+};
+use laminar_formats::{FormatContext, FormatOptions, decoder, decoder_with, encoder};
 
 const SCHEMA: &str = r#"{"type":"record","name":"Bid","fields":[
     {"name":"auction","type":"long"},
@@ -49,17 +53,45 @@ fn decode(decoder: &mut dyn Decoder, records: &[Vec<u8>], rows: impl FnMut(Chang
     bids::decode(decoder, records.iter().map(Vec::as_slice), rows)
 }
 
+/// A registry of one schema.
+#[derive(Debug)]
+struct One;
+
+impl SchemaRegistry for One {
+    fn schema(&self, id: SchemaId) -> laminar_core::Result<Arc<RegisteredSchema>> {
+        let (kind, text, references) = (SchemaKind::Avro, SCHEMA.to_string(), Vec::new());
+        Ok(Arc::new(RegisteredSchema { id, kind, text, references }))
+    }
+    fn latest(&self, _: &str) -> laminar_core::Result<Arc<RegisteredSchema>> {
+        self.schema(1.into())
+    }
+    fn register(&self, _: &str, _: &SchemaText) -> laminar_core::Result<SchemaId> {
+        Ok(1.into())
+    }
+    fn find(&self, _: &str, _: &SchemaText) -> laminar_core::Result<SchemaId> {
+        Ok(1.into())
+    }
+}
+
+fn framed() -> FormatContext {
+    let options = RegistryOptions::default();
+    let table = TableRegistry { registry: Arc::new(One), part: Part::Value, topic: "bids".into(), options };
+    FormatContext { registry: Some(table) }
+}
+
 fn main() -> Outcome<()> {
     let schema = Schema::parse_str(SCHEMA)?;
     let writer = GenericDatumWriter::builder(&schema).build()?;
     let values = bids::bids(CHUNK, record);
     let records = values.iter().map(|value| writer.write_value_to_vec(value.clone())).collect::<Result<Vec<_>, _>>()?;
+    let framed_records: Vec<_> = records.iter().map(|record| [&[0, 0, 0, 0, 1], record.as_slice()].concat()).collect();
     let bytes: usize = records.iter().map(Vec::len).sum();
 
     let mut sample = Vec::new();
     decode(decoder(&options()?, &table((0..7).collect()))?.as_mut(), &records, |changes| sample.push(changes))?;
     let mut all = decoder(&options()?, &table((0..7).collect()))?;
     let mut two = decoder(&options()?, &table(vec![0, 2]))?;
+    let mut two_framed = decoder_with(&options()?, &table(vec![0, 2]), &framed())?;
     let mut ours: Box<dyn Encoder> = encoder(&options()?, &table((0..7).collect()))?;
     let mut out = EncodedValues::default();
     let reader = GenericDatumReader::builder(&schema).build()?;
@@ -85,6 +117,11 @@ fn main() -> Outcome<()> {
             Box::new(|| decode(two.as_mut(), &records, |changes| drop(black_box(changes)))),
         ),
         (
+            "decode, 2 columns, framed: laminar",
+            Some(0),
+            Box::new(|| decode(two_framed.as_mut(), &framed_records, |changes| drop(black_box(changes)))),
+        ),
+        (
             "encode, 7 columns: apache-avro, of values",
             None,
             Box::new(|| {
@@ -96,7 +133,7 @@ fn main() -> Outcome<()> {
         ),
         (
             "encode, 7 columns: laminar",
-            Some(3),
+            Some(4),
             Box::new(|| {
                 for changes in &sample {
                     out.clear();

@@ -2,21 +2,23 @@
 //! compressed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+mod support;
+
 use std::sync::{Arc, Mutex};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
-use arrow::util::pretty::pretty_format_batches;
-use laminar_core::format::{DecodeError, Decoder, EncodedValues};
+use laminar_core::format::{DecodeError, EncodedValues};
 use laminar_core::options::Options;
-use laminar_core::source::{RawRecord, TimestampType};
 use laminar_core::table::{Column, TableSpec};
-use laminar_core::{ChangeKind, Changes, Code, Error, Position, Result};
+use laminar_core::{ChangeKind, Changes, Code, Error, Result};
 use laminar_formats::registry::{
     Framing, Part, RegisteredSchema, RegistryOptions, SchemaId, SchemaKind, SchemaRegistry, SchemaText, TableRegistry,
 };
-use laminar_formats::{FormatContext, FormatOptions, decoder, decoder_with, encoder_with, upsert_encoder_with};
+use laminar_formats::{
+    FormatContext, FormatOptions, KeyForm, decoder, decoder_with, encoder_with, key_encoder, upsert_encoder_with,
+};
 use proptest::prelude::*;
+use support::{column, format_options as format, push, show};
 
 /// Versions of schemas, whose UUIDs are [`uuid`] of their numbers.
 #[derive(Debug, Default)]
@@ -77,45 +79,15 @@ fn context(registry: &Arc<Glue>, compression: &str) -> FormatContext {
     }
 }
 
-fn format(pairs: &[(&str, &str)]) -> FormatOptions {
-    Options::from_pairs(pairs.iter().copied()).parse("format").unwrap()
-}
-
 /// `id BIGINT NOT NULL, name TEXT`
 fn table() -> TableSpec {
-    let column = |name: &str, data_type, nullable| Column {
-        name: name.into(),
-        data_type,
-        nullable,
-        json: false,
-        metadata: None,
-    };
-    let columns = vec![column("id", DataType::Int64, false), column("name", DataType::Utf8, true)];
-    TableSpec { name: "r".into(), columns, projection: vec![0, 1], event_time: None, primary_key: Vec::new() }
-}
-
-fn push(decoder: &mut dyn Decoder, value: &[u8]) -> std::result::Result<(), DecodeError> {
-    decoder.push(&RawRecord {
-        key: None,
-        value: Some(value),
-        timestamp_micros: 0,
-        timestamp_type: TimestampType::None,
-        topic: "t",
-        partition: 0,
-        position: Position(0),
-        batch: None,
-    })
+    let id = Column { nullable: false, ..column("id", DataType::Int64) };
+    TableSpec { name: "r".into(), ..support::table(vec![id, column("name", DataType::Utf8)]) }
 }
 
 /// A frame and a body.
 fn framed(number: usize, compression: u8, body: &[u8]) -> Vec<u8> {
     [&[3, compression], uuid(number).to_be_bytes().as_slice(), body].concat()
-}
-
-fn show(batch: &RecordBatch) -> Vec<String> {
-    let shown = pretty_format_batches(std::slice::from_ref(batch)).unwrap().to_string();
-    let line = |line: &str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|");
-    shown.lines().skip(3).filter(|line| line.starts_with('|')).map(line).collect()
 }
 
 fn rows(of: &[&str]) -> Changes {
@@ -290,6 +262,18 @@ proptest! {
         // A checksum finds what changed in a body.
         prop_assert!(!zlib || bad == good || read.is_err() || bad.get(..18) != good.get(..18));
     }
+}
+
+/// Partitions and compaction compare the bytes of keys, which must not depend on a compressor.
+#[test]
+fn keys_are_never_compressed() {
+    let registry = Arc::new(Glue::default());
+    let ctx = context(&registry, "zlib");
+    let mut keys = EncodedValues::default();
+    let changes = rows(&[r#"{"id":1,"name":"ada"}"#]);
+    key_encoder(KeyForm::Avro, &table(), &ctx).unwrap().encode(&changes, &mut keys).unwrap();
+    assert_eq!(list(&keys), [framed(0, 0, b"\x02\x02\x06ada")]);
+    assert_eq!(registry.names(), ["t-key"]);
 }
 
 #[test]

@@ -1,40 +1,33 @@
 //! Keys whose schema is registered: what a sink writes, byte for byte, and that an upsert source reads it from a tombstone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
-#[path = "avro/support.rs"]
-#[allow(dead_code)] // of which only the registry is needed here
+#[path = "avro/registry.rs"]
+#[allow(dead_code)] // how often it was asked does not matter here
 mod registry;
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
-use arrow::util::pretty::pretty_format_batches;
 use laminar_core::format::{DecodeError, Decoder, EncodedValues};
-use laminar_core::options::Options;
-use laminar_core::source::{RawRecord, TimestampType};
+use laminar_core::source::RawRecord;
 use laminar_core::table::{Column, TableSpec};
-use laminar_core::{Changes, Code, Position};
+use laminar_core::{Changes, Code};
 use laminar_formats::registry::{RegistryOptions, SchemaKind, SubjectStrategy};
 use laminar_formats::{FormatContext, KeyForm, key_encoder, upsert_decoder_with};
 
 use registry::Memory;
+use support::{column, format_options, record};
 
 const FORMS: [KeyForm; 3] = [KeyForm::Avro, KeyForm::Protobuf, KeyForm::FramedJson];
 
 fn table(names: &[&str], key: &[&str]) -> TableSpec {
-    let column = |name: &&str| Column {
-        name: (*name).into(),
-        data_type: if *name == "id" { DataType::Int64 } else { DataType::Utf8 },
-        nullable: false,
-        json: false,
-        metadata: None,
-    };
-    let columns: Vec<_> = names.iter().map(column).collect();
-    let projection = (0..columns.len()).collect();
+    let of = |name: &&str| if *name == "id" { DataType::Int64 } else { DataType::Utf8 };
+    let columns = names.iter().map(|name| Column { nullable: false, ..column(name, of(name)) });
     let primary_key = key.iter().map(ToString::to_string).collect();
-    TableSpec { name: "people".into(), columns, projection, event_time: None, primary_key }
+    TableSpec { name: "people".into(), primary_key, ..support::table(columns.collect()) }
 }
 
 /// The keys of two rows, `(1, "a")` and `(2, "b")`.
@@ -49,29 +42,16 @@ fn keys(form: KeyForm, ctx: &FormatContext) -> Vec<Vec<u8>> {
 }
 
 fn decoder(spec: &TableSpec, form: KeyForm, ctx: &FormatContext) -> laminar_core::Result<Box<dyn Decoder>> {
-    let json = Options::from_pairs([("format", "json")]).parse("format").unwrap();
-    upsert_decoder_with(&json, spec, Some(form), ctx)
+    upsert_decoder_with(&format_options(&[("format", "json")]), spec, Some(form), ctx)
 }
 
 fn push(decoder: &mut dyn Decoder, key: Option<&[u8]>, value: Option<&str>) -> Result<(), DecodeError> {
-    decoder.push(&RawRecord {
-        key,
-        value: value.map(str::as_bytes),
-        timestamp_micros: 5,
-        timestamp_type: TimestampType::None,
-        topic: "t",
-        partition: 0,
-        position: Position(0),
-        batch: None,
-    })
+    decoder.push(&RawRecord { key, ..record(value.map(str::as_bytes)) })
 }
 
 fn show(changes: &Changes) -> Vec<String> {
-    let shown = pretty_format_batches(std::slice::from_ref(changes.rows())).unwrap().to_string();
-    let line = |line: &str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|");
-    let cells = shown.lines().skip(3).filter(|line| line.starts_with('|')).map(line);
     let kind = |row| changes.kinds().map_or("Insert".to_string(), |kinds| format!("{:?}", kinds.get(row)));
-    cells.enumerate().map(|(row, cells)| format!("{} {cells}", kind(row))).collect()
+    support::show(changes.rows()).iter().enumerate().map(|(row, cells)| format!("{} {cells}", kind(row))).collect()
 }
 
 #[test]

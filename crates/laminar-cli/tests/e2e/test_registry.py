@@ -5,6 +5,7 @@ import decimal
 import json
 
 from confluent_kafka.schema_registry import Schema
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from orders import wait_until
 from registry import rows
@@ -72,6 +73,42 @@ def test_we_write_and_python_reads(server, registry):
     ]
     reader = {"type": "record", "name": "bills", "fields": fields}
     assert registry.read(sink, registry.avro_reader(reader), 5)[4] == {"number": 4.0, "note": "even", "kind": "bill"}
+
+
+def test_keys_are_records_with_a_schema_of_their_own(server, registry):
+    people, copies = registry.topic("people"), registry.topic("copies")
+    writer = registry.avro_writer(record([field("id", "long")], "Key"))
+
+    def put(id, row):
+        producer = registry.broker.producer()
+        key = writer({"id": id}, SerializationContext(people, MessageField.KEY))
+        producer.produce(people, key=key, value=row and json.dumps(row))
+        assert producer.flush(30) == 0
+
+    def taken(count):
+        """Of the copies: each key as a reader of its schema sees it, and its row."""
+        read = registry.avro_reader()
+        context = SerializationContext(copies, MessageField.KEY)
+        consumer = registry.broker.reader(copies, lambda m: (read(m.key(), context), m.value() and json.loads(m.value())))
+        assert consumer.wait_for(count, 60), consumer.kept
+        consumer.close()
+        return consumer.kept
+
+    columns = "(id BIGINT PRIMARY KEY, name TEXT)"
+    more = {"key.format": "avro"}
+    options = registry.options(people, "json", upsert="true", **more)
+    server.sql(f"CREATE TABLE people {columns} WITH (type = 'source', {options})")
+    server.sql(f"CREATE TABLE copies {columns} WITH (type = 'sink', {registry.options(copies, 'json', **more)})")
+    server.sql("CREATE PIPELINE copy WITH (checkpoint_interval = '1s') AS INSERT INTO copies SELECT id, name FROM people")
+    put(1, {"id": 1, "name": "ada"})
+    put(2, {"id": 2, "name": "bob"})
+    rows_of_keys = sorted(taken(2), key=lambda kept: kept[0]["id"])
+    assert rows_of_keys == [({"id": 1}, {"id": 1, "name": "ada"}), ({"id": 2}, {"id": 2, "name": "bob"})]
+    # A tombstone has nothing but its key.
+    put(1, None)
+    assert taken(3)[2] == ({"id": 1}, None)
+    subjects = registry.subjects()
+    assert f"{copies}-key" in subjects and f"{copies}-value" not in subjects
 
 
 def test_a_schema_that_the_registry_refuses_is_explained(server, registry):

@@ -184,19 +184,20 @@ impl RowEncoder for ProtobufEncoder {
             self.schema = State::Ready(asking.ask(&self.columns)?);
         }
         let State::Ready(ready) = &mut self.schema else { return Err(internal("no schema to write with")) };
+        let Ready { fields, prefix, frame } = ready;
+        let (prefix, first) = (prefix.as_slice(), out.len());
         let mut columns = Vec::with_capacity(self.columns.len());
-        for ((field, declared), column) in ready.fields.iter().zip(&self.columns).zip(rows.columns()) {
+        for ((field, declared), column) in fields.iter().zip(&self.columns).zip(rows.columns()) {
             let column = cast(column, declared.data_type())?;
             columns.push(Column::new(field, &column, self.format)?);
         }
-        let first = out.len();
         for row in 0..rows.num_rows() {
-            out.bytes.extend_from_slice(&ready.prefix);
+            out.bytes.extend_from_slice(prefix);
             for column in &columns {
                 column.write(row, &mut out.bytes)?;
             }
             out.end_value();
         }
-        ready.frame.as_mut().map_or(Ok(()), |frame| frame.seal(out, first))
+        frame.as_mut().map_or(Ok(()), |frame| frame.seal(out, first))
     }
 }

@@ -168,10 +168,11 @@ impl TableRegistry {
         }
     }
 
-    /// How a sink's bodies stand behind their frame.
+    /// How a sink's bodies stand behind their frame. Keys are never compressed: partitions and compaction compare their bytes, and another
+    /// version of a compressor may make others of the same key.
     fn body(&self) -> Body {
-        match (self.registry.framing(), self.options.compression) {
-            (Framing::Glue, Some(Compression::Zlib)) => Body::Zlib,
+        match (self.registry.framing(), self.options.compression, self.part) {
+            (Framing::Glue, Some(Compression::Zlib), Part::Value) => Body::Zlib,
             _ => Body::Plain,
         }
     }

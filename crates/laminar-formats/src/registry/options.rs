@@ -24,7 +24,8 @@ pub struct RegistryOptions {
     /// With `schema_registry.type = 'glue'`: the registry's name. Default: `default-registry`.
     #[serde(default, rename = "schema_registry.registry_name")]
     pub registry_name: Option<String>,
-    /// With `schema_registry.type = 'glue'`, for sinks: how the bodies of records are compressed; a source reads both. Default: `none`.
+    /// With `schema_registry.type = 'glue'`, for sinks: how the bodies of values are compressed, never those of keys; a source reads both.
+    /// Default: `none`.
     #[serde(default, rename = "schema_registry.compression")]
     pub compression: Option<Compression>,
     /// API key, or name, to log in to the schema registry with.

@@ -12,9 +12,9 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use laminar_connectors::memory::MemoryLogs;
 use laminar_connectors::{Registry, Surroundings};
 use laminar_core::time::{SharedClock, SystemClock};
-use laminar_core::{Code, Error};
+use laminar_core::{Code, Error, JobId, PipelineId};
 use laminar_engine::crash::CrashPoints;
-use laminar_metastore::{Metastore, SecretKey};
+use laminar_metastore::{Metastore, NewJob, SecretKey};
 use laminar_session::{Defaults, Notice, Outcome, Session, System, SystemConfig};
 use outage::{Outage, Switch};
 use tempfile::TempDir;
@@ -52,6 +52,13 @@ impl World {
     /// Its metadata database, opened beside it.
     pub async fn metastore(&self) -> Arc<dyn Metastore> {
         metastore(&self.folder, &self.key).await
+    }
+
+    /// Leaves a job of the pipeline as a server does that is killed.
+    pub async fn leave_running_job(&self, pipeline: &str) {
+        let pipeline_id = PipelineId::new(self.system.pipeline(pipeline).await.unwrap().id);
+        let job = NewJob { id: JobId::new("left"), pipeline_id, state: "Running".to_string() };
+        self.metastore().await.create_job(job).await.unwrap();
     }
 
     pub async fn run(&mut self, sql: &str) -> Vec<Outcome> {

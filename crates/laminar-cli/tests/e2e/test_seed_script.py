@@ -403,7 +403,7 @@ def test_bad_records_are_skipped_and_counted_up_to_the_limit(broker, binary, tmp
     assert "events/0 offset 10" in failure(seed, "stopping")
     # Of 200 at once, a batch has more than the ten that it may have.
     append(broker, "events", [{"value": b"{"}] * 200)
-    assert "events/0 position " in failure(seed, "skipping")
+    assert "events/0 offset " in failure(seed, "skipping")
 
 
 def failure(seed, pipeline):

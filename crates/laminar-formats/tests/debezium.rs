@@ -190,8 +190,8 @@ fn bad_envelopes_leave_their_neighbours_alone() {
         check(r#"[1]"#, "expected an object ({), found [");
         check(r#"{"schema":null,"payload":3}"#, "expected an object ({), found 3");
         check("", "the value is empty");
-        check("nul", "expected null");
-        check(r#"{"after":{"id":1},"op":"c","x":tru}"#, "expected true");
+        check("nul", "expected a value, found nul");
+        check(r#"{"after":{"id":1},"op":"c","x":tru}"#, "expected a value, found tru");
         check(r#"{"after":[1],"op":"c"}"#, "in after: expected an object, found [");
         // The row before the update is in by then, and goes again.
         check(

@@ -63,7 +63,9 @@ fn integers() {
     check_error(Int32, "01", "a number has a leading zero");
     check_error(Int32, "+1", "expected a value, found +");
     check_error(Int32, "-", "expected a digit, found }");
-    check_error(Int32, "nul", "expected null");
+    check_error(Int32, "foo bar", "expected a value, found foo");
+    check_error(Int32, "été", "expected a value, found été");
+    check_error(Int32, "nul", "expected a value, found nul");
     let long = format!("\"{}\"", "x".repeat(60));
     check_error(Int32, &long, &format!("expected INT, found \"{}…", "x".repeat(39)));
 }
@@ -82,7 +84,7 @@ fn floats() {
     check(Float64, r#""-Infinity""#, "-inf");
     check(Float64, r#""2.5""#, "2.5");
     check_error(Float64, r#""inf""#, r#"expected DOUBLE, found "inf""#);
-    check_error(Float64, "NaN", "expected a value, found N");
+    check_error(Float64, "NaN", "expected a value, found NaN");
     check(Float32, "16777217", "16777216.0");
     check(Float32, "0.1", "0.1");
     check_error(Float32, "1e39", "1e39 is out of range for REAL");
@@ -107,7 +109,7 @@ fn booleans() {
     check(DataType::Boolean, "true", "true");
     check(DataType::Boolean, r#""false""#, "false");
     check_error(DataType::Boolean, "1", "expected BOOLEAN, found 1");
-    check_error(DataType::Boolean, "tru", "expected true");
+    check_error(DataType::Boolean, "tru", "expected a value, found tru");
 }
 
 #[test]
@@ -308,7 +310,7 @@ fn messages_that_are_not_one_object() {
     check_message(b"{\"\xff\":1}", "the value is not UTF-8");
     check_message(b"{\"x\":\"\x01\"}", "control character 0x01 in a string must be escaped");
     check_message(b"{\"x\":\"abc", "the value ends inside a string");
-    check_message(b"{\"x\":[1,{\"y\":tru}]}", "expected true");
+    check_message(b"{\"x\":[1,{\"y\":tru}]}", "expected a value, found tru");
     check_message(b"{\"x\":\x001}", "expected a value, found byte 0x00");
 }
 

@@ -112,7 +112,9 @@ impl ValueDecoder for Unstructured {
 
 #[cold]
 fn tombstone() -> Fault {
-    fault_of_record("the record has no value (a tombstone), so it is not JSON")
+    fault_of_record(
+        "the record has no value (a tombstone), so it is not JSON; upsert = 'true' reads tombstones as deletes of their keys",
+    )
 }
 
 #[cold]

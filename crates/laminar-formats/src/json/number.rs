@@ -8,7 +8,7 @@
 //! slow path then reads the same bytes by the grammar and says what is wrong.
 
 use crate::fault::{Fault, fault};
-use crate::json::scan::unexpected;
+use crate::json::scan::{no_value, unexpected};
 
 const POWERS: [u64; 17] = {
     let mut powers = [1; 17];
@@ -161,7 +161,8 @@ pub(crate) fn number(bytes: &[u8], at: usize) -> Result<Number<'_>, Fault> {
     let mut end = end_of_digits(bytes, start);
     let whole = bytes.get(start..end).unwrap_or_default();
     match whole {
-        [] => return Err(unexpected(bytes, start, if negative { "a digit" } else { "a value" })),
+        [] if negative => return Err(unexpected(bytes, start, "a digit")),
+        [] => return Err(no_value(bytes, start)),
         [b'0', _, ..] => return Err(fault(start, "a number has a leading zero")),
         _ => {}
     }

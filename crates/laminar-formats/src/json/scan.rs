@@ -10,6 +10,7 @@
 
 use crate::fault::{Fault, fault};
 use crate::json::simd::{BLOCK, Masks, masks};
+use crate::json::value::excerpt;
 
 /// Where a scan stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +88,18 @@ fn skip_more_space(bytes: &[u8], mut at: usize) -> usize {
 pub(crate) fn literal(bytes: &[u8], at: usize, literal: &'static str) -> Result<usize, Fault> {
     match bytes.get(at..).is_some_and(|rest| rest.starts_with(literal.as_bytes())) {
         true => Ok(at + literal.len()),
-        false => Err(fault(at, format!("expected {literal}"))),
+        false => Err(no_value(bytes, at)),
+    }
+}
+
+/// The fault for what stands at `at` and begins no value, such as a word without quotes, which is told up to its end.
+#[cold]
+pub(crate) fn no_value(bytes: &[u8], at: usize) -> Fault {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let length = rest.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_' && *byte < 0x80);
+    match length.unwrap_or(rest.len()) {
+        0 => unexpected(bytes, at, "a value"),
+        length => fault(at, format!("expected a value, found {}", excerpt(bytes, at, at + length))),
     }
 }
 

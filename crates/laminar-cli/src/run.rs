@@ -283,6 +283,9 @@ async fn tell(system: &Arc<System>, pipeline: &PipelineInfo) -> laminar_core::Re
         if let Some(message) = job.failure_message.as_ref().filter(|_| pipeline.state != "finished") {
             let code = job.failure_code.as_deref().unwrap_or("internal");
             line = format!("{line}\nerror[{code}]: {message}");
+            if let Some(hint) = &job.failure_hint {
+                line = format!("{line}\n  = hint: {hint}");
+            }
         }
     }
     eprintln!("{line}");

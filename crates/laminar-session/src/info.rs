@@ -40,6 +40,8 @@ pub struct PipelineInfo {
     pub job_id: Option<String>,
     /// Why its latest job failed.
     pub failure_message: Option<String>,
+    /// What to do about the failure, where one can say.
+    pub failure_hint: Option<String>,
 }
 
 /// The operators of a pipeline and how rows flow between them.
@@ -146,6 +148,8 @@ pub struct JobInfo {
     pub restarts: u64,
     pub failure_code: Option<String>,
     pub failure_message: Option<String>,
+    /// What to do about the failure, where one can say.
+    pub failure_hint: Option<String>,
     pub metrics: JobTotals,
 }
 

@@ -156,6 +156,7 @@ async fn describe_pipeline(system: &System, name: &Name) -> Result<Outcome> {
         ("sources", info.sources.join(", ")),
         ("sinks", info.sinks.join(", ")),
         ("failure", info.failure_message.unwrap_or_default()),
+        ("hint", info.failure_hint.unwrap_or_default()),
     ];
     let rows = rows.into_iter().map(|(property, value)| vec![property.into(), value.into()]).collect();
     Ok(Outcome::rows("DESCRIBE", batch(&[("property", Text), ("value", Text)], rows)?))

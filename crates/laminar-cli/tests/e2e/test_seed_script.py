@@ -400,7 +400,7 @@ def test_bad_records_are_skipped_and_counted_up_to_the_limit(broker, binary, tmp
     # Where nothing is said, the first bad record stops the pipeline, which says where it is.
     seed.sql("CREATE TABLE strict (id INT) WITH (connector = 'kafka_from_start')")
     seed.sql("CREATE PIPELINE stopping AS SELECT * FROM strict")
-    assert "events/0 position 10" in failure(seed, "stopping")
+    assert "events/0 offset 10" in failure(seed, "stopping")
     # Of 200 at once, a batch has more than the ten that it may have.
     append(broker, "events", [{"value": b"{"}] * 200)
     assert "events/0 position " in failure(seed, "skipping")

@@ -294,9 +294,9 @@ impl BadRows {
     }
 }
 
-/// `topic/partition position n`.
+/// `topic/partition offset n`; of a file the offset is that of its line, in bytes.
 fn place(record: &RawRecord<'_>) -> String {
-    format!("{}/{} position {}", record.topic, record.partition, record.position)
+    format!("{}/{} offset {}", record.topic, record.partition, record.position)
 }
 
 /// The record that row `row` of the batch comes from, and its part and index.

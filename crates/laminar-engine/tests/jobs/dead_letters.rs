@@ -204,7 +204,7 @@ async fn a_row_that_cannot_be_computed_fails_the_job_and_is_named_or_is_left_out
     match run(graph(BadDataPolicy::Fail), world.config(1, CrashPoints::default())).await {
         JobEvent::Failed(error) => {
             assert_eq!(error.code(), Code::InvalidValue);
-            assert_eq!(error.message(), "a row of table in at in/0 position 0: division by zero");
+            assert_eq!(error.message(), "a row of table in at in/0 offset 0: division by zero");
         }
         other => panic!("{other:?}"),
     }

@@ -415,7 +415,7 @@ async fn a_bad_record_fails_the_job_or_is_counted() {
     match run(graph(BadDataPolicy::Fail), world.config(1, CrashPoints::default())).await {
         JobEvent::Failed(error) => {
             assert_eq!(error.code(), Code::BadData);
-            assert!(error.message().contains("in/0 position 1"), "{error}");
+            assert!(error.message().contains("in/0 offset 1"), "{error}");
         }
         other => panic!("{other:?}"),
     }

@@ -239,6 +239,7 @@ fn live(catalog: &Catalog, handle: &JobHandle) -> JobInfo {
         restarts,
         failure_code: failure.as_ref().map(|e| e.code().as_str().to_string()),
         failure_message: failure.as_ref().map(ToString::to_string),
+        failure_hint: failure.as_ref().and_then(|e| e.hint()).map(str::to_string),
         metrics: handle.metrics().map(|m| totals(&m.snapshot())).unwrap_or_default(),
     }
 }
@@ -256,6 +257,7 @@ fn earlier(catalog: &Catalog, job: laminar_metastore::Job) -> JobInfo {
             (Some(message), Some(detail)) => Some(format!("{message}: {detail}")),
             (message, _) => message,
         },
+        failure_hint: of_failure("hint"),
         state: job.state,
         run_id: job.run,
         created_at: job.created_at,

@@ -194,7 +194,8 @@ impl System {
             sources: pipeline.planned.sources.clone(),
             sinks: pipeline.planned.sinks.clone(),
             job_id: job.as_ref().map(|j| j.id.clone()),
-            failure_message: job.and_then(|j| j.failure_message),
+            failure_message: job.as_ref().and_then(|j| j.failure_message.clone()),
+            failure_hint: job.and_then(|j| j.failure_hint),
         })
     }
 

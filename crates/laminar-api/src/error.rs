@@ -128,7 +128,7 @@ pub fn status_of(code: Code) -> StatusCode {
         | NotFound => StatusCode::NOT_FOUND,
         DuplicateName | InUse | WrongState | CheckpointMismatch | Cancelled => StatusCode::CONFLICT,
         LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
-        Unreachable | MetadataUnavailable | StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Unreachable | Interrupted | MetadataUnavailable | StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         ConnectorError | DataLoss | Fenced | CommitUnknown => StatusCode::BAD_GATEWAY,
         Timeout => StatusCode::GATEWAY_TIMEOUT,
         Internal | CheckpointDamaged => StatusCode::INTERNAL_SERVER_ERROR,

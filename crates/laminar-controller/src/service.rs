@@ -50,7 +50,8 @@ impl Controller {
 
     /// Marks jobs that a process before this one left unfinished: it died without a word.
     pub async fn close_orphans(&self) -> Result<()> {
-        let error = Error::internal("the server ended while the job ran");
+        let error = Error::new(Code::Interrupted, "the server ended while the job ran")
+            .with_hint("the pipeline goes on from its last checkpoint in a new job, if it was to run");
         for job in self.config.metastore.jobs(None, &Page::all()).await? {
             let is_open = Phase::parse(&job.state).is_none_or(|phase| !phase.is_final());
             if !is_open || self.job(&job.id).is_some() {

@@ -145,7 +145,10 @@ codes! {
     Cancelled = "cancelled", "57014", User;
     /// A limit of the server is reached.
     LimitExceeded = "limit_exceeded", "54000", User;
-    /// A fault in Laminar itself; also what a job is left with whose process was killed while it ran.
+    /// The server ended while the job ran: it was killed, or its machine stopped. The pipeline goes on from its last checkpoint when
+    /// the server is back.
+    Interrupted = "interrupted", "57P02", External;
+    /// A fault in Laminar itself.
     Internal = "internal", "XX000", Internal;
 }
 

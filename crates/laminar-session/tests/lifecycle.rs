@@ -47,6 +47,18 @@ async fn a_restarted_server_resumes_what_should_run_and_only_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_a_server_that_was_killed_is_interrupted() {
+    let mut world = copying().await;
+    world.run("STOP PIPELINE copy").await;
+    world.leave_running_job("copy").await;
+    world.restart(CrashPoints::default()).await;
+    let job = world.system.jobs(Some("copy"), 1).await.unwrap().remove(0);
+    assert_eq!((job.id.as_str(), job.state.as_str()), ("left", "Failed"));
+    assert_eq!(job.failure_code.as_deref(), Some("interrupted"));
+    assert!(job.failure_hint.unwrap().contains("last checkpoint"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_publication_and_commit_repeats_and_loses_nothing() {
     let mut world = World::new().await;
     world.run(TABLES).await;
@@ -246,6 +258,7 @@ async fn bad_data_fails_the_pipeline_for_good_and_says_where() {
     assert_eq!((job.failure_code.as_deref(), job.restarts), (Some("bad_data"), 0));
     let told = job.failure_message.unwrap();
     assert!(told.contains("cannot be decoded: "), "{told}");
+    assert!(job.failure_hint.unwrap().starts_with("bad_data = 'skip' leaves such records out"));
     assert_eq!(world.rows("SELECT state FROM system.jobs").await, ["Failed"]);
     // as whole when another run has taken its place
     world.run("START PIPELINE copy").await;

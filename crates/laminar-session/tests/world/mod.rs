@@ -12,9 +12,9 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use laminar_connectors::memory::MemoryLogs;
 use laminar_connectors::{Registry, Surroundings};
 use laminar_core::time::{SharedClock, SystemClock};
-use laminar_core::{Code, Error};
+use laminar_core::{Code, Error, JobId, PipelineId};
 use laminar_engine::crash::CrashPoints;
-use laminar_metastore::SecretKey;
+use laminar_metastore::{NewJob, SecretKey};
 use laminar_session::{Defaults, Notice, Outcome, Session, System, SystemConfig};
 use outage::{Outage, Switch};
 use tempfile::TempDir;
@@ -47,6 +47,15 @@ impl World {
         self.system.shutdown().await;
         self.system = open(&self.folder, &self.registry, &self.key, &self.database, crash).await;
         self.session = self.system.session();
+    }
+
+    /// Leaves a job of the pipeline as a server does that is killed.
+    pub async fn leave_running_job(&self, pipeline: &str) {
+        let pipeline_id = PipelineId::new(self.system.pipeline(pipeline).await.unwrap().id);
+        let id = JobId::new("left");
+        let url = format!("sqlite:{}", self.folder.path().join("laminar.db").display());
+        let metastore = laminar_metastore::connect(&url, self.key.clone(), Arc::new(SystemClock)).await.unwrap();
+        metastore.create_job(NewJob { id, pipeline_id, state: "Running".to_string() }).await.unwrap();
     }
 
     pub async fn run(&mut self, sql: &str) -> Vec<Outcome> {

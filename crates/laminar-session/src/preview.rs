@@ -132,6 +132,8 @@ struct Reading {
     /// It is the setting that bounds the rows, not the query's own LIMIT.
     limited_by_setting: bool,
     bad_records: usize,
+    /// Why the first of them could not be decoded.
+    first_fault: Option<String>,
     over: bool,
     /// For a source of changes: what they lead to is the answer, not they.
     current: Option<Current>,
@@ -201,6 +203,7 @@ impl Reading {
             wanted,
             limited_by_setting,
             bad_records: 0,
+            first_fault: None,
             over,
             current,
         };
@@ -264,11 +267,15 @@ impl Reading {
                     return Err(Error::internal("a source of records has no decoder"));
                 };
                 for index in 0..fetched.records.len() {
-                    if let Err(fault) = decoder.push(&fetched.records.get(index)) {
+                    let record = fetched.records.get(index);
+                    if let Err(fault) = decoder.push(&record) {
                         if let Some(outage) = fault.outage() {
                             return Err(outage.clone());
                         }
                         self.bad_records += 1;
+                        self.first_fault.get_or_insert_with(|| {
+                            format!("{}/{} offset {}: {fault}", record.topic, record.partition, record.position)
+                        });
                     }
                 }
                 let changes = decoder.flush()?;
@@ -347,10 +354,12 @@ impl Reading {
 
     fn tell_bad_records(&mut self) {
         if self.bad_records > 0 {
-            let message = format!(
-                "{} records of {} could not be decoded and are left out",
-                self.bad_records, self.preview.table.name
-            );
+            let (count, table) = (self.bad_records, &self.preview.table.name);
+            let fault = self.first_fault.take().unwrap_or_default();
+            let message = match count {
+                1 => format!("1 record of {table} could not be decoded and is left out, at {fault}"),
+                _ => format!("{count} records of {table} could not be decoded and are left out, the first at {fault}"),
+            };
             self.preview.late.push(Notice::new("bad_records", message));
             self.bad_records = 0;
         }

@@ -260,6 +260,13 @@ async fn bad_data_fails_the_pipeline_for_good_and_says_where() {
     assert!(told.contains("cannot be decoded: "), "{told}");
     assert!(job.failure_hint.unwrap().starts_with("bad_data = 'skip' leaves such records out"));
     assert_eq!(world.rows("SELECT state FROM system.jobs").await, ["Failed"]);
+    // a preview goes on, and says why too
+    let outcome = world.run("SELECT n FROM numbers").await.remove(0);
+    let Outcome::Rows { late, .. } = &outcome else { panic!("no rows") };
+    let late = late.clone();
+    assert_eq!(world::text(&outcome.collect().await.unwrap()), ["1"]);
+    let notice = late.take().remove(0).message;
+    assert!(notice.starts_with("1 record of numbers could not be decoded and is left out, at numbers/0 offset 1: "), "{notice}");
     // as whole when another run has taken its place
     world.run("START PIPELINE copy").await;
     let earlier = world.system.jobs(Some("copy"), 2).await.unwrap().remove(1);

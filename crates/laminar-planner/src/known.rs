@@ -100,13 +100,35 @@ const KNOWN: &[(&str, Code, &str, &str)] = &[
 const ONLY_OVER: &[&str] =
     &["row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "nth_value"];
 
+/// Functions of other systems, and what to write here.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("if", "write CASE WHEN condition THEN a ELSE b END"),
+    ("iff", "write CASE WHEN condition THEN a ELSE b END"),
+    ("json_value", "write json_get_str(column, 'a', 'b'), or column ->> 'a'"),
+    ("json_query", "write json_get_json(column, 'a', 'b'), or column -> 'a'"),
+    ("extractjsonfield", "write json_get_str(column, 'a', 'b'), or column ->> 'a'"),
+    ("lcase", "write lower(text)"),
+    ("ucase", "write upper(text)"),
+    ("len", "write length(text)"),
+    ("ifnull", "write coalesce(a, b)"),
+    ("isnull", "write a IS NULL"),
+    ("timestamptostring", "write to_char(time, '%Y-%m-%d %H:%M:%S')"),
+    ("stringtotimestamp", "write to_timestamp(text, '%Y-%m-%d %H:%M:%S')"),
+    ("to_timestamp_ltz", "write to_timestamp_millis(number) or to_timestamp(number), which takes seconds"),
+    ("proctime", "write now()"),
+];
+
 /// The error for a name that is no function here.
 pub(crate) fn no_function(name: &str) -> Error {
     if ONLY_OVER.contains(&name) {
         return Error::new(Code::UnknownFunction, format!("{name}() needs OVER"))
             .with_hint(format!("write {name}(…) OVER (PARTITION BY … ORDER BY …)"));
     }
-    Error::new(Code::UnknownFunction, format!("there is no function {name}"))
+    let error = Error::new(Code::UnknownFunction, format!("there is no function {name}"));
+    match ELSEWHERE.iter().find(|(theirs, _)| *theirs == name) {
+        Some((_, hint)) => error.with_hint(*hint),
+        None => error,
+    }
 }
 
 /// The error of this message, if it is one of those above.

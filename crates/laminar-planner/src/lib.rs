@@ -38,6 +38,7 @@ mod stack;
 pub mod statement;
 mod tables;
 mod temporal;
+mod time_formats;
 pub mod translate;
 pub mod types;
 

@@ -115,6 +115,7 @@ impl SqlContext {
     pub fn plan(&self, query: &SqlQuery, tables: &dyn Tables) -> Result<LogicalPlan> {
         let context = Context { state: &self.state, tables };
         crate::refuse::counting(&query.ast)?;
+        crate::time_formats::check(&query.ast)?;
         let mut ast = query.ast.clone();
         table_windows::expand(&mut ast, self.runs)?;
         functions::windows::spell_out(&mut ast);
@@ -134,6 +135,7 @@ impl SqlContext {
 
     /// The expression over columns of `schema`.
     pub fn expr(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
+        crate::time_formats::check(&expr.ast)?;
         let context = Context { state: &self.state, tables: &NoTables };
         let planned = self.planner(&context).sql_to_expr(expr.ast.as_ref().clone(), schema, &mut Default::default());
         planned.map_err(|error| translate(error).at(expr.start))

@@ -156,8 +156,8 @@ fn from_text(message: &str) -> Error {
         let error = no_function(&name);
         let suggested = between(message, "Did you mean '", "'").filter(|s| nearest(&name, [s.as_str()]).is_some());
         return match suggested {
+            _ if error.hint().is_some() => error,
             Some(other) => error.with_hint(format!("did you mean {other}?")),
-            None if error.hint().is_some() => error,
             None => error.with_hint("SHOW FUNCTIONS lists all functions"),
         };
     }

@@ -338,3 +338,49 @@ CREATE PIPELINE p AS SELECT id FROM orders FOR SYSTEM_TIME AS OF now();
 CREATE PIPELINE p AS SELECT id FROM orders o JOIN orders VERSION AS OF 3 AS b ON o.id = b.id;
 -- # versions in a one-off query
 SELECT a.id FROM orders a JOIN orders FOR SYSTEM_TIME AS OF a.at AS b ON a.id = b.id;
+-- # backquotes around a column
+SELECT `Id` FROM orders;
+-- # backquotes around a table
+CREATE TABLE `t` (id INT) WITH (connector = 'memory');
+-- # a stream of ksqlDB
+CREATE STREAM s (id INT) WITH (kafka_topic = 't', value_format = 'json');
+-- # PRINT of ksqlDB
+PRINT 'orders' FROM BEGINNING;
+-- # LIST TOPICS of ksqlDB
+LIST TOPICS;
+-- # SHOW TOPICS of ksqlDB
+SHOW TOPICS;
+-- # SHOW STREAMS of ksqlDB
+SHOW STREAMS;
+-- # SHOW QUERIES of ksqlDB
+SHOW QUERIES;
+-- # SHOW DATABASES of Flink
+SHOW DATABASES;
+-- # TERMINATE of ksqlDB
+TERMINATE query_1;
+-- # EMIT CHANGES of ksqlDB
+SELECT id FROM orders EMIT CHANGES;
+-- # EMIT CHANGES of ksqlDB behind a condition
+SELECT id FROM orders WHERE id > 1 EMIT CHANGES;
+-- # EMIT FINAL of ksqlDB
+SELECT item, count(*) FROM orders GROUP BY item EMIT FINAL;
+-- # a window of ksqlDB
+SELECT item, count(*) FROM orders WINDOW TUMBLING (SIZE 1 MINUTE) GROUP BY item;
+-- # a row type of Flink
+CREATE TABLE t (a ROW<x INT, y TEXT>) WITH (connector = 'memory');
+-- # a timestamp type of Flink
+CREATE TABLE t (a TIMESTAMP_LTZ(3)) WITH (connector = 'memory');
+-- # a string type of Java
+CREATE TABLE t (a UTF8) WITH (connector = 'memory');
+-- # a function of Flink for JSON
+SELECT json_value(payload, '$.a') FROM orders;
+-- # a function of Flink for conditions
+SELECT if(id > 1, 'a', 'b') FROM orders;
+-- # a function of ksqlDB
+SELECT ucase(item) FROM orders;
+-- # a format of Java for times
+SELECT date_format(at, 'yyyy-MM-dd') FROM orders;
+-- # a format of Java for times in a pipeline
+CREATE PIPELINE p AS SELECT to_char(at, 'YYYY-MM-DD') AS day FROM orders;
+-- # a format of Java for text
+SELECT to_timestamp(item, 'yyyy-MM-dd') FROM orders;

@@ -76,6 +76,9 @@ fn refuse(cursor: &Cursor<'_>) -> Result<()> {
         _ if cursor.is_word("MATERIALIZED") => {
             "a pipeline without a sink keeps its result: CREATE PIPELINE name AS SELECT …"
         }
+        _ if cursor.is_word("STREAM") => {
+            "a stream is a table of a topic: CREATE TABLE name (…) WITH (connector = 'kafka', …); one of a query is a pipeline: CREATE PIPELINE name AS SELECT …"
+        }
         _ if cursor.is_word("TEMPORARY") || cursor.is_word("TEMP") => {
             "leave the word out, and DROP the object when it is no longer needed"
         }

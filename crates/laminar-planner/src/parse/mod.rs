@@ -3,10 +3,12 @@
 //! The whole script is cut into tokens once, so every place is a place in the script. The limits are checked on the tokens
 //! before the parser sees them. The first error ends the script: nothing of it runs.
 //!
-//! `cursor` (the token stream), `statement` (which statement it is), `create`, `table`, `pipeline`, `options`, `mask` (a text as others may see it).
+//! `cursor` (the token stream), `statement` (which statement it is), `create`, `table`, `pipeline`, `options`, `elsewhere` (what other systems
+//! write), `mask` (a text as others may see it).
 
 mod create;
 mod cursor;
+mod elsewhere;
 mod mask;
 mod options;
 mod pipeline;
@@ -28,7 +30,7 @@ use crate::statement::{Parsed, SqlExpr, SqlQuery};
 /// Errors: `syntax_error`, `statement_too_complex`, `not_supported`, `invalid_name`, `conflicting_options`; each has its
 /// place in the script.
 pub fn parse(script: &str) -> Result<Vec<Parsed>> {
-    grown(|| parse_all(script))
+    grown(|| parse_all(script)).map_err(|error| elsewhere::advised(error, script))
 }
 
 fn parse_all(script: &str) -> Result<Vec<Parsed>> {

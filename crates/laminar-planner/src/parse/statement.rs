@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use laminar_core::options::nearest;
 use laminar_core::{Code, Error, Result};
 
-use super::{Cursor, create, identifier_location, options, pipeline};
+use super::{Cursor, create, elsewhere, identifier_location, options, pipeline};
 use crate::statement::{
     Drop, Explain, ExplainFormat, Insert, Name, ObjectKind, ObjectName, Parsed, PipelineStep, Replay, RestartFrom,
     ShowKind, SqlQuery, Statement, StopMode,
@@ -28,19 +28,6 @@ const FIRST_WORDS: &[&str] = &[
     "REPLAY",
     "EXPLAIN",
     "SET",
-];
-
-/// Statements of other systems, and what to do here instead.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("UPDATE", "streams are changed by writing new rows: INSERT INTO … SELECT …"),
-    ("DELETE", "streams are changed by writing new rows: INSERT INTO … SELECT …"),
-    ("MERGE", "streams are changed by writing new rows: INSERT INTO … SELECT …"),
-    ("TRUNCATE", "DROP the table and create it again"),
-    ("ALTER", "use CREATE OR REPLACE"),
-    ("COPY", "create a table with connector = 'single_file' or 'filesystem'"),
-    ("BEGIN", "statements outside pipelines run one by one"),
-    ("COMMIT", "statements run one by one"),
-    ("ROLLBACK", "statements run one by one"),
 ];
 
 pub fn parse(cursor: &mut Cursor<'_>) -> Result<Parsed> {
@@ -71,6 +58,11 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
     }
     if cursor.take_word("DROP") {
         return drop(cursor);
+    }
+    if cursor.is_word("SHOW")
+        && let Some(error) = elsewhere::statement(cursor)
+    {
+        return Err(error);
     }
     if cursor.take_word("SHOW") {
         return show(cursor);
@@ -115,10 +107,7 @@ fn replay(cursor: &mut Cursor<'_>) -> Result<Replay> {
 }
 
 fn unknown_statement(cursor: &Cursor<'_>) -> Error {
-    if let Some((word, hint)) = ELSEWHERE.iter().find(|(word, _)| cursor.is_word(word)) {
-        return Error::new(Code::NotSupported, format!("{word} is not supported")).with_hint(*hint).at(cursor.here());
-    }
-    did_you_mean(cursor, "a statement", FIRST_WORDS)
+    elsewhere::statement(cursor).unwrap_or_else(|| did_you_mean(cursor, "a statement", FIRST_WORDS))
 }
 
 /// The error for an unknown word, with the nearest of `words`.

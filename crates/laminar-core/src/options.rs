@@ -145,7 +145,7 @@ pub fn unknown(entry: &OptionEntry, known: &[String], subject: &str) -> Error {
         .at(entry.location);
     match nearest(&entry.key, known.iter().map(String::as_str)) {
         Some(name) => error.with_hint(format!("did you mean {name}?")),
-        None => error.with_hint(format!("known options: {}", known.join(", "))),
+        None => error.with_hint(known_options(&entry.key, known)),
     }
 }
 
@@ -154,6 +154,20 @@ pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>)
     let score = |c: &&str| strsim::jaro_winkler(&written.to_lowercase(), &c.to_lowercase());
     let best = candidates.into_iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
     (score(&best) > 0.84).then_some(best)
+}
+
+/// All names if they are few, else those nearest to what was written.
+pub fn known_options(written: &str, known: &[String]) -> String {
+    const MANY: usize = 16;
+    const FEW: usize = 6;
+    if known.len() <= MANY {
+        return format!("known options: {}", known.join(", "));
+    }
+    let score = |name: &str| strsim::jaro_winkler(&written.to_lowercase(), name);
+    let mut near: Vec<&str> = known.iter().map(String::as_str).collect();
+    near.sort_by(|a, b| score(b).total_cmp(&score(a)));
+    near.truncate(FEW);
+    format!("the nearest of {} options: {}", known.len(), near.join(", "))
 }
 
 /// Key in an option's JSON schema under which its other names stand, where it has some.

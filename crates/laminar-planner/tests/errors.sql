@@ -384,3 +384,21 @@ SELECT date_format(at, 'yyyy-MM-dd') FROM orders;
 CREATE PIPELINE p AS SELECT to_char(at, 'YYYY-MM-DD') AS day FROM orders;
 -- # a format of Java for text
 SELECT to_timestamp(item, 'yyyy-MM-dd') FROM orders;
+-- # an option of Flink that is a property
+CREATE CONNECTION c TO kafka ('properties.bootstrap.servers' = 'h:9092');
+-- # an option of Flink that only Java knows
+CREATE CONNECTION c TO kafka (bootstrap_servers = 'h:9092', 'properties.sasl.jaas.config' = 'x');
+-- # the topic of ksqlDB
+CREATE TABLE t (id INT) WITH (connection = kafka_connection, kafka_topic = 't', type = 'source');
+-- # the format of ksqlDB
+CREATE TABLE t (id INT) WITH (connection = kafka_connection, topic = 't', value_format = 'json', type = 'source');
+-- # the format of Flink
+CREATE TABLE t (id INT) WITH (connection = kafka_connection, topic = 't', 'value.format' = 'json', type = 'source');
+-- # the key's format of ksqlDB
+CREATE TABLE t (id INT) WITH (connection = kafka_connection, topic = 't', key_format = 'json', type = 'source');
+-- # the start of Flink
+CREATE TABLE t (id INT) WITH (connection = kafka_connection, topic = 't', 'scan.startup.mode' = 'earliest-offset', type = 'source');
+-- # the partitions of ksqlDB
+CREATE TABLE t (id INT) WITH (connection = kafka_connection, topic = 't', partitions = 3, type = 'source');
+-- # an option that is like none
+CREATE TABLE t (id INT) WITH (connection = kafka_connection, topic = 't', zzz = 'json', type = 'source');

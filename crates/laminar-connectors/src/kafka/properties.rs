@@ -14,7 +14,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use laminar_core::connector::Role;
-use laminar_core::options::{OptionEntry, nearest};
+use laminar_core::options::{OptionEntry, known_options, nearest};
 use laminar_core::{Code, Error, Options, Result};
 use rdkafka::ClientConfig;
 
@@ -173,12 +173,18 @@ fn find(entry: &OptionEntry, known: &[String]) -> Result<(Scope, Verdict)> {
     if let Some((_, whose, hint)) = ELSEWHERE.iter().find(|(name, ..)| *name == key) {
         return Err(error.with_detail(format!("{whose} has it")).with_hint(*hint).at(entry.location));
     }
+    if let Some(property) = key.strip_prefix("properties.") {
+        let named = OURS.iter().chain(RENAMED).find(|(theirs, _)| *theirs == property).map(|(_, ours)| *ours);
+        let java = JAVA_ONLY.iter().find(|(name, _)| *name == property).map(|(_, hint)| (*hint).to_string());
+        let hint = java.unwrap_or_else(|| format!("write '{}'", named.unwrap_or(property)));
+        return Err(error.with_detail("Flink has it").with_hint(hint).at(entry.location));
+    }
     let allowed = PROPERTIES.iter().filter(|(.., verdict)| !matches!(verdict, Verdict::Refused(_)));
     // The last of equally near names wins: ours.
     let names = allowed.map(|(name, ..)| *name).chain(known.iter().map(String::as_str));
     let error = match nearest(key, names) {
         Some(name) => error.with_hint(format!("did you mean {name}?")),
-        None => error.with_hint(format!("known options: {}; and librdkafka's properties", known.join(", "))),
+        None => error.with_hint(format!("{}; and librdkafka's properties", known_options(key, known))),
     };
     Err(error.at(entry.location))
 }

@@ -290,6 +290,23 @@ pub(super) const JAVA_ONLY: &[(&str, &str)] = &[
 /// Names that other systems have for what is done elsewhere here: name, whose it is, what to do instead.
 pub(super) const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("group.max_rejoin_attempts", "EMQX", NO_GROUP),
+    ("json.ignore-parse-errors", "Flink", "write bad_data = 'skip'"),
+    ("kafka_topic", "ksqlDB", "write topic = '…'"),
+    ("key.fields", "Flink", "write key_field = '…'"),
+    ("key_format", "ksqlDB", "write 'key.format' = '…'; key_field says which column is the key"),
+    (
+        "partitions",
+        "ksqlDB",
+        "a topic has the partitions that it has; 'topic.partitions' says how many one gets that is created",
+    ),
+    ("replicas", "ksqlDB", "write 'topic.replication_factor' = …"),
+    ("scan.startup.mode", "Flink", "write offset = 'earliest', 'latest', 'timestamp' or 'group'"),
+    ("scan.startup.timestamp-millis", "Flink", "write offset = 'timestamp' and timestamp = '…'"),
+    ("sink.delivery-guarantee", "Flink", "write delivery = 'exactly_once' or 'at_least_once'"),
+    ("sink.partitioner", "Flink", "write partitioner = '…', or partition_field for a column"),
+    ("topic-pattern", "Flink", "write topic_pattern = '…'"),
+    ("value.format", "Flink", "write format = '…'"),
+    ("value_format", "ksqlDB", "write format = '…'"),
     ("max_rejoin_attempts", "EMQX", NO_GROUP),
     ("metrics_interval_s", "tremor", "counters are always current: GET /metrics, system.metrics, system.connections"),
     ("offset_commit_interval_seconds", "EMQX", "use 'commit.interval.ms'"),

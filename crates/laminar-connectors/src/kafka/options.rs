@@ -62,7 +62,7 @@ impl Written {
         BatchOptions::of(options)?;
         let files = files_dir.map_or_else(FilesAccess::everywhere, |folder| FilesAccess::below(folder.into()));
         let options = files::descriptor::inline(options, &files)?;
-        let all = properties::translate(&options)?;
+        let all = properties::in_folder(&properties::translate(&options)?, files_dir);
         let (client, rest) = all.split_known::<ClientOptions>();
         let (token, rest) = rest.split_known::<TokenOptions>();
         let (source, _) = all.split_known::<SourceOptions>();

@@ -82,6 +82,20 @@ pub(super) fn translate(options: &Options) -> Result<Options> {
     Ok(translated)
 }
 
+/// The options, in which files that are named by relative paths are those of `folder`, as everywhere in SQL.
+pub(super) fn in_folder(options: &Options, folder: Option<&Path>) -> Options {
+    let Some(folder) = folder else { return options.clone() };
+    let is_file = |key: &str| PROPERTIES.iter().any(|(name, _, verdict)| *name == key && *verdict == Verdict::File);
+    let mut resolved = Options::default();
+    for entry in options.iter() {
+        let path = Path::new(entry.value.trim());
+        let joins = is_file(&entry.key) && path.is_relative() && !path.as_os_str().is_empty();
+        let value = if joins { folder.join(path).display().to_string() } else { entry.value.clone() };
+        resolved.set(OptionEntry { value, ..entry.clone() });
+    }
+    resolved
+}
+
 /// `None`: the option asks for what we do anyway.
 fn rename(entry: &OptionEntry) -> Result<Option<OptionEntry>> {
     match login::foreign(entry) {
@@ -331,6 +345,21 @@ mod tests {
             &[("group.id", "a"), ("group_id", "b")],
             "options group.id and group_id differ: they are names of one setting",
         );
+    }
+
+    #[test]
+    fn relative_paths_are_of_the_folder() {
+        for (written, read) in [
+            ("ca.pem", "/certs/ca.pem"),
+            ("/certs/ca.pem", "/certs/ca.pem"),
+            ("a/../../b", "/certs/a/../../b"),
+            ("", ""),
+        ] {
+            let options =
+                in_folder(&options(&[("ssl.ca.location", written), ("topic", "t")]), Some(Path::new("/certs")));
+            let values: Vec<_> = options.iter().map(|e| e.value.as_str()).collect();
+            assert_eq!(values, [read, "t"]);
+        }
     }
 
     #[track_caller]

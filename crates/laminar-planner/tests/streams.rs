@@ -129,7 +129,7 @@ fn insert_casts_by_position() {
     );
     check(
         "INSERT INTO out SELECT CASE WHEN id < 3 THEN id END, item, id FROM orders",
-        "invalid_value: column id of table out is NOT NULL, and a row has no value for it",
+        "invalid_value: column id of table out is NOT NULL, and a row has no value for it (hint: leave such rows out: WHERE id IS NOT NULL, or give them a value: coalesce(id, …))",
     );
 }
 

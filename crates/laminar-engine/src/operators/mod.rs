@@ -42,6 +42,7 @@ pub fn evaluation_error(error: datafusion::error::DataFusionError) -> Error {
             other => Error::new(Code::InvalidValue, other.to_string()),
         },
         DataFusionError::Execution(message) => invalid(message.clone()),
+        DataFusionError::External(cause) if let Some(ours) = cause.downcast_ref::<Error>() => ours.clone(),
         other => Error::new(Code::Internal, other.to_string()),
     }
 }

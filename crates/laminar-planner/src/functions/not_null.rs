@@ -2,10 +2,13 @@
 
 use arrow::array::Array;
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::{DataFusionError, Result, exec_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use laminar_core::{Code, Error};
+
+use crate::parse::quote_name;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct NotNull {
@@ -42,11 +45,16 @@ impl ScalarUDFImpl for NotNull {
         let Some(value) = args.args.into_iter().next() else { return exec_err!("not_null takes one argument") };
         let array = value.into_array(rows)?;
         if array.is_nullable() {
-            return exec_err!(
-                "column {} of table {} is NOT NULL, and a row has no value for it",
-                self.column,
-                self.table
-            );
+            let Self { table, column, .. } = self;
+            let written = quote_name(column);
+            let error = Error::new(
+                Code::InvalidValue,
+                format!("column {column} of table {table} is NOT NULL, and a row has no value for it"),
+            )
+            .with_hint(format!(
+                "leave such rows out: WHERE {written} IS NOT NULL, or give them a value: coalesce({written}, …)"
+            ));
+            return Err(DataFusionError::External(Box::new(error)));
         }
         Ok(ColumnarValue::Array(array))
     }

@@ -26,7 +26,7 @@ pub(crate) fn table(def: &TableDef, secrets: Secrets<'_>) -> String {
     if let Some(watermark) = &def.watermark {
         let name = identifier(&watermark.column);
         let delay = watermark.delay.as_micros();
-        let expr = if delay == 0 { String::new() } else { format!(" AS {name} - INTERVAL '{delay} microseconds'") };
+        let expr = if delay == 0 { String::new() } else { format!(" AS {name} - INTERVAL '{}'", interval(delay)) };
         lines.push(format!("  WATERMARK FOR {name}{expr}"));
     }
     if !def.primary_key.is_empty() {
@@ -40,6 +40,15 @@ pub(crate) fn table(def: &TableDef, secrets: Secrets<'_>) -> String {
     let options = options(&def.options, secrets);
     let _ = write!(sql, " WITH (\n{}\n)", options.join(",\n"));
     sql
+}
+
+/// So many microseconds in the largest unit of which they are a whole number.
+fn interval(micros: u128) -> String {
+    const UNITS: [(u128, &str); 4] =
+        [(3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second"), (1_000, "millisecond")];
+    let (size, unit) = UNITS.into_iter().find(|(size, _)| micros.is_multiple_of(*size)).unwrap_or((1, "microsecond"));
+    let count = micros / size;
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 pub(crate) fn view(def: &ViewDef) -> String {
@@ -88,6 +97,19 @@ fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interval_reads_as_a_person_writes_it() {
+        for (micros, text) in [
+            (5_000_000, "5 seconds"),
+            (3_600_000_000, "1 hour"),
+            (5_400_000_000, "90 minutes"),
+            (250_000, "250 milliseconds"),
+            (7, "7 microseconds"),
+        ] {
+            assert_eq!(interval(micros), text);
+        }
+    }
 
     #[test]
     fn a_connection_reads_as_it_was_written_without_its_password() {

@@ -121,7 +121,10 @@ pub(super) async fn test(written: Result<Written>) -> Vec<TestStage> {
     if protocol.has_login() {
         stages.passed("sasl", "logged in");
     }
-    stages.add("metadata", described, |brokers| format!("{brokers} brokers"));
+    stages.add("metadata", described, |brokers| match brokers {
+        1 => "1 broker".to_string(),
+        _ => format!("{brokers} brokers"),
+    });
     let first = written.source.topic.iter().chain(written.source.topics.iter().flatten()).next();
     let formats = format_context(&written.registry, first.map_or("", String::as_str), Patience::Statement);
     match formats {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use laminar_core::connector::Role;
 use laminar_core::options::Secret;
 use laminar_core::{Code, Error, Result};
 use laminar_metastore::{CatalogObject, NewObject, ObjectKind as Stored};
@@ -167,7 +168,14 @@ impl System {
         if users.is_empty() || same {
             return Ok(());
         }
-        Err(in_use(name, ObjectKind::Table, &users).with_detail("its columns or type would change"))
+        let error = in_use(name, ObjectKind::Table, &users).with_detail("its columns or type would change");
+        Err(match new.connector.as_str() {
+            "kafka" if new.role == Some(Role::Source) => error.with_hint(
+                "drop what uses it first; or create a table of another name with offset = 'group' and group_id = 'laminar-<pipeline id>', \
+                 the id as system.pipelines shows it: a pipeline over that goes on where the old one stopped",
+            ),
+            _ => error.with_hint("drop what uses it first; or create a table of another name, and a pipeline that uses that"),
+        })
     }
 
     /// A connection that is in use may get other options, as long as its tables still are what they were.

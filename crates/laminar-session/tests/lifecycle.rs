@@ -266,7 +266,10 @@ async fn bad_data_fails_the_pipeline_for_good_and_says_where() {
     let late = late.clone();
     assert_eq!(world::text(&outcome.collect().await.unwrap()), ["1"]);
     let notice = late.take().remove(0).message;
-    assert!(notice.starts_with("1 record of numbers could not be decoded and is left out, at numbers/0 offset 1: "), "{notice}");
+    assert!(
+        notice.starts_with("1 record of numbers could not be decoded and is left out, at numbers/0 offset 1: "),
+        "{notice}"
+    );
     // as whole when another run has taken its place
     world.run("START PIPELINE copy").await;
     let earlier = world.system.jobs(Some("copy"), 2).await.unwrap().remove(1);
@@ -333,6 +336,10 @@ async fn dropping_a_pipeline_leaves_nothing() {
         world.fails("DROP TABLE numbers").await,
         (Code::InUse, "table numbers is used by pipeline copy".to_string())
     );
+    let wider = "CREATE OR REPLACE TABLE numbers (n INT, m INT) WITH (connector = 'memory')";
+    let error = world.session.run_script(wider).await.unwrap_err();
+    assert_eq!((error.code(), error.detail()), (Code::InUse, Some("its columns or type would change")));
+    assert!(error.hint().unwrap().contains("create a table of another name"), "{error:?}");
     world.run("DROP PIPELINE copy; DROP TABLE numbers; DROP TABLE copies").await;
     assert_eq!(world.rows("SELECT count(*) FROM system.jobs").await, ["0"]);
     assert_eq!(world.rows("SELECT count(*) FROM system.checkpoints").await, ["0"]);

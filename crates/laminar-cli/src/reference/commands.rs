@@ -9,8 +9,12 @@ pub fn sections(mut command: Command) -> String {
     command.build();
     let mut told: Vec<Vec<String>> = Vec::new();
     let mut text = String::new();
-    for name in ["server", "dev", "run", "sql"] {
-        let command = command.find_subcommand(name).expect("a command of this name");
+    let of_kafka = command.find_subcommand("kafka").expect("a command of this name").get_subcommands();
+    let of_kafka = of_kafka.filter(|command| command.get_name() != "help");
+    let commands =
+        ["server", "dev", "run", "sql"].map(|name| command.find_subcommand(name).expect("a command of this name"));
+    let named = commands.into_iter().map(|command| (command.get_name().to_string(), command));
+    for (name, command) in named.chain(of_kafka.map(|command| (format!("kafka {}", command.get_name()), command))) {
         let shown = |arg: &&Arg| !["help", "version"].contains(&arg.get_id().as_str());
         let rows: Vec<Vec<String>> = command.get_arguments().filter(shown).map(row).collect();
         let (old, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| told.contains(row));
@@ -22,8 +26,10 @@ pub fn sections(mut command: Command) -> String {
             let names: Vec<&str> = old.iter().filter_map(|row| row.first()).map(String::as_str).collect();
             text.push_str(&format!("As above: {}.\n\n", names.join(", ")));
         }
-        text.push_str(&table(&["flag", "variable", "value", "default", "meaning"], new.clone()));
-        text.push('\n');
+        if !new.is_empty() {
+            text.push_str(&table(&["flag", "variable", "value", "default", "meaning"], new.clone()));
+            text.push('\n');
+        }
         told.extend(new);
     }
     text

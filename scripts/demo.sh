@@ -14,7 +14,8 @@ if [ ! -x "$CARGO_TARGET_DIR/debug/laminar" ]; then
   say "building Laminar: about ten minutes the first time on two cores, seconds after that"
   cargo build --locked -p laminar-cli
 else
-  cargo build --quiet --locked -p laminar-cli
+  say "building Laminar: seconds, or some minutes if much has changed"
+  cargo build --locked -p laminar-cli
 fi
 laminar="$CARGO_TARGET_DIR/debug/laminar"
 

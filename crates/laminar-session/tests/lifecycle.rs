@@ -378,6 +378,10 @@ async fn dropping_a_pipeline_leaves_nothing() {
         world.fails("DROP TABLE numbers").await,
         (Code::InUse, "table numbers is used by pipeline copy".to_string())
     );
+    let wider = "CREATE OR REPLACE TABLE numbers (n INT, m INT) WITH (connector = 'memory')";
+    let error = world.session.run_script(wider).await.unwrap_err();
+    assert_eq!((error.code(), error.detail()), (Code::InUse, Some("its columns or type would change")));
+    assert!(error.hint().unwrap().contains("create a table of another name"), "{error:?}");
     world.run("DROP PIPELINE copy; DROP TABLE numbers; DROP TABLE copies").await;
     assert_eq!(world.rows("SELECT count(*) FROM system.jobs").await, ["0"]);
     assert_eq!(world.rows("SELECT count(*) FROM system.checkpoints").await, ["0"]);

@@ -8,6 +8,8 @@ use datafusion::logical_expr::{
 };
 use laminar_core::{Code, Error};
 
+use crate::parse::quote_name;
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct NotNull {
     table: String,
@@ -44,12 +46,13 @@ impl ScalarUDFImpl for NotNull {
         let array = value.into_array(rows)?;
         if array.is_nullable() {
             let Self { table, column, .. } = self;
+            let written = quote_name(column);
             let error = Error::new(
                 Code::InvalidValue,
                 format!("column {column} of table {table} is NOT NULL, and a row has no value for it"),
             )
             .with_hint(format!(
-                "leave such rows out: WHERE {column} IS NOT NULL, or give them a value: coalesce({column}, …)"
+                "leave such rows out: WHERE {written} IS NOT NULL, or give them a value: coalesce({written}, …)"
             ));
             return Err(DataFusionError::External(Box::new(error)));
         }

@@ -7,6 +7,10 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 
+# The client goes on by itself.
+AWAY = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT)
+
+
 class Broker:
     replicas = 1  # of its topics
 
@@ -93,16 +97,29 @@ class CommittedReader:
         """Reads to the end of every partition, until nothing more came for `quiet` seconds; all that was kept so far."""
         last = time.monotonic()
         while len(self.at_end) < self.partitions or time.monotonic() - last < quiet:
-            for message in self.consumer.consume(10_000, 0.1):
-                if message.error() is None:
-                    self.at_end.discard(message.partition())
-                    self.kept.append(self.keep(message))
-                    last = time.monotonic()
-                elif message.error().code() == KafkaError._PARTITION_EOF:
-                    self.at_end.add(message.partition())
-                else:
-                    raise RuntimeError(message.error())
+            if self._take():
+                last = time.monotonic()
         return self.kept
+
+    def so_far(self, seconds=1):
+        """All that was kept so far, after reading for at most so long: also while more and more comes, or no broker answers."""
+        end = time.monotonic() + seconds
+        while self._take() and time.monotonic() < end:
+            pass
+        return self.kept
+
+    def _take(self):
+        """Keeps what is at hand; was there something?"""
+        before = len(self.kept)
+        for message in self.consumer.consume(10_000, 0.1):
+            if message.error() is None:
+                self.at_end.discard(message.partition())
+                self.kept.append(self.keep(message))
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                self.at_end.add(message.partition())
+            elif message.error().code() not in AWAY:
+                raise RuntimeError(message.error())
+        return len(self.kept) > before
 
     def wait_for(self, count, patience):
         """Reads until `count` messages came in all; False if none came for `patience` seconds."""

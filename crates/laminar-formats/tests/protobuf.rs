@@ -161,6 +161,15 @@ fn the_last_of_a_field_and_of_a_oneof_counts_and_messages_add_up() {
 }
 
 #[test]
+fn two_halves_of_a_message_are_none() {
+    let schema = proto3("message M { message S { int32 x = 2; } S s = 1; }");
+    let columns = || vec![column("s", DataType::Struct(vec![Field::new("x", DataType::Int32, true)].into()))];
+    // One behind the other the contents would be `x = 16`.
+    check_bad(&schema, columns(), b"\x0a\x01\x10\x0a\x01\x10", "the value ends within a varint (column s)");
+    check(&schema, columns(), &[b"\x0a\x02\x10\x01\x0a\x02\x10\x02"], &["{x: 2}"]);
+}
+
+#[test]
 fn enums_are_names_or_numbers() {
     let schema = proto3("enum Colour { NONE = 0; RED = 1; } message M { Colour a = 1; repeated Colour b = 2; }");
     let names = DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)));

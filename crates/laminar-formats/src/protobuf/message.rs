@@ -261,13 +261,25 @@ impl MessageReader {
 #[inline(never)]
 fn merge(merged: &mut Vec<(usize, Vec<u8>)>, slot: &Slot, index: usize, wire: &mut Wire<'_>) -> Result<(), Fault> {
     let (start, end) = wire.bytes()?;
+    // Two halves of a field would be one behind each other.
+    check_whole(wire.within(start, end))?;
     if !merged.iter().any(|(slot, _)| *slot == index) {
         let mut first = wire.moved_to(slot.first);
         let (from, to) = first.bytes()?;
+        check_whole(wire.within(from, to))?;
         merged.push((index, wire.slice(from, to).to_vec()));
     }
     for (_, bytes) in merged.iter_mut().filter(|(slot, _)| *slot == index) {
         bytes.extend_from_slice(wire.slice(start, end));
+    }
+    Ok(())
+}
+
+/// Does the message end where a field ends?
+fn check_whole(mut wire: Wire<'_>) -> Result<(), Fault> {
+    while !wire.is_at_end() {
+        let (number, kind) = wire.tag()?;
+        wire.skip(number, kind)?;
     }
     Ok(())
 }

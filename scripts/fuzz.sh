@@ -3,6 +3,7 @@
 #
 #   scripts/fuzz.sh SECONDS [TARGET…]    each target for so long, all of them by default
 #   RUNS=100000000 scripts/fuzz.sh 0     the bar of a release: 1e8 inputs each, however long it takes
+#   SEED=1 scripts/fuzz.sh SECONDS       from nothing and the same way each time, as `make test` does it: a change is judged, not the luck
 #
 # What reaches new code is kept in the cache folder, so each run begins where the last one ended; and so is an input that fails, which
 # fails again until it is mended. `scripts/fuzz.sh replay TARGET FILE` runs it alone.
@@ -30,7 +31,9 @@ shift
 fuzz_one() {
   local log="$kept/$1.log"
   mkdir -p "$kept/$1"
-  if run "$1" -max_total_time="$seconds" -runs="${RUNS:--1}" -print_final_stats=1 "$kept/$1" >"$log" 2>&1; then
+  local corpus=("$kept/$1")
+  [ -z "${SEED:-}" ] || corpus=("-seed=$SEED")
+  if run "$1" -max_total_time="$seconds" -runs="${RUNS:--1}" -print_final_stats=1 "${corpus[@]}" >"$log" 2>&1; then
     echo "$1: $(sed -n 's/^Done \(.*\)/\1/p' "$log"), $(sed -n 's/^#.* cov: \([0-9]*\).*/\1/p' "$log" | tail -n 1) places reached, no failure"
   else
     tail -n 40 "$log"

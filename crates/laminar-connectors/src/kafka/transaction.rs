@@ -24,6 +24,7 @@ use laminar_core::{Code, Error, Position, Result, SplitId};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer as _;
+use tokio::time::timeout;
 
 use super::admin;
 use super::client::{Cluster, REACH, blocking, metadata, release};
@@ -39,6 +40,13 @@ const INIT: Duration = Duration::from_secs(60);
 
 /// Shortest time after which the broker aborts a transaction that nobody ends.
 pub(super) const MIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the coordinators of groups may take to answer. When one's broker dies, librdkafka 2.12 waits until some other connection
+/// changes its state, whatever limit it was given (`rd_kafka_coord_req_fsm`): a new client asks anew who it is now.
+const OFFSETS: Duration = Duration::from_secs(15);
+
+/// For librdkafka to keep that limit itself, where it does.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A newcomer commits its name right after it fenced us: this long after, it stands there.
 const NEWCOMER: Duration = Duration::from_secs(2);
@@ -143,6 +151,24 @@ struct Identity {
 }
 
 impl Transaction {
+    /// What is prepared too late is not committed: then nobody waits for it any more.
+    async fn prepare_and_end(
+        &self,
+        producer: &Arc<Producer>,
+        value: Vec<u8>,
+        sources: Vec<SourceProgress>,
+    ) -> Result<()> {
+        let (identity, used) = (Arc::clone(&self.identity), Arc::clone(producer));
+        let prepared = blocking(move || identity.prepare(&used, &value, &sources));
+        timeout(OFFSETS + GRACE, prepared).await.unwrap_or_else(|_| {
+            let what = format!("kafka at {}: the transaction was not committed", self.identity.cluster.name());
+            Err(Error::new(Code::CommitUnknown, what)
+                .with_detail("the coordinator of a consumer group does not answer"))
+        })?;
+        let (identity, used) = (Arc::clone(&self.identity), Arc::clone(producer));
+        blocking(move || identity.end(&used)).await
+    }
+
     /// For a job, whose graph is complete: no further sink joins.
     pub fn take(self: &Arc<Self>) -> Arc<Self> {
         self.taken.store(true, Ordering::Relaxed);
@@ -265,15 +291,16 @@ impl Identity {
         begun.map_err(|e| call_error(producer, "no transaction can be begun", &e))
     }
 
-    fn commit(&self, producer: &Producer, value: &[u8], sources: &[SourceProgress]) -> Result<()> {
+    /// All that belongs into the transaction besides the rows. Blocks, perhaps for longer than [`OFFSETS`].
+    fn prepare(&self, producer: &Producer, value: &[u8], sources: &[SourceProgress]) -> Result<()> {
         producer.check_counts()?;
         Self::note(producer, &self.transactional_id, value)?;
         for (group_id, positions) in groups(sources, self.cluster.name()) {
             let positions: Vec<_> = positions.into_iter().collect();
-            native::send_offsets(producer.client()?, &group_id, &offset_list(&positions)?, self.limit_ms())
+            native::send_offsets(producer.client()?, &group_id, &offset_list(&positions)?, limit_ms(OFFSETS))
                 .map_err(|e| self.commit_error(&format!("offsets of group {group_id} cannot be committed"), &e))?;
         }
-        self.end(producer)
+        Ok(())
     }
 
     /// Commits our name as the owner's.
@@ -294,13 +321,9 @@ impl Identity {
     fn end(&self, producer: &Producer) -> Result<()> {
         producer.settle(self.timeout)?;
         producer.check_counts()?;
-        native::commit_transaction(producer.client()?, self.limit_ms())
+        native::commit_transaction(producer.client()?, limit_ms(self.timeout))
             .map_err(|e| self.commit_error("the transaction was not committed", &e))?;
         Self::begin(producer)
-    }
-
-    fn limit_ms(&self) -> i32 {
-        i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)
     }
 
     fn commit_error(&self, what: &str, error: &TransactionError) -> Error {
@@ -320,6 +343,10 @@ impl Identity {
             None => unknown,
         }
     }
+}
+
+fn limit_ms(limit: Duration) -> i32 {
+    i32::try_from(limit.as_millis()).unwrap_or(i32::MAX)
 }
 
 #[async_trait]
@@ -358,8 +385,7 @@ impl Committer for Transaction {
     async fn commit(&self, marker: &Marker, sources: &[SourceProgress]) -> Result<()> {
         let producer = self.producer()?;
         let value = marker::encode(marker)?;
-        let (identity, used, sources) = (Arc::clone(&self.identity), Arc::clone(&producer), sources.to_vec());
-        let outcome = blocking(move || identity.commit(&used, &value, &sources)).await;
+        let outcome = self.prepare_and_end(&producer, value, sources.to_vec()).await;
         let Err(error) = outcome else { return Ok(()) };
         // Whatever the broker decided, this producer must not decide again.
         let error = self.explain(error).await;

@@ -4,6 +4,7 @@ pub mod aggregate;
 mod encoding;
 mod groups;
 mod join;
+mod keyed_log;
 mod project;
 mod recompute;
 pub(crate) mod rows;

@@ -21,8 +21,8 @@ use async_trait::async_trait;
 use laminar_core::{ChangeKind, Changes, Epoch, Result, TaskId, Watermark};
 
 use super::encoding::Encoding;
+use super::keyed_log::{Entry as LogEntry, Log};
 use super::rows::batch;
-use super::temporal_join::log::{Entry as LogEntry, Log};
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::state_log::StateLog;
 

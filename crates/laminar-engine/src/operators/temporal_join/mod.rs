@@ -13,7 +13,6 @@
 //! Of each key the version at the watermark is kept and all later ones. Both sides are in the log as they came; what the
 //! watermark has made of them follows from it again when the log is read.
 
-pub(super) mod log;
 #[cfg(test)]
 mod tests;
 mod versions;
@@ -29,10 +28,10 @@ use async_trait::async_trait;
 use datafusion::physical_expr::PhysicalExpr;
 use laminar_core::{ChangeKind, Changes, Epoch, Error, Result, TaskId, Watermark};
 
-use self::log::{Entry, Log};
 use self::versions::Versions;
 use super::encoding::Encoding;
 use super::evaluation_error;
+use super::keyed_log::{Entry, Log};
 use super::rows::{as_mask, batch, evaluate, evaluate_all};
 use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::state_log::StateLog;

@@ -1,4 +1,5 @@
-//! A join's state as rows of a checkpoint's log; also that of what keeps the last row of a key, which has no left side.
+//! Rows by key as rows of a checkpoint's log: the versions of a temporal join and what waits for them, and the last rows of an
+//! upsert, which has no left side.
 //!
 //! ```text
 //!  op          time    left      right
@@ -25,14 +26,14 @@ const VERSION: i8 = 1;
 const END: i8 = 2;
 
 /// Writes and reads the log of one join.
-pub(in crate::operators) struct Log {
+pub(super) struct Log {
     left: SchemaRef,
     right: SchemaRef,
     schema: SchemaRef,
 }
 
 /// What a part of a log says, in its order.
-pub(in crate::operators) struct Entry {
+pub(super) struct Entry {
     pub left: Changes,
     pub right: Changes,
     /// Of each right row: is it a version, or the end of one?
@@ -40,7 +41,7 @@ pub(in crate::operators) struct Entry {
 }
 
 impl Log {
-    pub(in crate::operators) fn new(left: &SchemaRef, right: &SchemaRef) -> Self {
+    pub(super) fn new(left: &SchemaRef, right: &SchemaRef) -> Self {
         let row = |name, schema| Field::new(name, DataType::Struct(nullable(schema)), true);
         let schema = Schema::new(vec![
             Field::new("op", DataType::Int8, false),
@@ -52,13 +53,13 @@ impl Log {
     }
 
     /// These rows came from the left.
-    pub(in crate::operators) fn left(&self, rows: &RecordBatch, times: &[i64]) -> Result<RecordBatch> {
+    pub(super) fn left(&self, rows: &RecordBatch, times: &[i64]) -> Result<RecordBatch> {
         let none = new_null_array(&DataType::Struct(nullable(&self.right)), rows.num_rows());
         self.encode(vec![LEFT; rows.num_rows()], times, [structs(rows)?, none])
     }
 
     /// These rows came from the right: versions, or the ends of some.
-    pub(in crate::operators) fn right(
+    pub(super) fn right(
         &self,
         rows: &RecordBatch,
         times: &[i64],
@@ -75,7 +76,7 @@ impl Log {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
-    pub(in crate::operators) fn read(&self, log: &RecordBatch) -> Result<Entry> {
+    pub(super) fn read(&self, log: &RecordBatch) -> Result<Entry> {
         let ops = log.column_by_name("op").and_then(|c| c.as_primitive_opt::<Int8Type>()).ok_or_else(unreadable)?;
         let is_left: BooleanArray = ops.values().iter().map(|op| Some(*op == LEFT)).collect();
         let is_right: BooleanArray = ops.values().iter().map(|op| Some(*op != LEFT)).collect();

@@ -11,7 +11,7 @@ use std::thread;
 use laminar_core::{Code, Error, Result};
 use rdkafka::mocking::MockCluster;
 
-use super::error::from_kafka;
+use super::client::error::from_kafka;
 
 /// The broker; it stops when this is dropped.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use laminar_formats::FormatOptions;
 
 use arrow::datatypes::DataType;
 
-use super::sink_options::{Encoding, EncodingOptions, KeyFormat};
+use super::sink::options::{Encoding, EncodingOptions, KeyFormat};
 
 impl EncodingOptions {
     /// Does an encoding have a column of text to stand in? `key`: the key's columns.

@@ -16,10 +16,17 @@
 //! - A broker that is away is waited for; refused logins, missing topics and lost records are errors.
 //! - Options are checked without I/O when a statement is read, and against the cluster at CREATE TABLE.
 //!
-//! Reading order: `options`, `login` and `properties` (what a user may write), `client` (what all clients share), `token`,
-//! `diagnosis` and `probe` (why a broker does not let us in), `source` and `reader`, `topics` and `inspector` (what there is to read),
-//! `sink` (with `fields`, `key`, `headers`, `template`, `sink_topics`, `outlet`, `spool`), `dead_letters`, `producer`, `transaction` and `marker`, `native` (the only unsafe code), `admin` and `cluster_admin`,
-//! `test_connection`, `dev_broker`.
+//! The folders, in reading order:
+//!
+//! ```text
+//!  options    what a user may write, of connections and tables       topics  names of topics, and patterns of them
+//!  client/    what all clients share: address, login, token, librdkafka's properties, errors, and why a broker does not let us in
+//!  source/    topics as a source: what there is to read, where each split starts, the reader
+//!  sink/      rows as records: fields, keys, headers, topics, what waits while the broker is away; dead letters
+//!  producer/  records on their way to the brokers, and the transactions that they are part of
+//!  admin/     what is asked of a cluster besides records: topics, groups, "does the connection work?"
+//!  native/    librdkafka's calls that rdkafka has not: the only unsafe code
+//! ```
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,64 +46,36 @@ use serde_json::{Value, json};
 
 use crate::batch::BatchOptions;
 use crate::schema_registry::Patience;
-use client_options::ClientOptions;
-use cluster_admin::KafkaClusterAdmin;
-use dead_letters::DeadLetterSink;
-use fields::Fields;
-use login::TokenOptions;
+use admin::cluster::KafkaClusterAdmin;
+use admin::test_connection;
+use client::login::TokenOptions;
+use client::options::ClientOptions;
+use client::token::Logins;
 use options::Written;
+use producer::transaction::Transactions;
 use sink::KafkaSink;
-use sink_options::{
+use sink::dead_letters::{self, DeadLetterSink};
+use sink::fields::Fields;
+use sink::options::{
     Acks, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, SinkOptions, SinkSettings, TopicOptions,
     acks_conflict,
 };
 use source::KafkaSource;
-use source_options::SourceOptions;
-use token::Logins;
-use transaction::Transactions;
+use source::options::SourceOptions;
 
 mod admin;
 mod client;
-mod client_options;
-mod cluster_admin;
-mod dead_letters;
 mod dev_broker;
-mod diagnosis;
 mod encoding;
-mod error;
-mod fields;
-mod gone;
-mod headers;
-mod inspector;
-mod key;
-mod login;
-mod marker;
-mod memory_gauge;
 mod native;
 mod options;
-mod outlet;
-mod places;
-mod probe;
 mod producer;
-mod properties;
-mod property_names;
-mod reader;
-mod record;
-mod shared_producer;
 mod sink;
-mod sink_options;
-mod sink_topics;
 mod source;
-mod source_options;
-mod spool;
-mod template;
-mod test_connection;
-mod token;
 mod topics;
-mod transaction;
 
+pub use client::properties::{Allowed, ClientProperty};
 pub use dev_broker::DevBroker;
-pub use properties::{Allowed, ClientProperty};
 
 /// The properties of librdkafka that may be given besides the connector's own options, and those that may not.
 pub fn client_properties() -> Vec<ClientProperty> {
@@ -104,11 +83,11 @@ pub fn client_properties() -> Vec<ClientProperty> {
     ours.extend(names::<TokenOptions>());
     ours.extend(names::<SourceOptions>());
     ours.extend(names::<ProducerOptions>());
-    properties::client_properties(&ours)
+    client::properties::client_properties(&ours)
 }
 
 /// The topic of markers in every cluster that an exactly-once sink writes to.
-pub const PROGRESS_TOPIC: &str = marker::TOPIC;
+pub const PROGRESS_TOPIC: &str = producer::marker::TOPIC;
 
 /// The connector `kafka`. One instance serves a whole process: it is where the sinks of a pipeline find the transaction
 /// that they share.
@@ -149,7 +128,7 @@ impl KafkaConnector {
     pub fn with_dev_broker(mut self, bootstrap: &str) -> Self {
         let servers = client::Cluster::servers(bootstrap).unwrap_or_default();
         self.dev_cluster =
-            Some(client::Cluster::new(servers, client_options::Protocol::Plaintext, Vec::new()).name().to_string());
+            Some(client::Cluster::new(servers, client::options::Protocol::Plaintext, Vec::new()).name().to_string());
         self
     }
 
@@ -421,7 +400,7 @@ fn merge<const N: usize>(title: &str, groups: [Value; N]) -> Value {
         }
     }
     for (name, property) in &mut properties {
-        let aliases = properties::aliases(name);
+        let aliases = client::properties::aliases(name);
         if let (Some(property), false) = (property.as_object_mut(), aliases.is_empty()) {
             property.insert(ALIASES.to_string(), aliases.into());
         }

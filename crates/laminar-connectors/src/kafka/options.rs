@@ -2,7 +2,7 @@
 //!
 //! Options are read in groups, so that a connection may carry some of each: the client's, a source's, a sink's, the format's, the
 //! batch's; what is left are librdkafka's own properties. [`Written`] holds all groups. What they say stands in
-//! `client_options`, `login`, `source_options` and `sink_options`, where sources and sinks also find what they are made from.
+//! `client` (`options`, `login`, `token`), `source::options` and `sink::options`, where sources and sinks also find what they are made from.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use laminar_formats::registry::RegistryOptions;
 use schemars::JsonSchema;
 
 use super::client::Cluster;
-use super::client_options::ClientOptions;
-use super::login::{self, Login, TokenOptions};
-use super::properties;
-use super::sink_options::{
+use super::client::login::{self, Login, TokenOptions};
+use super::client::options::ClientOptions;
+use super::client::properties;
+use super::client::token::Logins;
+use super::sink::options::{
     Acks, BufferMode, BufferOptions, EncodingOptions, FieldOptions, ProducerOptions, SinkOptions, TopicOptions,
     acks_conflict,
 };
-use super::source_options::{SourceOptions, parse_timestamp};
-use super::token::Logins;
+use super::source::options::{SourceOptions, parse_timestamp};
 use super::topics::{Topics, check_topic_name};
 use crate::batch::BatchOptions;
 use crate::files::{self, FilesAccess};

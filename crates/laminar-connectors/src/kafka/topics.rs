@@ -8,8 +8,8 @@ use rdkafka::consumer::BaseConsumer;
 use regex::Regex;
 
 use super::client::{self, Cluster, Events, REACH};
-use super::marker;
-use super::source_options::OnDataLoss;
+use super::producer::marker;
+use super::source::options::OnDataLoss;
 
 /// Kafka's own topics, and ours, begin like this.
 const INTERNAL: &str = "__";

@@ -11,8 +11,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::Notify;
 
-use super::super::client::{Events, drop_elsewhere};
 use super::{position, text};
+use crate::kafka::client::{Events, drop_elsewhere};
 
 /// Messages asked for in one call; a batch's limit in bytes is checked between calls.
 const CHUNK: usize = 256;

@@ -7,9 +7,9 @@ use rdkafka::bindings as c;
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::super::client::Events;
 use super::question::{Failure, ask, c_text};
 use super::text;
+use crate::kafka::client::Events;
 
 /// An offset that a group has committed: topic, partition, the next record to read.
 pub(in super::super) type Committed = (String, i32, i64);

@@ -11,9 +11,9 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
-use super::super::client::{Events, release};
-use super::super::record::{ANY_PARTITION, Record};
 use super::text;
+use crate::kafka::client::{Events, release};
+use crate::kafka::producer::record::{ANY_PARTITION, Record};
 
 /// A topic of a producer.
 pub(in super::super) struct Topic {

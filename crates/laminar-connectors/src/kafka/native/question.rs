@@ -6,8 +6,8 @@ use rdkafka::bindings as c;
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::super::client::Events;
 use super::text;
+use crate::kafka::client::Events;
 
 /// librdkafka's code, and its words.
 pub(in super::super) type Failure = (RDKafkaErrorCode, String);

@@ -8,7 +8,7 @@ use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 
-use super::super::client::Events;
+use crate::kafka::client::Events;
 
 /// Any client of librdkafka.
 pub(in super::super) trait AnyClient {

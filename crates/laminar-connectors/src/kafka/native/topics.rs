@@ -8,9 +8,9 @@ use rdkafka::bindings as c;
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::super::client::Events;
 use super::question::{Failure, ask, c_text};
 use super::text;
+use crate::kafka::client::Events;
 
 /// What brokers say that have no ids (before Kafka 2.8).
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";

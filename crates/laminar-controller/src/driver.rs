@@ -206,8 +206,7 @@ impl Driver {
         self.status.send_modify(|status| {
             status.phase = phase;
             status.restarts = running.state.restarts;
-            let shows_failure = matches!(phase, Phase::Failed | Phase::Recovering | Phase::Stopped);
-            status.failure = running.failure.clone().filter(|_| shows_failure);
+            status.failure = running.failure.clone().filter(|_| phase != Phase::Finished);
             if phase == Phase::Running {
                 status.started_at.get_or_insert(now);
             }
@@ -220,10 +219,10 @@ impl Driver {
             Some(error) if phase == Phase::Failed => {
                 tracing::error!(job = %status.id, pipeline = %status.pipeline, code = %error.code(), %error, "job failed");
             }
-            Some(error) => {
+            Some(error) if phase != Phase::Scheduling => {
                 tracing::warn!(job = %status.id, pipeline = %status.pipeline, phase = phase.as_str(), %error, "job was interrupted");
             }
-            None => {
+            _ => {
                 tracing::info!(job = %status.id, pipeline = %status.pipeline, phase = phase.as_str(), "job changed")
             }
         }

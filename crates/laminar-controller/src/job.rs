@@ -46,7 +46,7 @@ pub struct JobStatus {
     /// 1 for the first job of its pipeline.
     pub run: u64,
     pub phase: Phase,
-    /// Why it is `Failed` or `Recovering`; in `Stopped`, why it stopped without a last checkpoint.
+    /// Why it is `Failed`, `Recovering` or `Scheduling` again; in `Stopped`, why it stopped without a last checkpoint.
     pub failure: Option<Error>,
     pub restarts: u64,
     /// It has a checkpoint of its own, so a restart begins there.

@@ -25,7 +25,7 @@ pub const POINTS: &[&str] = &[
 ];
 
 /// Places where a test can make a job lose a row in silence: the ledger must find out.
-pub const LEAKS: &[&str] = &["source", "operator", "edge"];
+pub const LEAKS: &[&str] = &["source", "input", "operator", "edge"];
 
 /// What is armed. Clones share it.
 #[derive(Clone, Debug, Default)]

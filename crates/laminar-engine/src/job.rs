@@ -566,7 +566,11 @@ impl Builder<'_> {
                 };
                 ways.extend(to.map(|to| Way { edge: i, to, sent: 0 }));
             }
-            let counts = Counts::default();
+            let found = match &step {
+                Step::Operator(operator) => operator.held().map_or(0, |held| held.now),
+                Step::Source | Step::Sink(_) => 0,
+            };
+            let counts = Counts { found, ..Counts::default() };
             nodes.push(ChainNode { id: described.id.clone(), step, ways, metrics, counts });
         }
         Ok(Chain::new(nodes, self.config.crash.clone()))

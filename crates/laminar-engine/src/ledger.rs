@@ -4,12 +4,13 @@
 //!  source      read + extra  =  none + bad + late + out          a record is one row, none, or several
 //!  edge        sent by all instances of one end  =  received by those of the other
 //!  operator    in  =  rejected + filtered + out                  one that keeps no rows and makes none
+//!              found + in  =  released + held                    one that keeps the rows that come: a join, an upsert
 //!  sink        in  =  written + muted
 //! ```
 //!
 //! The numbers are a task's own, counted by the batch, and travel with its snapshot: at a barrier they are of the same rows in every
-//! task. They count from the job's start. Rows that a grouping or a join takes in are not those that it gives out, so of such
-//! an operator only its edges are compared.
+//! task. They count from the job's start; `found` is what the restored checkpoint had. A grouping keeps other rows than those that come,
+//! so only its edges are compared, and `held` is its number of groups.
 
 use std::collections::BTreeMap;
 
@@ -40,6 +41,12 @@ pub struct Counts {
     pub unroutable: u64,
     /// Rows that it leaves out as the query says; `None`: it keeps rows or makes some, so what goes in and out cannot be compared.
     pub filtered: Option<u64>,
+    /// Of one that keeps rows or groups: how many it had when the job started.
+    pub found: u64,
+    /// Of one that keeps the rows that come: how many of them, and of those it found, it does not keep any more.
+    pub released: Option<u64>,
+    /// How many rows or groups it keeps; `None`: it keeps nothing.
+    pub held: Option<u64>,
     /// Of a sink: rows that its writer took, or that are outside already.
     pub rows_out: u64,
 }
@@ -55,11 +62,18 @@ impl Counts {
         self.rows_in += other.rows_in;
         self.rejected += other.rejected;
         self.unroutable += other.unroutable;
-        self.filtered = match (self.filtered, other.filtered) {
-            (Some(ours), Some(theirs)) => Some(ours + theirs),
-            (ours, theirs) => ours.or(theirs),
-        };
+        self.filtered = add(self.filtered, other.filtered);
+        self.found += other.found;
+        self.released = add(self.released, other.released);
+        self.held = add(self.held, other.held);
         self.rows_out += other.rows_out;
+    }
+}
+
+fn add(ours: Option<u64>, theirs: Option<u64>) -> Option<u64> {
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) => Some(ours + theirs),
+        (ours, theirs) => ours.or(theirs),
     }
 }
 
@@ -154,15 +168,23 @@ impl Books {
             }
             let difference = account.kind.difference(&counts);
             if let Some(missing) = difference.filter(|missing| *missing != 0) {
-                let filtered = counts.filtered.unwrap_or_default();
-                let what = match account.kind {
-                    Kind::Source => format!(
+                let what = match (account.kind, counts.released) {
+                    (Kind::Source, _) => format!(
                         "{} records were read: {} without a row, {} bad, {} late rows, {} rows emitted",
                         counts.read, counts.none, counts.bad, counts.late, counts.rows_out
                     ),
-                    _ => format!(
-                        "{} rows went in: {filtered} filtered, {} rejected, {} went out",
-                        counts.rows_in, counts.rejected, counts.rows_out
+                    (_, Some(released)) => format!(
+                        "{} rows were there and {} came: {released} are not kept any more, {} are",
+                        counts.found,
+                        counts.rows_in,
+                        counts.held.unwrap_or_default()
+                    ),
+                    (_, None) => format!(
+                        "{} rows went in: {} filtered, {} rejected, {} went out",
+                        counts.rows_in,
+                        counts.filtered.unwrap_or_default(),
+                        counts.rejected,
+                        counts.rows_out
                     ),
                 };
                 return Err(lost_count(epoch, account, &format!("{what}; {missing} are missing")));
@@ -187,7 +209,10 @@ impl Kind {
             Self::Source => {
                 sum(&[counts.read, counts.extra]) - sum(&[counts.none, counts.bad, counts.late, counts.rows_out])
             }
-            Self::Operator => sum(&[counts.rows_in]) - sum(&[counts.rejected, counts.filtered?, counts.rows_out]),
+            Self::Operator => match counts.released {
+                Some(released) => sum(&[counts.found, counts.rows_in]) - sum(&[released, counts.held?]),
+                None => sum(&[counts.rows_in]) - sum(&[counts.rejected, counts.filtered?, counts.rows_out]),
+            },
             Self::Sink => sum(&[counts.rows_in]) - sum(&[counts.rows_out]),
         })
     }

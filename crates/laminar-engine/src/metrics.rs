@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use laminar_core::OperatorId;
+use laminar_core::sink::Health;
 use laminar_state::{Manifest, OperatorState};
 
 use serde::Serialize;
@@ -41,14 +42,21 @@ pub struct OperatorMetrics {
     pub last_alignment_micros: AtomicU64,
     /// What keeps a source from reading now, in the outside system's words.
     trouble: Mutex<Option<String>>,
+    /// Of a writer, which may wait for longer than its task is heard of.
+    health: OnceLock<Arc<dyn Health>>,
 }
 
 impl OperatorMetrics {
     pub(crate) fn set_trouble(&self, trouble: Option<String>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
+    /// Asked from now on what keeps rows from being written. Once an instance.
+    pub(crate) fn watch(&self, health: Arc<dyn Health>) {
+        let _ = self.health.set(health);
+    }
     fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let reading = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        reading.or_else(|| self.health.get()?.trouble())
     }
     fn watermark(&self) -> Option<i64> {
         Some(self.watermark_micros.load(Ordering::Relaxed)).filter(|w| *w != i64::MIN)
@@ -126,7 +134,7 @@ pub struct OperatorSnapshot {
     pub last_alignment_micros: u64,
     /// `None`: it keeps none.
     pub state: Option<StateSize>,
-    /// What keeps it from reading now; of several instances' the first.
+    /// What keeps it from reading or writing now; of several instances' the first.
     pub trouble: Option<String>,
 }
 

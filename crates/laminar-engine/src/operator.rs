@@ -37,6 +37,10 @@ pub trait Operator: Send {
     fn filtered(&self) -> Option<u64> {
         None
     }
+    /// What it has in its state, if it keeps something.
+    fn held(&self) -> Option<Held> {
+        None
+    }
     /// No later row of any input is older. The runner forwards the watermark after the call.
     async fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<()> {
         Ok(())
@@ -52,6 +56,25 @@ pub trait Operator: Send {
     /// What changed since the last snapshot. Does no I/O: files are written while the task goes on.
     fn snapshot(&mut self, _epoch: Epoch) -> Result<Snapshot> {
         Ok(Snapshot::default())
+    }
+}
+
+/// What an operator keeps, for the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Rows in its state now; of a grouping, groups.
+    pub now: u64,
+    /// Rows that came, or were there when it was opened, and that it does not keep, or not any more: so many are missing in `now`. `None`:
+    /// what it keeps are not the rows that come, as in a grouping.
+    pub released: Option<u64>,
+}
+
+impl Held {
+    pub(crate) fn rows(now: usize, released: u64) -> Self {
+        Self { now: now as u64, released: Some(released) }
+    }
+    pub(crate) fn groups(now: usize) -> Self {
+        Self { now: now as u64, released: None }
     }
 }
 

@@ -106,11 +106,6 @@ fn add(job: &JobHandle, uses: &[(OperatorId, String)], states: &mut BTreeMap<Str
     let status = job.status();
     let own = ConnectionStatus::of(status.phase, status.restarts);
     let failure = status.failure.as_ref().map(ToString::to_string);
-    // While it starts again the job itself has no failure, and its log has the last.
-    let failure = failure.or_else(|| {
-        let last = job.errors().into_iter().next().filter(|_| own == ConnectionStatus::Recovering)?;
-        Some(last.message)
-    });
     let operators = job.metrics().map(|metrics| metrics.snapshot().operators).unwrap_or_default();
     for (operator, connection) in uses {
         let state = states.entry(connection.clone()).or_default();

@@ -177,6 +177,46 @@ def test_every_bad_record_once_and_no_good_row_lost(
     assert server.stop() == 0
 
 
+SUMS_SQL = SQL.replace(
+    "CREATE TABLE good (id BIGINT, quotient BIGINT, number BIGINT)", "CREATE TABLE sums (digit BIGINT PRIMARY KEY, n BIGINT, total BIGINT)"
+)
+
+SUMS_PIPELINE = """
+CREATE PIPELINE summed WITH (parallelism = 2, checkpoint_interval = '200ms') AS
+INSERT INTO sums SELECT CAST(name AS BIGINT) % 10, count(*), sum(1000 / CAST(price AS BIGINT)) FROM orders WHERE id % 10 <> 7 GROUP BY 1;
+"""
+
+
+def test_a_group_has_the_rows_that_can_be_computed(request, broker, postgres, binary, tmp_path, seed, say):
+    """Of half of the rows the key or the argument of the aggregate cannot be computed."""
+    dice = random.Random(seed)
+    orders = Poisoned(request.config.getoption("--rows") or ROWS, seed, 50, Json())
+    orders.kinds, orders.huge = [kind for kind in orders.kinds if kind[2] == "expression"], {}
+    scene = Scene(binary, broker, tmp_path, new_database("sqlite", postgres, tmp_path), orders)
+    server = scene.server().wait_until_ready()
+    scene.create(server, SUMS_SQL, SUMS_PIPELINE, Json.options)
+    server.kill()
+    progress = die_again_and_again(scene, deaths_of(request, dice), dice)
+
+    server = scene.server().wait_until_ready()
+    scene.feed.finish()
+    expected = {seq: stage for seq in range(orders.count) if (stage := orders.stage(seq))}
+    assert scene.dead.wait_for(len(expected), 60), f"{len(scene.dead.kept)} of {len(expected)} letters\n{server.tail()}"
+    letters = check_letters(scene, expected, "orders")
+    sums = Counter()
+    for seq in orders.good_rows():
+        sums[seq % 10, "n"] += 1
+        sums[seq % 10, "total"] += 1000 // (seq % 9 + 1)
+
+    def seen():
+        last = {row["digit"]: row for row in scene.rows.drain()}
+        return Counter({(digit, column): row[column] for digit, row in last.items() for column in ("n", "total")})
+
+    wait_until(lambda: seen() == sums, 60, "the right sums", lambda: f"{seen()}\n{sums}\n{server.tail()}")
+    say(f"{letters} letters, {len(orders.good_rows())} rows in the sums, {progress} lives made something visible, seed {seed}")
+    assert server.stop() == 0
+
+
 LATE_SQL = """
 CREATE CONNECTION broker TO kafka (bootstrap_servers = '{address}');
 

@@ -114,12 +114,14 @@ def test_a_broker_that_goes_away_and_comes_back(how, fragile, binary, tmp_path, 
     assert error is None and came > 0 and went > 0, (error, came, went)
 
     getattr(fragile, how)()
-    status, error, *_ = copy.wait_for_status("unreachable", "recovering")
+    status, error, *_ = copy.wait_for_status("unreachable", seconds=30)
     assert error, f"{status} without a reason"
     say(f"{how}: {status}, {error}")
     end = time.monotonic() + outage
     while time.monotonic() < end:
         copy.rows()
+        state, why = copy.ask("state, failure_message", "system.pipelines")
+        assert state == "running" or why, f"{state} without a reason"
         time.sleep(0.2)
     fragile.resume() if how == "pause" else fragile.start()
 

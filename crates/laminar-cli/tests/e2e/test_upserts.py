@@ -106,8 +106,16 @@ def test_a_compacted_topic_is_a_table(request, broker, postgres, binary, tmp_pat
         wait_until(lambda: town.now(name) == wanted, 60, f"the right {name}", lambda: f"{town.now(name)[:20]}\n{wanted[:20]}\n{server.tail()}")
     shown = server.sql("SELECT count(*), sum(age) FROM people")["rows"]
     assert shown == [[len(rows), sum(age for *_, age in rows)]], "a look at the table itself"
+    wait_until(lambda: kept(server) == {f"{name}_pipeline": len(rows) for name in PIPELINES}, 30, "the ledger's kept rows", server.tail)
     say(f"{people.count} records of {KEYS} keys, {len(rows)} rows at the end, {len(deaths)} deaths ({progress} lives made something visible), seed {seed}")
     assert server.stop() == 0
+
+
+def kept(server):
+    """How many rows each pipeline's upsert keeps, at its latest checkpoint."""
+    ledger = server.rows("SELECT * FROM system.ledger WHERE released IS NOT NULL ORDER BY epoch")
+    assert all(row["difference"] == 0 and row["found"] + row["records_in"] == row["released"] + row["held"] for row in ledger), ledger
+    return {row["pipeline_name"]: row["held"] for row in ledger}
 
 
 def test_keys_of_tombstones(server, broker):

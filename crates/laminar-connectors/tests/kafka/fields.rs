@@ -374,6 +374,12 @@ async fn a_topic_is_made_as_the_options_say() {
     let metadata = admin().inner().fetch_metadata(Some(&made), SOON).unwrap();
     assert_eq!(metadata.topics()[0].partitions().len(), 3);
 
+    // Where the broker makes topics, and nothing is said of it.
+    let asked = unique("asked");
+    let sink = Installation::new().sink_of(&table, &[("topic", &asked)], Some(Delivery::AtLeastOnce)).unwrap();
+    drop(sink.open(&task(0)).await.unwrap());
+    assert_eq!(settings(&asked).await.0, "compact");
+
     let missing = [("topic", "no-such-topic"), ("topic.auto_create", "false")];
     let error = KafkaConnector::new().check_outside(Role::Sink, &options(&missing)).await.unwrap_err();
     assert_eq!(error.code(), Code::UnknownTopic);

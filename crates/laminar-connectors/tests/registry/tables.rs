@@ -168,6 +168,17 @@ async fn create_table_asks_the_registry() {
     assert!(stages.iter().any(|stage| stage.stage == "registry" && !stage.ok), "{stages:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_is_tested_without_a_topic_or_format() {
+    let connector = KafkaConnector::new();
+    for (endpoint, ok) in [(endpoint(), true), ("http://127.0.0.1:1".to_string(), false)] {
+        let stages = connector.test(&options(&[("schema_registry.endpoint", &endpoint)])).await;
+        let registry = stages.iter().find(|stage| stage.stage == "registry").unwrap();
+        assert_eq!(registry.ok, ok, "{stages:?}");
+        assert!(registry.message.contains(if ok { "registry answers" } else { "cannot be reached" }), "{stages:?}");
+    }
+}
+
 #[test]
 fn options_that_contradict_are_refused_without_asking_anyone() {
     let code = |pairs: &[(&str, &str)]| {

@@ -35,7 +35,7 @@ use super::aggregate::window_ends;
 use super::encoding::Encoding;
 use super::evaluation_error;
 use super::rows::{batch, evaluate_all};
-use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
+use crate::operator::{Held, Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::state_log::StateLog;
 
 #[derive(Clone)]
@@ -446,6 +446,10 @@ impl Operator for Recompute {
             self.log.next_is_whole();
         }
         Ok(())
+    }
+
+    fn held(&self) -> Option<Held> {
+        Some(Held::groups(self.live))
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {

@@ -23,7 +23,7 @@ use laminar_core::{ChangeKind, Changes, Epoch, Result, TaskId, Watermark};
 use super::encoding::Encoding;
 use super::keyed_log::{Entry as LogEntry, Log};
 use super::rows::batch;
-use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
+use crate::operator::{Held, Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::state_log::StateLog;
 
 /// Rows of the whole state that are written as one batch.
@@ -69,6 +69,8 @@ struct Upsert {
     current: HashMap<OwnedRow, Current>,
     /// Keys by the times of their rows, if there is a time to live.
     by_time: BTreeSet<(i64, OwnedRow)>,
+    /// Rows that came and are not kept, or not any more.
+    released: u64,
     entries: Log,
     log: StateLog,
 }
@@ -94,6 +96,7 @@ impl Upsert {
             rows: Encoding::new(plan.schema.fields().iter().map(|field| field.data_type().clone()).collect())?,
             current: HashMap::new(),
             by_time: BTreeSet::new(),
+            released: 0,
             entries: Log::new(&Arc::new(Schema::empty()), &plan.input_schema()),
             log: StateLog::empty(task.index, 1),
             plan: plan.clone(),
@@ -142,13 +145,17 @@ impl Upsert {
     ) {
         for (i, ((key, row), time)) in keys.iter().zip(rows.iter()).zip(times).enumerate() {
             if !is_there(i) {
+                self.released += 1;
                 if let Some(gone) = self.take_away(key.owned()) {
+                    self.released += 1;
                     let time = if self.plan.deletes_are_timeless { gone.time } else { *time };
                     emit(ChangeKind::Delete, Image::Kept(gone.row), time);
                 }
                 continue;
             }
-            match self.keep(key.owned(), row.owned(), *time) {
+            let before = self.keep(key.owned(), row.owned(), *time);
+            self.released += u64::from(before.is_some());
+            match before {
                 None => emit(ChangeKind::Insert, Image::Came(i), *time),
                 Some(before) if before.row.row() == row => {}
                 Some(before) => {
@@ -169,7 +176,7 @@ impl Upsert {
         let Some(horizon) = self.plan.ttl_micros.map(|ttl| watermark.saturating_sub(ttl)) else { return };
         while self.by_time.first().is_some_and(|(time, _)| *time < horizon) {
             if let Some((_, key)) = self.by_time.pop_first() {
-                self.current.remove(&key);
+                self.released += u64::from(self.current.remove(&key).is_some());
             }
         }
     }
@@ -210,6 +217,7 @@ impl Operator for Upsert {
         if let Some(watermark) = ctx.watermark {
             self.pass(watermark);
         }
+        self.released = 0;
         Ok(())
     }
 
@@ -240,6 +248,10 @@ impl Operator for Upsert {
             self.pass(time);
         }
         Ok(())
+    }
+
+    fn held(&self) -> Option<Held> {
+        Some(Held::rows(self.current.len(), self.released))
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {
@@ -294,7 +306,13 @@ mod tests {
 
     async fn run(operator: &mut Box<dyn Operator>, input: Changes) -> Vec<String> {
         let mut out = Output::default();
+        let accounted = |operator: &dyn Operator| {
+            let held = operator.held().unwrap();
+            held.now + held.released.unwrap()
+        };
+        let taken = accounted(operator.as_ref()) + input.num_rows() as u64;
         operator.on_changes(0, input, &mut out).await.unwrap();
+        assert_eq!(accounted(operator.as_ref()), taken);
         let mut shown = Vec::new();
         for changes in out.take() {
             let ids = changes.rows().column(0).as_primitive::<Int64Type>();
@@ -373,6 +391,7 @@ mod tests {
         run(&mut operator, changes(&factory, &[(1, Some("a"), 0), (2, Some("b"), 0), (2, Some("c"), 5 * MINUTE)]))
             .await;
         operator.on_watermark(Watermark::At(12 * MINUTE), &mut Output::default()).await.unwrap();
+        assert_eq!(operator.held(), Some(Held::rows(1, 2)));
         let after =
             run(&mut operator, changes(&factory, &[(1, Some("d"), 12 * MINUTE), (2, Some("e"), 12 * MINUTE)])).await;
         assert_eq!(after, ["Insert 1 d @12", "UpdateBefore 2 c @12", "UpdateAfter 2 e @12"]);

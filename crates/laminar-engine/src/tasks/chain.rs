@@ -66,7 +66,12 @@ impl Chain {
             let mut counts = node.counts;
             match &node.step {
                 Step::Source => {}
-                Step::Operator(operator) => counts.filtered = operator.filtered(),
+                Step::Operator(operator) => {
+                    let held = operator.held();
+                    counts.filtered = operator.filtered();
+                    counts.held = held.map(|held| held.now);
+                    counts.released = held.and_then(|held| held.released);
+                }
                 Step::Sink(sink) => counts.rows_out = sink.done(),
             }
             all.operators.push((node.id.clone(), counts));
@@ -108,7 +113,8 @@ impl Chain {
                 Step::Operator(operator) => {
                     add(&node.metrics.rows_in, changes.num_rows());
                     add(&node.metrics.batches_in, 1);
-                    match bad.as_deref_mut().filter(|_| operator.can_retry()) {
+                    let changes = self.crash.leak("input", changes);
+                    match bad.as_deref_mut() {
                         Some(bad) => {
                             let rejected = offer(operator.as_mut(), input, changes, &mut self.output, bad).await?;
                             node.counts.rejected += rejected;
@@ -229,7 +235,8 @@ async fn offer(
         let mut pushed = Output::default();
         match operator.on_changes(input, part.clone(), &mut pushed).await {
             Ok(()) => output.append(&mut pushed),
-            Err(error) => parts.failed(&part, error, bad)?,
+            Err(error) if operator.can_retry() => parts.failed(&part, error, bad)?,
+            Err(error) => return Err(error),
         }
     }
     Ok(parts.rejected())

@@ -50,6 +50,9 @@ impl SinkEnd {
         metrics: Arc<OperatorMetrics>,
     ) -> Self {
         let held = VecDeque::new();
+        if let Some(health) = writer.health() {
+            metrics.watch(health);
+        }
         Self {
             writer,
             released,

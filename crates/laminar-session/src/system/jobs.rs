@@ -23,7 +23,7 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ),
         ("restarts", BigInt, "Restarts after failures within this job."),
         ("failure_code", Text, "Code of the failure, as in the list of errors."),
-        ("failure_message", Text, "Why it failed."),
+        ("failure_message", Text, "Why it failed, or starts again."),
         ("failure_hint", Text, "What to do about it, where one can say."),
         ("created_at", Time, "When it was asked for."),
         ("start_time", Time, "When it first ran; null before."),

@@ -31,7 +31,7 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         (
             "records_in",
             BigInt,
-            "Rows that came in. They are as many as were sent, and `rejected`, `filtered` and `records_out` together.",
+            "Rows that came in, as many as were sent. Of an operator that keeps none, they are `rejected`, `filtered` and `records_out` together.",
         ),
         ("rejected", BigInt, "Rows for which something cannot be computed."),
         (
@@ -39,12 +39,19 @@ pub(crate) const TABLE: SystemTable = SystemTable {
             BigInt,
             "Of those that went out, rows that did not come everywhere: the key by which they are shared out cannot be computed.",
         ),
-        (
-            "filtered",
-            BigInt,
-            "Rows that the query leaves out; null for an operator that keeps rows or makes some: what goes in and out of it cannot be compared.",
-        ),
+        ("filtered", BigInt, "Rows that the query leaves out; null for an operator that keeps rows or makes some."),
         ("records_out", BigInt, "Rows that went out; of a sink: that its writer took."),
+        (
+            "found",
+            BigInt,
+            "Rows in the operator's state when the job started; of a grouping or OVER, groups. With `records_in` they are, of a join or an upsert, `released` and `held` together.",
+        ),
+        (
+            "released",
+            BigInt,
+            "Rows that it does not keep, or not any more, such as those replaced, deleted or too old to be joined; null for a grouping: its groups are not the rows that come.",
+        ),
+        ("held", BigInt, "Rows, or groups, in its state; null for an operator that keeps nothing."),
         ("difference", BigInt, "Rows that are missing: always 0; null if that cannot be said."),
     ],
     rows: |source| Box::pin(rows(source)),
@@ -72,6 +79,9 @@ async fn rows(source: &Source) -> Result<Vec<Row>> {
                 counts.unroutable.into(),
                 counts.filtered.map_or(Cell::Null, Cell::from),
                 counts.rows_out.into(),
+                counts.found.into(),
+                counts.released.map_or(Cell::Null, Cell::from),
+                counts.held.map_or(Cell::Null, Cell::from),
                 entry.difference.into(),
             ]);
         }

@@ -17,7 +17,7 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("sources", Text, "Tables that it reads."),
         ("sinks", Text, "Tables that it writes."),
         ("job_id", Text, "Id of its latest job."),
-        ("failure_message", Text, "Why that job failed."),
+        ("failure_message", Text, "Why that job failed, or starts again."),
         ("query", Text, "The statements that it runs, as written; credentials in them masked."),
         ("created_at", Time, "When it was created."),
         ("updated_at", Time, "When it was last changed."),

@@ -53,6 +53,11 @@ pub(crate) async fn broker_setting(cluster: &Cluster, name: &str) -> Result<Opti
     Ok(entries.find_map(|resource| resource.get(name).and_then(|entry| entry.value.clone())))
 }
 
+/// Does the broker say that it creates a topic that is asked for?
+async fn broker_creates(cluster: &Cluster) -> Result<bool> {
+    Ok(broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() == Some("true"))
+}
+
 /// Does the topic exist? Creates nothing.
 pub(crate) async fn topic_exists(cluster: &Cluster, topic: &str) -> Result<bool> {
     let (cluster, topic) = (cluster.clone(), topic.to_string());
@@ -68,13 +73,22 @@ pub(crate) async fn topic_exists(cluster: &Cluster, topic: &str) -> Result<bool>
 }
 
 /// Makes sure that a sink's topic exists, and counts its partitions: as `topic.auto_create` says it is created by us, or asking
-/// for it creates it where the broker creates topics by itself. `compacts`: one that we create keeps the last of each key.
+/// for it creates it where the broker creates topics by itself. `compacts`: the topic is to keep the last of each key, so where the
+/// broker would create it, with its default for all topics, we do.
 ///
 /// Errors: `unknown_topic` if nobody creates it, `unreachable`, `authentication_failed`.
 pub(crate) async fn ensure_sink_topic(settings: &SinkSettings, topic: &str, compacts: bool) -> Result<i32> {
     let asks = settings.creation.auto_create.is_none();
-    if settings.creation.auto_create == Some(true) && !topic_exists(&settings.cluster, topic).await? {
-        create_sink_topic(settings, topic, compacts).await?;
+    if (!asks || compacts) && !topic_exists(&settings.cluster, topic).await? {
+        match settings.creation.auto_create {
+            Some(true) => create_sink_topic(settings, topic, compacts).await?,
+            None if broker_creates(&settings.cluster).await? => {
+                if let Err(error) = create_sink_topic(settings, topic, compacts).await {
+                    tracing::warn!(topic, %error, "the broker creates the topic: check that it is compacted");
+                }
+            }
+            _ => {}
+        }
     }
     let (cluster, topic) = (settings.cluster.clone(), topic.to_string());
     blocking(move || {

@@ -30,6 +30,8 @@ use laminar_formats::registry::{Framing, GLUE_HEADER};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const REACH_MS: i32 = 6000;
+/// A subject that a registry is asked for to see whether it answers.
+const NO_SUBJECT: &str = "laminar-connection-test";
 
 /// Are the topics there? Those of a pattern may come later.
 pub(crate) async fn check_source(settings: &SourceSettings) -> Result<()> {
@@ -96,6 +98,18 @@ async fn ask_registry(
     Some(blocking(ask).await)
 }
 
+/// Does the registry answer, and accept our credentials? `None` without one.
+async fn reach_registry(formats: FormatContext) -> Option<Result<String>> {
+    let registry = formats.registry?.registry;
+    // Asked for what it does not have, as no subject of ours is known, it answers so.
+    let ask = move || match registry.latest(NO_SUBJECT) {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Code::UnknownSchema => Ok(()),
+        Err(error) => Err(error),
+    };
+    Some(blocking(ask).await.map(|()| "the schema registry answers".to_string()))
+}
+
 /// All stages up to the first that fails.
 pub(crate) async fn test(written: Result<Written>) -> Vec<TestStage> {
     let mut stages = Stages(Vec::new());
@@ -139,9 +153,11 @@ pub(crate) async fn test(written: Result<Written>) -> Vec<TestStage> {
     let formats = format_context(&written.registry, first.map_or("", String::as_str), Patience::Statement);
     match formats {
         Ok(formats) => {
-            if let Some(answer) = ask_registry(&written.format, &written.encoding, formats).await
-                && stages.add("registry", answer, String::clone).is_none()
-            {
+            let asked = match ask_registry(&written.format, &written.encoding, formats.clone()).await {
+                None => reach_registry(formats).await,
+                asked => asked,
+            };
+            if asked.is_some_and(|answer| stages.add("registry", answer, String::clone).is_none()) {
                 return stages.0;
             }
         }

@@ -9,11 +9,13 @@
 //! produced was delivered: the end-to-end check that exactly-once stands on, besides librdkafka's own.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use laminar_core::sink::Health;
 use laminar_core::{Code, Error, Result};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -43,6 +45,8 @@ const LIBRDKAFKAS: u64 = 2_000_000_000;
 /// Bytes that may be on their way even when memory is short: they are on their way out.
 const SPARED: u64 = 1 << 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// A broker that acknowledges nothing for so long is told as one that does not answer.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What may be on its way.
 struct Bounds {
@@ -93,6 +97,10 @@ struct Shared {
     /// Told after reports came.
     reported: Notify,
     stop: AtomicBool,
+    /// Commits that wait for the broker.
+    commits: AtomicU64,
+    /// Since when nothing was acknowledged of what is on its way.
+    unheard: Mutex<Option<Instant>>,
 }
 
 impl Producer {
@@ -227,6 +235,7 @@ impl Producer {
         count: usize,
         bytes: usize,
     ) -> Result<()> {
+        self.shared.waits();
         self.shared.produced_rows.fetch_add(count as u64, Ordering::SeqCst);
         self.shared.produced_bytes.fetch_add(bytes as u64, Ordering::SeqCst);
         let (taken, refused) = match carries {
@@ -288,6 +297,21 @@ impl Producer {
         self.shared.fail(error);
     }
 
+    /// A commit waits for the broker until this is dropped.
+    pub fn committing(&self) -> Committing {
+        self.shared.waits();
+        self.shared.commits.fetch_add(1, Ordering::SeqCst);
+        Committing(Arc::clone(&self.shared))
+    }
+
+    /// What is asked while writers wait.
+    pub fn health(&self) -> Option<Arc<dyn Health>> {
+        let events = Arc::clone(self.client.as_ref()?.context());
+        let linger =
+            self.cluster.get("linger.ms").and_then(|ms| ms.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
+        Some(Arc::new(ProducerHealth { shared: Arc::clone(&self.shared), events, silence: SILENCE + linger }))
+    }
+
     fn miscount(&self, produced: u64, delivered: u64) -> Error {
         let what = self.what(&format!("{produced} rows were written and {delivered} reported as delivered"));
         Error::internal(what)
@@ -328,11 +352,62 @@ fn fatal(client: &BaseProducer<Events>) -> Option<Error> {
     Some(from_code("the kafka producer failed", code, &reason))
 }
 
+pub(crate) struct Committing(Arc<Shared>);
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        self.0.commits.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Outlives the producer, and keeps nothing of it open.
+struct ProducerHealth {
+    shared: Arc<Shared>,
+    events: Arc<Events>,
+    /// No acknowledgement for so long is a trouble.
+    silence: Duration,
+}
+
+/// The client's events know its credentials.
+impl fmt::Debug for ProducerHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProducerHealth")
+    }
+}
+
+impl Health for ProducerHealth {
+    fn trouble(&self) -> Option<String> {
+        let (rows, _) = self.shared.on_their_way();
+        // A client without anything to send does not hear that the brokers are back.
+        if rows == 0 && self.shared.commits.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let silent = self.shared.unheard().map_or(Duration::ZERO, |since| since.elapsed());
+        let no_answer = || format!("no broker has acknowledged anything for {} s: {rows} rows wait", silent.as_secs());
+        self.events.outage().or_else(|| (silent >= self.silence).then(no_answer))
+    }
+}
+
 impl Shared {
+    /// Something begins to wait for the broker.
+    fn waits(&self) {
+        if self.on_their_way().0 == 0 && self.commits.load(Ordering::SeqCst) == 0 {
+            *self.unheard() = Some(Instant::now());
+        }
+    }
+
+    fn unheard(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn count(&self, client: &BaseProducer<Events>, reports: &native::Reports) {
         self.delivered_rows.fetch_add(reports.delivered, Ordering::SeqCst);
         self.failed_rows.fetch_add(reports.failed, Ordering::SeqCst);
         self.reported_bytes.fetch_add(reports.bytes, Ordering::SeqCst);
+        if reports.delivered > 0 {
+            client.context().is_reached();
+            *self.unheard() = Some(Instant::now());
+        }
         if let Some(code) = reports.first_error {
             let error = fatal(client).or_else(|| client.context().fatal());
             let error = error.unwrap_or_else(|| {

@@ -385,6 +385,7 @@ impl Committer for Transaction {
     async fn commit(&self, marker: &Marker, sources: &[SourceProgress]) -> Result<()> {
         let producer = self.producer()?;
         let value = marker::encode(marker)?;
+        let _waits = producer.committing();
         let outcome = self.prepare_and_end(&producer, value, sources.to_vec()).await;
         let Err(error) = outcome else { return Ok(()) };
         // Whatever the broker decided, this producer must not decide again.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use laminar_core::connector::SinkContext;
 use laminar_core::format::{EncodedValues, Encoder};
-use laminar_core::sink::{ChangeSupport, Committer, Delivery, Sink, SinkWriter};
+use laminar_core::sink::{ChangeSupport, Committer, Delivery, Health, Sink, SinkWriter};
 use laminar_core::table::TableSpec;
 use laminar_core::{ChangeKind, Changes, Code, Epoch, Error, Result, TaskId};
 use laminar_formats::FormatContext;
@@ -190,6 +190,10 @@ impl SinkWriter for Writer {
         let fields = self.fields.of(changes)?;
         let sent = self.send_all(&keys, &fields).await;
         self.shared.explain(sent).await
+    }
+
+    fn health(&self) -> Option<Arc<dyn Health>> {
+        self.producer.health()
     }
 
     async fn flush(&mut self, _: Epoch) -> Result<()> {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::PhysicalExpr;
@@ -25,6 +25,9 @@ pub(super) struct Accumulators {
     all: Vec<Box<dyn GroupsAccumulator>>,
 }
 
+/// Of each aggregate its arguments, with an entry per row, and the rows that it takes.
+pub(super) struct Evaluated(Vec<(Vec<ArrayRef>, Option<BooleanArray>)>);
+
 impl Accumulators {
     pub fn new(calls: &[AggregateCall]) -> Result<Self> {
         let arguments = |call: &AggregateCall| {
@@ -40,13 +43,19 @@ impl Accumulators {
         })
     }
 
-    /// Adds rows, each to the group of its number; there are `count` groups.
-    pub fn update(&mut self, rows: &RecordBatch, groups: &[usize], count: usize) -> Result<()> {
-        let aggregates = self.all.iter_mut().zip(&self.calls).zip(&self.arguments);
-        for ((accumulator, call), arguments) in aggregates {
-            let arguments = evaluate_all(arguments, rows)?;
+    /// What the aggregates take of the rows. Errors: `invalid_value` where it cannot be computed.
+    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Evaluated> {
+        let evaluated = self.calls.iter().zip(&self.arguments).map(|(call, arguments)| {
             let filter = call.filter.as_ref().map(|filter| as_mask(evaluate(filter, rows)?)).transpose()?;
-            accumulator.update_batch(&arguments, groups, filter.as_ref(), count).map_err(evaluation_error)?;
+            Ok((evaluate_all(arguments, rows)?, filter))
+        });
+        evaluated.collect::<Result<_>>().map(Evaluated)
+    }
+
+    /// Adds the rows, each to the group of its number; there are `count` groups.
+    pub fn update(&mut self, rows: &Evaluated, groups: &[usize], count: usize) -> Result<()> {
+        for (accumulator, (arguments, filter)) in self.all.iter_mut().zip(&rows.0) {
+            accumulator.update_batch(arguments, groups, filter.as_ref(), count).map_err(evaluation_error)?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use laminar_core::changes::{ChangeKind, Kinds};
 use laminar_core::{Changes, Epoch, Error, Result, TaskId};
 
 use super::span::{Span, window_fields};
-use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
+use crate::operator::{Held, Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::operators::encoding::Encoding;
 use crate::state_log::StateLog;
 
@@ -199,6 +199,10 @@ impl Operator for EarlyResult {
         // Every window has ended though the watermark does not say so: the log must not bring one back.
         self.log.next_is_whole();
         Ok(())
+    }
+
+    fn held(&self) -> Option<Held> {
+        Some(Held::groups(self.live))
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {

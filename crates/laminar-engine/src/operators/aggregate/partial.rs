@@ -3,6 +3,9 @@
 //! Accepts insert-only rows. Emits partial states, one row a group: the pane (its start; for given windows the window's
 //! end), the keys, the states. They are pushed before the watermark leaves their pane, at a barrier, and when there are many:
 //! so nothing is kept over a barrier, and the operator behind sees every row of a window before it closes.
+//!
+//! All that the query computes of a row is computed before the row is added to its group, so a row of which something cannot be
+//! computed leaves no trace here.
 
 use std::sync::Arc;
 
@@ -50,7 +53,8 @@ pub(super) fn pane_field() -> FieldRef {
 impl OperatorFactory for PartialAggregateFactory {
     fn create(&self, _task: &TaskId) -> Result<Box<dyn Operator>> {
         let table = self.table()?;
-        Ok(Box::new(PartialAggregate { plan: self.clone(), table, first_pane: i64::MAX, last_time: i64::MIN }))
+        let (plan, first_pane, last_time) = (self.clone(), i64::MAX, i64::MIN);
+        Ok(Box::new(PartialAggregate { plan, table, first_pane, last_time, adding: false }))
     }
 
     fn fingerprint(&self) -> String {
@@ -72,6 +76,8 @@ struct PartialAggregate {
     first_pane: i64,
     /// Of the last batch, without windows.
     last_time: i64,
+    /// Rows are added to their groups, or that has failed.
+    adding: bool,
 }
 
 impl PartialAggregate {
@@ -156,16 +162,27 @@ impl Operator for PartialAggregate {
         }
         let (panes, kept) = self.panes(&changes)?;
         let rows = kept.as_ref().unwrap_or(changes.rows());
-        self.first_pane = panes.values().iter().copied().fold(self.first_pane, i64::min);
+        let first_pane = panes.values().iter().copied().fold(self.first_pane, i64::min);
         let mut keys: Vec<ArrayRef> = vec![Arc::new(panes)];
         keys.extend(self.plan.group_by.evaluate_keys(rows)?);
-        self.table.update(&keys, rows)?;
+        let evaluated = self.table.evaluate(rows)?;
+
+        self.adding = true;
+        self.first_pane = first_pane;
+        self.table.update(&keys, &evaluated, rows.num_rows())?;
         if self.plan.span == Span::Unbounded {
             // Nothing closes such a group: what is combined is one batch.
             self.last_time = changes.times().values().iter().copied().max().unwrap_or(i64::MIN);
-            return self.push_states(out);
+            self.push_states(out)?;
+        } else if self.table.len() >= MAX_GROUPS {
+            self.push_states(out)?;
         }
-        if self.table.len() >= MAX_GROUPS { self.push_states(out) } else { Ok(()) }
+        self.adding = false;
+        Ok(())
+    }
+
+    fn can_retry(&self) -> bool {
+        !self.adding
     }
 
     async fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {

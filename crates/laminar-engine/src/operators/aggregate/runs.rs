@@ -60,7 +60,8 @@ pub(super) fn combine(
         previous = Some(group);
     }
     let mut accumulators = Accumulators::new(&group_by.calls)?;
-    accumulators.update(rows, &run_of, runs.len())?;
+    let evaluated = accumulators.evaluate(rows)?;
+    accumulators.update(&evaluated, &run_of, runs.len())?;
     let samples = UInt32Array::from_iter_values(runs.iter().map(|run| run.row));
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(TimestampMicrosecondArray::from_iter_values(runs.iter().map(|run| run.first))),

@@ -23,7 +23,7 @@ use super::accumulators::Accumulators;
 use super::slots::Slots;
 use super::span::window_fields;
 use super::table::GroupBy;
-use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
+use crate::operator::{Held, Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::operators::groups::{Groups, NO_GROUP};
 use crate::operators::rows::batch;
 use crate::state_log::StateLog;
@@ -450,6 +450,10 @@ impl Operator for SessionAggregate {
         // The log must not bring back what is emitted here.
         self.log.next_is_whole();
         self.close(i64::MAX, out)
+    }
+
+    fn held(&self) -> Option<Held> {
+        Some(Held::groups(self.rows.len()))
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {

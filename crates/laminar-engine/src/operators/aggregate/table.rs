@@ -8,7 +8,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use laminar_core::Result;
 
-use super::accumulators::Accumulators;
+use super::accumulators::{Accumulators, Evaluated};
 use crate::operators::evaluation_error;
 use crate::operators::groups::Groups;
 use crate::operators::rows::evaluate_all;
@@ -102,10 +102,15 @@ impl GroupTable {
         self.len == 0
     }
 
-    /// Adds rows; `keys` has one array per key, with an entry per row.
-    pub fn update(&mut self, keys: &[ArrayRef], rows: &RecordBatch) -> Result<()> {
-        self.intern(keys, rows.num_rows())?;
-        self.accumulators.update(rows, &self.indices, self.len)
+    /// What the aggregates take of the rows. Errors: `invalid_value` where it cannot be computed.
+    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Evaluated> {
+        self.accumulators.evaluate(rows)
+    }
+
+    /// Adds so many rows; `keys` has one array per key, with an entry per row.
+    pub fn update(&mut self, keys: &[ArrayRef], evaluated: &Evaluated, rows: usize) -> Result<()> {
+        self.intern(keys, rows)?;
+        self.accumulators.update(evaluated, &self.indices, self.len)
     }
 
     /// Adds partial states: `keys` as in [`GroupTable::update`], `states` the state columns of all aggregates.

@@ -21,7 +21,7 @@ use laminar_core::{Changes, Epoch, Error, Result, TaskId, Watermark};
 use super::accumulators::Accumulators;
 use super::slots::{PIECE_ROWS, Slots};
 use super::table::{AggregateCall, GroupBy};
-use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
+use crate::operator::{Held, Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::operators::groups::Groups;
 use crate::operators::rows::{batch, gather};
 use crate::state_log::StateLog;
@@ -352,6 +352,10 @@ impl Operator for UpdatingAggregate {
             self.forget(now.saturating_sub(ttl))?;
         }
         Ok(())
+    }
+
+    fn held(&self) -> Option<Held> {
+        Some(Held::groups(self.rows.len()))
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {

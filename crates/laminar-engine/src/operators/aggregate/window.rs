@@ -25,7 +25,7 @@ use laminar_core::{Changes, Epoch, Error, Result, TaskId, Watermark};
 
 use super::span::{Span, floor, window_column};
 use super::table::{GroupBy, GroupTable};
-use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
+use crate::operator::{Held, Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::operators::rows::batch;
 use crate::state_log::StateLog;
 
@@ -362,6 +362,10 @@ impl Operator for WindowAggregate {
         // The log must not bring back what is emitted here.
         self.log.next_is_whole();
         self.close(i64::MAX, out)
+    }
+
+    fn held(&self) -> Option<Held> {
+        Some(Held::groups(self.live_rows()))
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {

@@ -46,10 +46,10 @@ use self::probe::Probe;
 pub use self::shape::{JoinKind, OuterRows};
 use self::shape::{Shape, Shows};
 use self::sides::{Side, Sides};
-use self::store::{Retention, Store};
+use self::store::{Effect, Retention, Store};
 use super::groups::{Groups, NO_GROUP};
 use super::rows::evaluate_all;
-use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
+use crate::operator::{Held, Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::state_log::StateLog;
 
 /// Expired rows are pushed when they are so many.
@@ -136,6 +136,8 @@ struct Join {
     keys: Groups,
     stores: Sides<Store>,
     pending: Pending,
+    /// Rows that came and are not kept, or not any more.
+    released: u64,
     join_log: JoinLog,
     log: StateLog,
 }
@@ -157,12 +159,17 @@ impl Operator for Join {
             1 => Side::Right,
             other => return Err(Error::internal(format!("a join has no input {other}"))),
         };
+        let came = changes.num_rows();
         let (changes, groups) = self.with_keys(side, changes, out)?;
+        self.released += (came - changes.num_rows()) as u64;
         if changes.num_rows() == 0 {
             return Ok(());
         }
         let (own, other) = self.stores.split(side);
         let effects = own.apply(&changes, &groups, self.keys.len())?;
+        if changes.kinds().is_some() {
+            self.released += effects.iter().map(Effect::released).sum::<u64>();
+        }
         let mut probe = Probe {
             shape: self.shape,
             filter: self.filter.as_ref(),
@@ -197,6 +204,10 @@ impl Operator for Join {
             }
         }
         self.tidy()
+    }
+
+    fn held(&self) -> Option<Held> {
+        Some(Held::rows(self.stores.left.live() + self.stores.right.live(), self.released))
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {
@@ -240,6 +251,7 @@ impl Join {
             keys: Groups::new(key_types)?,
             stores: Sides { left: store(Side::Left, &plan.left_schema), right: store(Side::Right, &plan.right_schema) },
             pending: Pending::new(Arc::clone(&plan.schema), shown, sources),
+            released: 0,
             join_log: JoinLog::new(Sides { left: plan.left_schema.clone(), right: plan.right_schema.clone() }),
             log: StateLog::empty(task.index, 1),
             plan: plan.clone(),
@@ -305,7 +317,7 @@ impl Join {
             }
         }
         self.pending.flush(out)?;
-        chunks.into_iter().for_each(|number| store.drop_chunk(number, emits));
+        self.released += chunks.into_iter().map(|number| store.drop_chunk(number, emits)).sum::<u64>();
         Ok(())
     }
 

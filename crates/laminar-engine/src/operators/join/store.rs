@@ -54,6 +54,17 @@ pub(super) enum Effect {
     Ignored,
 }
 
+impl Effect {
+    /// How many rows, with the one that came, are not in the store after it.
+    pub(super) fn released(&self) -> u64 {
+        match self {
+            Self::Added(_) => 0,
+            Self::Removed { .. } => 2,
+            Self::Ignored => 1,
+        }
+    }
+}
+
 pub(super) struct Store {
     schema: SchemaRef,
     retention: Option<Retention>,
@@ -252,21 +263,24 @@ impl Store {
     pub(super) fn next_bucket(&mut self) -> Option<Vec<u32>> {
         Some(self.buckets.pop_first()?.1.chunks)
     }
-    /// Drops the chunk of a bucket that was taken. `shown`: its rows without matches were emitted.
+    /// Drops the chunk of a bucket that was taken; returns how many rows it had. `shown`: those without matches were emitted.
     ///
     /// A restore brings the rows back until the watermark drops them again. That does no harm but to rows that would be
     /// emitted once more, and to those whose matches are not as the log says: their end is logged.
-    pub(super) fn drop_chunk(&mut self, number: u32, shown: bool) {
+    pub(super) fn drop_chunk(&mut self, number: u32, shown: bool) -> u64 {
         let rows = self.chunks.get(number).map_or(0, |chunk| chunk.slots.len());
+        let mut dropped = 0;
         for row in 0..rows as u32 {
             let at = RowId { chunk: number, row };
             let Some(slot) = self.chunks.slot(at).filter(|slot| slot.is_live()) else { continue };
+            dropped += 1;
             if self.is_logged(slot) && (slot.matches.is_noted() || (shown && slot.matches.count() == 0)) {
                 self.removed.push(slot.id);
             }
             self.unlink(at);
         }
         self.chunks.free(number);
+        dropped
     }
 
     /// Gives the memory of removed rows back: moves what is left in mostly dead chunks, forgets rows that no row equals.

@@ -165,13 +165,23 @@ struct Running {
     watermark: i64,
     emitted: BTreeMap<Vec<Option<i64>>, i64>,
     only_inserts: bool,
+    /// Rows that the instances had when they were opened, and that came since.
+    taken: u64,
 }
 
 impl Running {
     fn new(plan: JoinFactory) -> Self {
         let (files, emitted) = Default::default();
-        let mut running =
-            Self { plan, instances: vec![], files, epoch: 0, watermark: i64::MIN, emitted, only_inserts: true };
+        let mut running = Self {
+            plan,
+            instances: vec![],
+            files,
+            epoch: 0,
+            watermark: i64::MIN,
+            emitted,
+            only_inserts: true,
+            taken: 0,
+        };
         running.restart(1);
         running
     }
@@ -185,8 +195,15 @@ impl Running {
             join
         };
         self.instances = (0..parallelism as u32).map(start).collect();
+        self.taken = self.held().0;
         // Nothing was forwarded by this run of the job yet.
         self.watermark = i64::MIN;
+    }
+
+    /// Rows that are kept, and that are not.
+    fn held(&self) -> (u64, u64) {
+        let held = self.instances.iter().filter_map(Operator::held);
+        held.fold((0, 0), |(now, released), held| (now + held.now, released + held.released.unwrap()))
     }
 
     fn checkpoint(&mut self) {
@@ -201,6 +218,7 @@ impl Running {
 
     fn feed(&mut self, input: usize, batch: &[Change]) {
         let batch = changes(batch);
+        self.taken += batch.num_rows() as u64;
         let keys = if self.plan.left_keys.is_empty() { vec![] } else { vec![batch.rows().column(0).clone()] };
         let owners = owners(&keys, batch.num_rows(), self.instances.len()).unwrap();
         let mut out = Output::default();
@@ -227,6 +245,8 @@ impl Running {
     }
 
     fn take(&mut self, mut out: Output) {
+        let (now, released) = self.held();
+        assert_eq!(self.taken, released + now, "{released} released, {now} held");
         for batch in out.take() {
             assert!(batch.times().values().iter().all(|time| *time >= self.watermark), "a row behind the watermark");
             self.only_inserts &= batch.kinds().is_none();

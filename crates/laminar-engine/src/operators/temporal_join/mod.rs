@@ -33,7 +33,7 @@ use super::encoding::Encoding;
 use super::evaluation_error;
 use super::keyed_log::{Entry, Log};
 use super::rows::{as_mask, batch, evaluate, evaluate_all};
-use crate::operator::{Operator, OperatorContext, OperatorFactory, Output, Snapshot};
+use crate::operator::{Held, Operator, OperatorContext, OperatorFactory, Output, Snapshot};
 use crate::state_log::StateLog;
 
 /// Rows that are emitted in one batch.
@@ -79,6 +79,7 @@ impl OperatorFactory for TemporalJoinFactory {
             waiting: BTreeMap::new(),
             waiting_rows: 0,
             versions: Versions::new(self.ttl_micros),
+            released: 0,
             passed: i64::MIN,
             entries: Log::new(&self.left_schema, &self.right_schema),
             log: StateLog::empty(task.index, 1),
@@ -105,6 +106,8 @@ struct TemporalJoin {
     waiting: BTreeMap<i64, Vec<LeftRow>>,
     waiting_rows: usize,
     versions: Versions,
+    /// Rows that came and are not kept, or not any more; those of `versions` count themselves.
+    released: u64,
     /// The watermark: rows from before it were emitted.
     passed: i64,
     entries: Log,
@@ -145,8 +148,9 @@ impl TemporalJoin {
         let keys = self.keys_of(&self.plan.right_keys, rows)?;
         let encoded = self.right_rows.encode(rows.columns(), rows.num_rows())?;
         for (i, ((key, row), time)) in keys.into_iter().zip(encoded.iter()).zip(times).enumerate() {
-            if let Some(key) = key {
-                self.versions.add(key, *time, row.owned(), is_there(i));
+            match key {
+                Some(key) => self.versions.add(key, *time, row.owned(), is_there(i)),
+                None => self.released += 1,
             }
         }
         Ok(())
@@ -159,6 +163,7 @@ impl TemporalJoin {
         let ready: Vec<(i64, LeftRow)> =
             ready.into_iter().flat_map(|(time, rows)| rows.into_iter().map(move |row| (time, row))).collect();
         self.waiting_rows = self.waiting_rows.saturating_sub(ready.len());
+        self.released += ready.len() as u64;
         ready.chunks(MAX_ROWS).try_for_each(|rows| self.emit(rows, out))
     }
 
@@ -265,6 +270,7 @@ impl Operator for TemporalJoin {
             self.restore(entry)?;
         }
         self.pass(self.passed);
+        (self.released, self.versions.released) = (0, 0);
         Ok(())
     }
 
@@ -303,6 +309,10 @@ impl Operator for TemporalJoin {
         // The log must not bring back what is emitted here.
         self.log.next_is_whole();
         Ok(())
+    }
+
+    fn held(&self) -> Option<Held> {
+        Some(Held::rows(self.live(), self.released + self.versions.released))
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<Snapshot> {

@@ -88,13 +88,15 @@ struct Running {
     files: BTreeMap<String, StateFile>,
     epoch: u64,
     watermark: i64,
+    /// Rows that the instances had when they were opened, and that came since.
+    taken: u64,
     emitted: Vec<Joined>,
 }
 
 impl Running {
     fn new(factory: TemporalJoinFactory) -> Self {
         let (instances, files) = Default::default();
-        let mut running = Self { factory, instances, files, epoch: 0, watermark: 0, emitted: Vec::new() };
+        let mut running = Self { factory, instances, files, epoch: 0, watermark: 0, taken: 0, emitted: Vec::new() };
         running.open(1);
         running
     }
@@ -109,14 +111,28 @@ impl Running {
             instance
         };
         self.instances = (0..parallelism as u32).map(instance).collect();
+        self.taken = self.held().0;
+    }
+
+    /// Rows that are kept, and that are not.
+    fn held(&self) -> (u64, u64) {
+        let held = self.instances.iter().filter_map(|instance| instance.held());
+        held.fold((0, 0), |(now, released), held| (now + held.now, released + held.released.unwrap()))
+    }
+
+    fn check_books(&self) {
+        let (now, released) = self.held();
+        assert_eq!(self.taken, released + now, "{released} released, {now} held");
     }
 
     fn push(&mut self, input: usize, changes: Changes) {
         let keys = [Arc::clone(changes.rows().column(0))];
+        self.taken += changes.num_rows() as u64;
         let owner = owners(&keys, 1, self.instances.len()).unwrap()[0] as usize;
         let mut out = Output::default();
         block_on(self.instances[owner].on_changes(input, changes, &mut out)).unwrap();
         assert!(out.take().is_empty(), "a row waits for the watermark");
+        self.check_books();
     }
 
     fn all(&mut self, mut call: impl FnMut(&mut Box<dyn Operator>, &mut Output)) {
@@ -134,6 +150,7 @@ impl Running {
                 self.emitted.extend((0..changes.num_rows()).map(joined));
             }
         }
+        self.check_books();
     }
 
     fn checkpoint(&mut self) {

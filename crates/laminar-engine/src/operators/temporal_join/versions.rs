@@ -13,6 +13,8 @@ pub(super) struct Versions {
     keys: HashMap<OwnedRow, BTreeMap<i64, Version>>,
     /// Rows of all keys, and ends.
     len: usize,
+    /// Rows that came and are not kept any more, since the operator was opened.
+    pub(super) released: u64,
     /// Keys by the times at which the watermark makes a version of theirs superfluous.
     due: BTreeMap<i64, Vec<OwnedRow>>,
     /// µs.
@@ -45,6 +47,7 @@ impl Versions {
         let versions = self.keys.entry(key.clone()).or_default();
         let before = versions.insert(time, Version { row, is_there });
         self.len += usize::from(before.is_none());
+        self.released += u64::from(before.is_some());
         // A later version that is here already makes this one superfluous when the watermark gets there.
         let next = versions.range(time.saturating_add(1)..).next().map(|(next, _)| *next);
         if let Some(next) = next {
@@ -75,6 +78,7 @@ impl Versions {
                 if self.keys.get(&key).is_some_and(is_old) {
                     let gone = self.keys.remove(&key).map_or(0, |versions| versions.len());
                     self.len = self.len.saturating_sub(gone);
+                    self.released += gone as u64;
                 }
             }
         }
@@ -89,7 +93,9 @@ impl Versions {
                 versions.remove(&now);
             }
         }
-        self.len = self.len.saturating_sub(before - versions.len());
+        let gone = before - versions.len();
+        self.len = self.len.saturating_sub(gone);
+        self.released += gone as u64;
         if versions.is_empty() {
             self.keys.remove(key);
         }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The numbers are a task's own, counted by the batch, and travel with its snapshot: at a barrier they are of the same rows in every
-//! task. They count from the job's start; `found` is what the restored checkpoint had. A grouping keeps other rows than those that come,
+//! task. They count from the job's start; `found` is what an operator had when it was opened. A grouping keeps other rows than those that come,
 //! so only its edges are compared, and `held` is its number of groups.
 
 use std::collections::BTreeMap;

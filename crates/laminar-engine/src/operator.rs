@@ -27,10 +27,18 @@ pub trait Operator: Send {
     }
     /// Takes a batch of the input with this index and pushes what follows from it.
     async fn on_changes(&mut self, input: usize, changes: Changes, out: &mut Output) -> Result<()>;
-    /// After an error of `on_changes`, is it as before the call? Then the runner finds the row that is to blame by offering it
-    /// parts of the batch.
-    fn can_retry(&self) -> bool {
+    /// Does it compute what may not be computable of a row? Then [`Operator::check`] finds such rows.
+    fn may_reject(&self) -> bool {
         false
+    }
+    /// After an error of `on_changes`, is it as before the call? Then it is offered the batch once more, without the rows that are to
+    /// blame.
+    fn can_retry(&self) -> bool {
+        self.may_reject()
+    }
+    /// Computes of the rows what `on_changes` computes, and keeps nothing of it. Errors: those of `on_changes`.
+    fn check(&self, _changes: &Changes) -> Result<()> {
+        Ok(())
     }
     /// Rows that it left out since it was made, as the query says, if every other row that goes in comes out and no other does. `None`:
     /// it keeps rows, or makes some.

@@ -49,9 +49,9 @@ struct Project {
     filtered: u64,
 }
 
-#[async_trait]
-impl Operator for Project {
-    async fn on_changes(&mut self, _input: usize, changes: Changes, out: &mut Output) -> Result<()> {
+impl Project {
+    /// The rows, if any is left, and how many the predicate leaves out.
+    fn project(&self, changes: Changes) -> Result<(Option<Changes>, usize)> {
         let changes = if self.plan.timed { with_time(changes)? } else { changes };
         let mut left_out = 0;
         let mask = match &self.plan.predicate {
@@ -60,10 +60,7 @@ impl Operator for Project {
                 let mask = as_mask(evaluate(predicate, changes.rows())?)?;
                 left_out = changes.num_rows() - mask.true_count();
                 match mask.true_count() {
-                    0 => {
-                        self.filtered += left_out as u64;
-                        return Ok(());
-                    }
+                    0 => return Ok((None, left_out)),
                     n if n == changes.num_rows() => None,
                     _ => Some(mask),
                 }
@@ -91,8 +88,18 @@ impl Operator for Project {
                 kept.with_rows(rows)?
             }
         };
+        Ok((Some(projected), left_out))
+    }
+}
+
+#[async_trait]
+impl Operator for Project {
+    async fn on_changes(&mut self, _input: usize, changes: Changes, out: &mut Output) -> Result<()> {
+        let (projected, left_out) = self.project(changes)?;
         self.filtered += left_out as u64;
-        out.push(projected);
+        if let Some(projected) = projected {
+            out.push(projected);
+        }
         Ok(())
     }
 
@@ -100,8 +107,12 @@ impl Operator for Project {
         Some(self.filtered)
     }
 
-    fn can_retry(&self) -> bool {
-        true
+    fn may_reject(&self) -> bool {
+        self.plan.predicate.is_some() || self.columns.is_none()
+    }
+
+    fn check(&self, changes: &Changes) -> Result<()> {
+        self.project(changes.clone()).map(drop)
     }
 }
 

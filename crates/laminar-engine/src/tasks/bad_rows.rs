@@ -11,9 +11,10 @@
 //! copy: while a commit is under way it waits in front of the writer, as every row does.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, TimestampMicrosecondArray};
+use arrow::array::{Array, BooleanArray, TimestampMicrosecondArray};
 use laminar_core::dead_letter::{LetterBuilder, Reason, Stage};
 use laminar_core::format::{DecodeError, FaultKind};
 use laminar_core::source::{RawRecord, RawRecords};
@@ -314,39 +315,54 @@ fn record_of(records: &[Records], mut row: usize) -> Option<((usize, usize), Raw
 /// Parts of a batch for which something may not be computable, the earlier ones first: one that fails is halved, until a single
 /// row is left, which is bad.
 pub(crate) struct Parts {
-    waiting: Vec<Changes>,
-    rejected: u64,
+    batch: Changes,
+    waiting: Vec<Range<usize>>,
+    bad: Vec<usize>,
 }
 
 impl Parts {
-    pub(crate) fn of(changes: Changes) -> Self {
-        Self { waiting: vec![changes], rejected: 0 }
+    pub(crate) fn of(batch: Changes) -> Self {
+        Self { waiting: vec![0..batch.num_rows()], batch, bad: Vec::new() }
     }
 
-    pub(crate) fn next(&mut self) -> Option<Changes> {
-        self.waiting.pop()
+    /// The next part, and its rows.
+    pub(crate) fn next(&mut self) -> Option<(Range<usize>, Changes)> {
+        let part = self.waiting.pop()?;
+        let rows = self.batch.slice(part.start, part.len());
+        Some((part, rows))
     }
 
     /// Rows that were bad.
     pub(crate) fn rejected(&self) -> u64 {
-        self.rejected
+        self.bad.len() as u64
+    }
+
+    /// The others.
+    pub(crate) fn good(&self) -> Result<Changes> {
+        let mut mask = vec![true; self.batch.num_rows()];
+        for row in &self.bad {
+            if let Some(good) = mask.get_mut(*row) {
+                *good = false;
+            }
+        }
+        self.batch.filter(&BooleanArray::from(mask))
     }
 
     /// Errors: `error`, if it is not about the values of a row that may be left out; what [`BadRows::row`] says.
-    pub(crate) fn failed(&mut self, part: &Changes, error: Error, bad: &mut BadRows) -> Result<()> {
-        if error.code() != Code::InvalidValue || !bad.may_leave_out(part) {
+    pub(crate) fn failed(&mut self, part: Range<usize>, error: Error, bad: &mut BadRows) -> Result<()> {
+        if error.code() != Code::InvalidValue || !bad.may_leave_out(&self.batch) {
             return Err(error);
         }
-        match part.num_rows() {
+        match part.len() {
             0 => Err(error),
             1 => {
-                self.rejected += 1;
-                bad.row(part, error)
+                self.bad.push(part.start);
+                bad.row(&self.batch.slice(part.start, 1), error)
             }
             rows => {
-                let half = rows / 2;
-                self.waiting.push(part.slice(half, rows - half));
-                self.waiting.push(part.slice(0, half));
+                let middle = part.start + rows / 2;
+                self.waiting.push(middle..part.end);
+                self.waiting.push(part.start..middle);
                 Ok(())
             }
         }

@@ -84,7 +84,7 @@ impl Chain {
     pub(crate) fn may_reject(&self) -> bool {
         let hashes = |way: &Way| matches!(&way.to, Next::Outlet(outlet) if outlet.computes_keys());
         self.nodes.iter().any(|node| {
-            matches!(&node.step, Step::Operator(operator) if operator.can_retry()) || node.ways.iter().any(hashes)
+            matches!(&node.step, Step::Operator(operator) if operator.may_reject()) || node.ways.iter().any(hashes)
         })
     }
 
@@ -230,14 +230,29 @@ async fn offer(
     output: &mut Output,
     bad: &mut BadRows,
 ) -> Result<u64> {
-    let mut parts = Parts::of(changes);
-    while let Some(part) = parts.next() {
-        let mut pushed = Output::default();
-        match operator.on_changes(input, part.clone(), &mut pushed).await {
-            Ok(()) => output.append(&mut pushed),
-            Err(error) if operator.can_retry() => parts.failed(&part, error, bad)?,
-            Err(error) => return Err(error),
+    let mut pushed = Output::default();
+    let error = match operator.on_changes(input, changes.clone(), &mut pushed).await {
+        Ok(()) => {
+            output.append(&mut pushed);
+            return Ok(0);
         }
+        Err(error) => error,
+    };
+    if !operator.can_retry() {
+        return Err(error);
+    }
+    let mut parts = Parts::of(changes);
+    if let Some((whole, _)) = parts.next() {
+        parts.failed(whole, error, bad)?;
+    }
+    while let Some((part, rows)) = parts.next() {
+        if let Err(error) = operator.check(&rows) {
+            parts.failed(part, error, bad)?;
+        }
+    }
+    let good = parts.good()?;
+    if good.num_rows() > 0 {
+        operator.on_changes(input, good, output).await?;
     }
     Ok(parts.rejected())
 }
@@ -280,10 +295,10 @@ impl Outlet {
             return Ok(0);
         };
         let mut parts = Parts::of(changes);
-        while let Some(part) = parts.next() {
+        while let Some((part, rows)) = parts.next() {
             // Which receiver a row goes to is computed before the first one is sent.
-            if let Err(error) = self.send(Message::Changes(part.clone())).await {
-                parts.failed(&part, error, bad)?;
+            if let Err(error) = self.send(Message::Changes(rows)).await {
+                parts.failed(part, error, bad)?;
             }
         }
         Ok(parts.rejected())

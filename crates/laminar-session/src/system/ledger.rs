@@ -44,14 +44,14 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         (
             "found",
             BigInt,
-            "Rows in the operator's state when the job started; of a grouping or OVER, groups. With `records_in` they are, of a join or an upsert, `released` and `held` together.",
+            "Rows in the operator's state when the job started; of a grouping groups, of OVER distinct rows. With `records_in` they are, of a join or an upsert, `released` and `held` together.",
         ),
         (
             "released",
             BigInt,
             "Rows that it does not keep, or not any more, such as those replaced, deleted or too old to be joined; null for a grouping: its groups are not the rows that come.",
         ),
-        ("held", BigInt, "Rows, or groups, in its state; null for an operator that keeps nothing."),
+        ("held", BigInt, "Rows, or groups, in its state now; null for an operator that keeps nothing."),
         ("difference", BigInt, "Rows that are missing: always 0; null if that cannot be said."),
     ],
     rows: |source| Box::pin(rows(source)),

@@ -383,7 +383,8 @@ impl Health for ProducerHealth {
             return None;
         }
         let silent = self.shared.unheard().map_or(Duration::ZERO, |since| since.elapsed());
-        let no_answer = || format!("no broker has acknowledged anything for {} s: {rows} rows wait", silent.as_secs());
+        let what = if rows > 0 { format!("{rows} rows wait") } else { "a commit waits".to_string() };
+        let no_answer = || format!("no broker has acknowledged anything for {} s: {what}", silent.as_secs());
         self.events.outage().or_else(|| (silent >= self.silence).then(no_answer))
     }
 }

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute;
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
 use laminar_core::Result;
 
@@ -29,6 +31,12 @@ pub(super) struct Accumulators {
 pub(super) struct Evaluated(Vec<(Vec<ArrayRef>, Option<BooleanArray>)>);
 
 impl Accumulators {
+    /// Is anything computed of a row, and not only taken from it?
+    pub fn compute(&self) -> bool {
+        self.calls.iter().any(|call| call.filter.is_some())
+            || self.arguments.iter().flatten().any(|argument| !is_given(argument))
+    }
+
     pub fn new(calls: &[AggregateCall]) -> Result<Self> {
         let arguments = |call: &AggregateCall| {
             let mut arguments = call.function.expressions();
@@ -47,7 +55,12 @@ impl Accumulators {
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<Evaluated> {
         let evaluated = self.calls.iter().zip(&self.arguments).map(|(call, arguments)| {
             let filter = call.filter.as_ref().map(|filter| as_mask(evaluate(filter, rows)?)).transpose()?;
-            Ok((evaluate_all(arguments, rows)?, filter))
+            let evaluated = match (evaluate_all(arguments, rows), &filter) {
+                // FILTER may leave out just the rows of which they cannot be computed.
+                (Err(_), Some(filter)) => evaluate_where(arguments, rows, filter)?,
+                (evaluated, _) => evaluated?,
+            };
+            Ok((evaluated, filter))
         });
         evaluated.collect::<Result<_>>().map(Evaluated)
     }
@@ -81,6 +94,20 @@ impl Accumulators {
         let results = self.all.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All));
         results.collect::<Result<_, DataFusionError>>().map_err(evaluation_error)
     }
+}
+
+/// A column, or the same for all rows.
+pub(super) fn is_given(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    expr.downcast_ref::<Column>().is_some() || expr.downcast_ref::<Literal>().is_some()
+}
+
+/// The expressions over the rows for which `mask` is true, NULL for the others.
+fn evaluate_where(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch, mask: &BooleanArray) -> Result<Vec<ArrayRef>> {
+    let kept = evaluate_all(exprs, &compute::filter_record_batch(rows, mask)?)?;
+    let mut next = 0..;
+    let places = mask.values().iter().map(|is_kept| if is_kept { next.next() } else { None });
+    let places = UInt32Array::from_iter(places);
+    Ok(kept.iter().map(|array| compute::take(array, &places, None)).collect::<Result<_, _>>()?)
 }
 
 fn accumulator(call: &AggregateCall) -> Result<Box<dyn GroupsAccumulator>> {

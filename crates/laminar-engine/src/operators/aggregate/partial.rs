@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use laminar_core::{Changes, Result, TaskId, Watermark};
 
+use super::accumulators::{Evaluated, is_given};
 use super::runs;
 use super::span::{Span, WindowTime, floor, window_ends};
 use super::table::{GroupBy, GroupTable};
@@ -80,6 +81,15 @@ struct PartialAggregate {
     adding: bool,
 }
 
+/// What is computed of the rows of a batch that have a pane, before they are added.
+struct Computed {
+    first_pane: i64,
+    /// The pane first.
+    keys: Vec<ArrayRef>,
+    evaluated: Evaluated,
+    rows: usize,
+}
+
 impl PartialAggregate {
     /// The pane of each row, and the rows without those that have none.
     fn panes(&self, changes: &Changes) -> Result<(TimestampMicrosecondArray, Option<RecordBatch>)> {
@@ -102,6 +112,15 @@ impl PartialAggregate {
             }
         };
         Ok((pane.map_or_else(|| times.clone(), |pane| panes_of(&times, pane)), kept))
+    }
+
+    fn compute(&self, changes: &Changes) -> Result<Computed> {
+        let (panes, kept) = self.panes(changes)?;
+        let rows = kept.as_ref().unwrap_or(changes.rows());
+        let first_pane = panes.values().iter().copied().fold(i64::MAX, i64::min);
+        let mut keys: Vec<ArrayRef> = vec![Arc::new(panes)];
+        keys.extend(self.plan.group_by.evaluate_keys(rows)?);
+        Ok(Computed { first_pane, keys, evaluated: self.table.evaluate(rows)?, rows: rows.num_rows() })
     }
 
     /// The sessions of one batch. They may go on in the next one, so nothing is held back.
@@ -160,16 +179,13 @@ impl Operator for PartialAggregate {
         if let Span::Session { gap } = self.plan.span {
             return self.push_sessions(&changes, gap, out);
         }
-        let (panes, kept) = self.panes(&changes)?;
-        let rows = kept.as_ref().unwrap_or(changes.rows());
-        let first_pane = panes.values().iter().copied().fold(self.first_pane, i64::min);
-        let mut keys: Vec<ArrayRef> = vec![Arc::new(panes)];
-        keys.extend(self.plan.group_by.evaluate_keys(rows)?);
-        let evaluated = self.table.evaluate(rows)?;
-
+        let Computed { first_pane, keys, evaluated, rows } = self.compute(&changes)?;
+        if rows == 0 {
+            return Ok(());
+        }
         self.adding = true;
-        self.first_pane = first_pane;
-        self.table.update(&keys, &evaluated, rows.num_rows())?;
+        self.first_pane = self.first_pane.min(first_pane);
+        self.table.update(&keys, &evaluated, rows)?;
         if self.plan.span == Span::Unbounded {
             // Nothing closes such a group: what is combined is one batch.
             self.last_time = changes.times().values().iter().copied().max().unwrap_or(i64::MIN);
@@ -181,8 +197,20 @@ impl Operator for PartialAggregate {
         Ok(())
     }
 
+    fn may_reject(&self) -> bool {
+        let time = matches!(&self.plan.time, WindowTime::Column(time) if !is_given(time));
+        time || self.table.compute() || !self.plan.group_by.keys.iter().all(is_given)
+    }
+
     fn can_retry(&self) -> bool {
         !self.adding
+    }
+
+    fn check(&self, changes: &Changes) -> Result<()> {
+        match self.plan.span {
+            Span::Session { gap } => self.push_sessions(changes, gap, &mut Output::default()),
+            _ => self.compute(changes).map(drop),
+        }
     }
 
     async fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
@@ -204,5 +232,89 @@ impl Operator for PartialAggregate {
 
     async fn on_end(&mut self, out: &mut Output) -> Result<()> {
         self.push_states(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::{Int64Type, Schema};
+    use datafusion::functions_aggregate::sum::sum_udaf;
+    use datafusion::logical_expr::Operator as BinaryOperator;
+    use datafusion::physical_expr::PhysicalExpr;
+    use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+    use datafusion::physical_expr::expressions::{binary, col, lit};
+    use laminar_core::{Code, OperatorId};
+
+    use super::super::table::AggregateCall;
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn input() -> SchemaRef {
+        Arc::new(Schema::new(["k", "v"].map(|name| Field::new(name, DataType::Int64, true)).to_vec()))
+    }
+
+    /// `sum(100 / v) [FILTER (WHERE v <> 0)] GROUP BY k / v`, or by `k`.
+    fn operator(span: Span, by_quotient: bool, filters: bool) -> Box<dyn Operator> {
+        let schema = input();
+        let column = |name: &str| col(name, &schema).unwrap();
+        let over_v = |dividend| binary(dividend, BinaryOperator::Divide, column("v"), &schema).unwrap();
+        let sum = AggregateExprBuilder::new(sum_udaf(), vec![over_v(lit(100i64))]).schema(schema.clone()).alias("s");
+        let filter: Arc<dyn PhysicalExpr> = binary(column("v"), BinaryOperator::NotEq, lit(0i64), &schema).unwrap();
+        let group_by = GroupBy {
+            keys: vec![if by_quotient { over_v(column("k")) } else { column("k") }],
+            key_fields: vec![Arc::new(Field::new("k", DataType::Int64, true))],
+            calls: vec![AggregateCall { function: Arc::new(sum.build().unwrap()), filter: filters.then_some(filter) }],
+        };
+        let schema = match span {
+            Span::Session { .. } => PartialAggregateFactory::session_schema_of(&group_by).unwrap(),
+            _ => PartialAggregateFactory::schema_of(&group_by).unwrap(),
+        };
+        let task = TaskId { operator: OperatorId::new("partial-1"), index: 0 };
+        PartialAggregateFactory { span, time: WindowTime::Event, group_by, schema }.create(&task).unwrap()
+    }
+
+    fn changes(rows: &[(i64, i64)]) -> Changes {
+        let columns = [rows.iter().map(|(k, _)| *k).collect::<Int64Array>(), rows.iter().map(|(_, v)| *v).collect()];
+        let columns = columns.map(|column| Arc::new(column) as ArrayRef).to_vec();
+        let times = TimestampMicrosecondArray::from_value(SECOND, rows.len());
+        Changes::inserts(RecordBatch::try_new(input(), columns).unwrap(), times).unwrap()
+    }
+
+    /// Sum of the sums that came out.
+    fn total(out: &mut Output) -> i64 {
+        let sums = out.take().into_iter().map(|changes| {
+            let last = changes.rows().columns().last().unwrap().clone();
+            last.as_primitive::<Int64Type>().iter().flatten().sum::<i64>()
+        });
+        sums.sum()
+    }
+
+    #[tokio::test]
+    async fn a_row_that_cannot_be_computed_leaves_no_trace() {
+        let tumble = Span::Tumble { size: 10 * SECOND };
+        for span in [Span::Unbounded, tumble, Span::Session { gap: SECOND }] {
+            for by_quotient in [false, true] {
+                let (mut operator, mut out) = (operator(span, by_quotient, false), Output::default());
+                assert!(operator.may_reject());
+                operator.on_changes(0, changes(&[(1, 1), (2, 2)]), &mut out).await.unwrap();
+                let error = operator.on_changes(0, changes(&[(1, 4), (1, 0), (3, 5)]), &mut out).await.unwrap_err();
+                assert_eq!(error.code(), Code::InvalidValue);
+                assert!(operator.can_retry());
+                assert!(operator.check(&changes(&[(1, 0)])).is_err());
+                operator.check(&changes(&[(1, 4)])).unwrap();
+                operator.on_changes(0, changes(&[(1, 4), (3, 5)]), &mut out).await.unwrap();
+                operator.on_end(&mut out).await.unwrap();
+                assert_eq!(total(&mut out), 100 + 50 + 25 + 20, "{span:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_filter_leaves_out_need_not_be_computable() {
+        let (mut operator, mut out) = (operator(Span::Unbounded, false, true), Output::default());
+        operator.on_changes(0, changes(&[(1, 0), (1, 4), (1, 0), (3, 5)]), &mut out).await.unwrap();
+        assert_eq!(total(&mut out), 25 + 20);
     }
 }

@@ -102,6 +102,11 @@ impl GroupTable {
         self.len == 0
     }
 
+    /// Do the aggregates compute anything of a row?
+    pub fn compute(&self) -> bool {
+        self.accumulators.compute()
+    }
+
     /// What the aggregates take of the rows. Errors: `invalid_value` where it cannot be computed.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<Evaluated> {
         self.accumulators.evaluate(rows)

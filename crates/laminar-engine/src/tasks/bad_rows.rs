@@ -322,7 +322,8 @@ pub(crate) struct Parts {
 
 impl Parts {
     pub(crate) fn of(batch: Changes) -> Self {
-        Self { waiting: vec![0..batch.num_rows()], batch, bad: Vec::new() }
+        let whole = 0..batch.num_rows();
+        Self { batch, waiting: vec![whole], bad: Vec::new() }
     }
 
     /// The next part, and its rows.

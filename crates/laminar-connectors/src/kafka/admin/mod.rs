@@ -53,9 +53,9 @@ pub(crate) async fn broker_setting(cluster: &Cluster, name: &str) -> Result<Opti
     Ok(entries.find_map(|resource| resource.get(name).and_then(|entry| entry.value.clone())))
 }
 
-/// May the broker create a topic that is asked for? It need not tell us.
+/// Does the broker say that it creates a topic that is asked for? One that does not say may not answer more either.
 async fn broker_creates(cluster: &Cluster) -> Result<bool> {
-    Ok(broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() != Some("false"))
+    Ok(broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() == Some("true"))
 }
 
 /// Does the topic exist? Creates nothing.

@@ -237,7 +237,7 @@ impl Acks {
 pub struct TopicOptions {
     /// `true` creates a missing topic when rows are first written to it. `false` makes a missing one an error at CREATE TABLE
     /// even where the broker would create it. Default: what the broker does with topics that are asked for; where it creates them, one
-    /// that is to keep the last row of each key is made compacted, if this user may create topics.
+    /// that is to keep the last row of each key is made compacted, if the broker says that it creates topics and this user may.
     #[serde(rename = "topic.auto_create")]
     pub auto_create: Option<bool>,
     /// Partitions of a topic that is created. Default: the broker's.

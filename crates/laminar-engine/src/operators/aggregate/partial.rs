@@ -203,7 +203,7 @@ impl Operator for PartialAggregate {
     }
 
     fn can_retry(&self) -> bool {
-        !self.adding
+        self.may_reject() && !self.adding
     }
 
     fn check(&self, changes: &Changes) -> Result<()> {

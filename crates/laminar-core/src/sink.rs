@@ -13,7 +13,6 @@
 //! `commit(N+1)` makes the rows of both visible.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,7 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::source::ConsumerGroup;
-use crate::{Changes, Epoch, OperatorId, Position, Result, SplitId, TaskId};
+use crate::{Changes, Epoch, Health, OperatorId, Position, Result, SplitId, TaskId};
 
 #[async_trait]
 pub trait Sink: Send + Sync {
@@ -64,16 +63,10 @@ pub trait SinkWriter: Send {
     /// Returns when the outside system has acknowledged every row written so far: durable (at-least-once), or inside
     /// the open transaction and invisible (exactly-once). Errors if any row was refused.
     async fn flush(&mut self, epoch: Epoch) -> Result<()>;
-    /// How the outside system does, for whoever asks while the writer waits; `None`: it never says.
+    /// `None`: it never says how the outside system does.
     fn health(&self) -> Option<Arc<dyn Health>> {
         None
     }
-}
-
-/// How an outside system does, asked from any thread.
-pub trait Health: Debug + Send + Sync {
-    /// What keeps rows from being written now, in the outside system's words; `None`: nothing that it knows of. Cheap.
-    fn trouble(&self) -> Option<String>;
 }
 
 /// One outside transaction after another, each ended by a marker that says which epoch it made visible.

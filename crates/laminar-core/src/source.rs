@@ -12,7 +12,7 @@ use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use async_trait::async_trait;
 
 use crate::format::Decoder;
-use crate::{Error, Position, Result, SplitId};
+use crate::{Error, Health, Position, Result, SplitId};
 
 #[async_trait]
 pub trait Source: Send + Sync {
@@ -136,8 +136,8 @@ pub trait SourceReader: Send {
         Vec::new()
     }
 
-    /// What keeps it from reading now, in the outside system's words; `None`: nothing that it knows of. Cheap.
-    fn trouble(&self) -> Option<String> {
+    /// `None`: it never says how the outside system does.
+    fn health(&self) -> Option<Arc<dyn Health>> {
         None
     }
 

@@ -4,10 +4,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use laminar_core::OperatorId;
-use laminar_core::sink::Health;
+use laminar_core::{Health, OperatorId};
 use laminar_state::{Manifest, OperatorState};
 
 use serde::Serialize;
@@ -17,6 +16,7 @@ use crate::ledger::LedgerEntry;
 /// One operator instance's counters.
 #[derive(Debug, Default)]
 pub struct OperatorMetrics {
+    /// Of a source: records read.
     pub rows_in: AtomicU64,
     /// Of a sink: rows handed to its writer.
     pub rows_out: AtomicU64,
@@ -40,23 +40,24 @@ pub struct OperatorMetrics {
     pub alignment_micros: AtomicU64,
     /// The same at the last barrier alone.
     pub last_alignment_micros: AtomicU64,
-    /// What keeps a source from reading now, in the outside system's words.
-    trouble: Mutex<Option<String>>,
-    /// Of a writer, which may wait for longer than its task is heard of.
-    health: OnceLock<Arc<dyn Health>>,
+    /// How the outside system of a source or a sink does.
+    health: Mutex<Option<Arc<dyn Health>>>,
+    /// Why a part of a source is not read.
+    unread: Mutex<Option<String>>,
 }
 
 impl OperatorMetrics {
-    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    /// Whom to ask from now on what keeps rows from being read or written.
+    pub(crate) fn watch(&self, health: Option<Arc<dyn Health>>) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
-    /// Asked from now on what keeps rows from being written. Once an instance.
-    pub(crate) fn watch(&self, health: Arc<dyn Health>) {
-        let _ = self.health.set(health);
+    pub(crate) fn set_unread(&self, unread: Option<String>) {
+        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = unread;
     }
     fn trouble(&self) -> Option<String> {
-        let reading = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        reading.or_else(|| self.health.get()?.trouble())
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = health.and_then(|health| health.trouble());
+        trouble.or_else(|| self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
     fn watermark(&self) -> Option<i64> {
         Some(self.watermark_micros.load(Ordering::Relaxed)).filter(|w| *w != i64::MIN)

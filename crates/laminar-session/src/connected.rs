@@ -110,13 +110,15 @@ fn add(job: &JobHandle, uses: &[(OperatorId, String)], states: &mut BTreeMap<Str
     for (operator, connection) in uses {
         let state = states.entry(connection.clone()).or_default();
         let numbers = operators.iter().find(|o| o.operator == *operator);
-        let trouble = numbers.and_then(|n| n.trouble.clone()).filter(|_| status.phase == Phase::Running);
+        let trouble = numbers
+            .and_then(|n| n.trouble.clone())
+            .filter(|_| matches!(status.phase, Phase::Running | Phase::Stopping));
         match trouble {
             Some(trouble) => state.take(ConnectionStatus::Unreachable, Some(trouble)),
             None => state.take(own, failure.clone()),
         }
         match numbers {
-            Some(n) if n.kind == OperatorKind::Source => state.messages_in += n.rows_out + n.bad_records,
+            Some(n) if n.kind == OperatorKind::Source => state.messages_in += n.rows_in,
             Some(n) if n.kind == OperatorKind::Sink => state.messages_out += n.rows_out,
             _ => {}
         }

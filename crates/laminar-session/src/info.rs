@@ -161,7 +161,7 @@ pub struct JobTotals {
     /// Rows written by its sinks.
     pub records_out: u64,
     pub bytes_in: u64,
-    /// Records that could not be decoded.
+    /// Records that could not be decoded, and rows for which something could not be computed.
     pub errors: u64,
     /// Checkpoints that failed.
     pub warnings: u64,

@@ -313,6 +313,8 @@ def test_letters_are_shown_and_put_back(broker, postgres, binary, tmp_path):
     assert (project["records_in"], project["rejected"], project["filtered"], project["records_out"]) == (3, 1, 0, 2)
     assert (sink["table_name"], sink["records_in"], sink["records_out"]) == ("good", 2, 2)
     assert all(row["difference"] == 0 for row in ledger)
+    read = server.rows("SELECT messages_in, (SELECT records_in FROM system.metrics WHERE kind = 'source') AS records_in FROM system.connections")
+    assert read == [{"messages_in": 5, "records_in": 5}], read
 
     job = server.rows("SELECT id FROM system.jobs")[0]["id"]
     errors = ask(server.port, f"/api/v1/jobs/{job}/errors")["data"]

@@ -50,9 +50,7 @@ impl SinkEnd {
         metrics: Arc<OperatorMetrics>,
     ) -> Self {
         let held = VecDeque::new();
-        if let Some(health) = writer.health() {
-            metrics.watch(health);
-        }
+        metrics.watch(writer.health());
         Self {
             writer,
             released,

@@ -84,6 +84,7 @@ struct Batch {
 impl SourceTask {
     /// Runs until a barrier stops the job.
     pub(crate) async fn run(mut self) -> Result<()> {
+        self.watch();
         let mut batch = Batch::default();
         let mut tick = interval(WATERMARK_PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,7 +142,7 @@ impl SourceTask {
                     // The reader was asked first, and had nothing: a split that is paused must not hide that.
                     batch.caught_up |= may_read && self.pace.as_ref().is_some_and(|pace| !pace.paused().is_empty());
                     self.advance_watermark(&mut batch).await?;
-                    self.tell_trouble();
+                    self.tell_unread();
                 }
             }
         }
@@ -186,13 +187,16 @@ impl SourceTask {
         Ok(())
     }
 
-    /// What keeps the reader from reading; else why a split that was offered is not read, until the next look finds it again or not.
-    fn tell_trouble(&mut self) {
+    fn watch(&self) {
+        self.metrics.watch(self.reader.as_ref().and_then(|reader| reader.health()));
+    }
+
+    /// Why a split that was offered is not read, until the next look finds it again or not.
+    fn tell_unread(&mut self) {
         let period = self.node.source.discovery_interval().unwrap_or_default();
         self.unread.take_if(|(_, since)| since.elapsed() > period * 2);
-        let reading = self.reader.as_ref().and_then(|reader| reader.trouble());
-        let unread = || self.unread.as_ref().map(|(why, _)| format!("a new part of it cannot be read: {why}"));
-        self.metrics.set_trouble(reading.or_else(unread));
+        let unread = self.unread.as_ref().map(|(why, _)| format!("a new part of it cannot be read: {why}"));
+        self.metrics.set_unread(unread);
     }
 
     /// Reads all of these besides what is read, or, on an error, none of them.
@@ -202,6 +206,7 @@ impl SourceTask {
             None => {
                 let reader = self.node.source.open(splits.to_vec()).await?;
                 (self.reader, self.decoder) = (Some(reader), self.node.source.decoder()?);
+                self.watch();
                 Ok(())
             }
         }
@@ -244,7 +249,7 @@ impl SourceTask {
         let Some(decoder) = &mut self.decoder else {
             return Err(Error::internal("a source yields bytes but has no decoder"));
         };
-        let (mut index, mut bytes, mut rows) = (0, 0, 0);
+        let (mut index, mut bytes, mut rows, mut read) = (0, 0, 0, 0);
         let mut uneven = Vec::new();
         for run in &fetched.runs {
             let bound = self.replay.as_ref().and_then(|r| r.get(&run.split)).copied();
@@ -257,7 +262,7 @@ impl SourceTask {
                     uneven.extend((at..index + run.count).map(|at| (at, 0)));
                     break;
                 }
-                self.read.read += 1;
+                read += 1;
                 bytes += record.value.map_or(0, <[u8]>::len);
                 let rows_before = decoder.len();
                 let fault = decoder.push(&record);
@@ -285,10 +290,12 @@ impl SourceTask {
             }
             self.positions.insert(run.split.clone(), next);
         }
+        let waits = !decoder.is_empty();
+        self.count_read(read);
         self.bad.keep(fetched.records, rows, uneven);
         add(&self.metrics.bytes_in, bytes);
         batch.bytes += bytes;
-        if !decoder.is_empty() && batch.since.is_none() {
+        if waits && batch.since.is_none() {
             batch.since = Some(Instant::now());
         }
         Ok(())
@@ -309,11 +316,16 @@ impl SourceTask {
         self.bad.end_batch().await
     }
 
+    fn count_read(&mut self, records: usize) {
+        self.read.read += records as u64;
+        add(&self.metrics.rows_in, records);
+    }
+
     async fn push_rows(&mut self, fetched: FetchedRows, batch: &mut Batch) -> Result<()> {
         let changes = Changes::inserts(fetched.rows, fetched.times)?;
         match &self.replay {
             None => {
-                self.read.read += changes.num_rows() as u64;
+                self.count_read(changes.num_rows());
                 let runs: Vec<_> = fetched.runs.iter().map(|r| (r.split.clone(), r.count)).collect();
                 self.positions.extend(fetched.runs.into_iter().map(|run| (run.split, run.next)));
                 self.push(changes, &runs, batch).await
@@ -328,7 +340,7 @@ impl SourceTask {
                     self.positions.insert(run.split, next);
                 }
                 for (split, offset, kept) in parts {
-                    self.read.read += kept as u64;
+                    self.count_read(kept);
                     self.push(changes.slice(offset, kept), &[(split, kept)], batch).await?;
                 }
                 Ok(())
@@ -365,7 +377,6 @@ impl SourceTask {
             false => changes.timed(),
         };
         add(&self.metrics.batches_in, 1);
-        add(&self.metrics.rows_in, changes.num_rows());
         let changes = self.bad.traced(changes);
         let changes = match self.node.late {
             LateRows::Drop | LateRows::DeadLetter if !late.is_empty() => {
@@ -476,6 +487,7 @@ impl SourceTask {
             let start = |(split, at): (&SplitId, &Position)| SplitStart { split: split.clone(), at: StartAt::At(*at) };
             self.reader = None;
             self.reader = Some(self.node.source.open(self.positions.iter().map(start).collect()).await?);
+            self.watch();
         }
         Ok(())
     }

@@ -72,7 +72,12 @@ fn per_job(text: &mut String, jobs: &[JobRow]) {
             "time from barrier to commit of the last checkpoint",
             |s| s.last_checkpoint_micros as f64 / 1e6,
         ),
-        ("laminar_bad_records_total", "counter", "records that could not be decoded", |s| s.bad_records as f64),
+        (
+            "laminar_bad_records_total",
+            "counter",
+            "records that could not be decoded, and rows for which something could not be computed",
+            |s| s.bad_records as f64,
+        ),
     ];
     for (name, kind, help, number) in families {
         head(text, name, kind, help);

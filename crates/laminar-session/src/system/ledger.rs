@@ -44,7 +44,7 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         (
             "found",
             BigInt,
-            "Rows in the operator's state when the job started; of a grouping groups, of OVER distinct rows. With `records_in` they are, of a join or an upsert, `released` and `held` together.",
+            "Rows in the operator's state when the job started; of a grouping groups, of OVER distinct rows. With `records_in` they are, of a join or an upsert, `released` and `held` together; null for an operator that keeps nothing.",
         ),
         (
             "released",
@@ -79,7 +79,7 @@ async fn rows(source: &Source) -> Result<Vec<Row>> {
                 counts.unroutable.into(),
                 counts.filtered.map_or(Cell::Null, Cell::from),
                 counts.rows_out.into(),
-                counts.found.into(),
+                counts.held.map_or(Cell::Null, |_| counts.found.into()),
                 counts.released.map_or(Cell::Null, Cell::from),
                 counts.held.map_or(Cell::Null, Cell::from),
                 entry.difference.into(),

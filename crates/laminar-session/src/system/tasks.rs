@@ -13,7 +13,7 @@ pub(crate) const TABLE: SystemTable = SystemTable {
         ("job_id", Text, "Id of the job."),
         ("operator_id", Text, "Stable id of the operator, such as `source-0`."),
         ("task", BigInt, "Which instance, from 0."),
-        ("records_in", BigInt, "Rows that came in."),
+        ("records_in", BigInt, "Rows that came in; of a source, records read."),
         ("records_out", BigInt, "Rows that went out."),
         ("paused_splits", BigInt, "Splits of a source that wait for slower ones, as `max_watermark_drift` says."),
         ("watermark", Time, "Event time up to which its input is complete; null before the first."),

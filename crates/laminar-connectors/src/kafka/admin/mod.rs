@@ -53,9 +53,10 @@ pub(crate) async fn broker_setting(cluster: &Cluster, name: &str) -> Result<Opti
     Ok(entries.find_map(|resource| resource.get(name).and_then(|entry| entry.value.clone())))
 }
 
-/// Does the broker say that it creates a topic that is asked for? One that does not say may not answer more either.
-async fn broker_creates(cluster: &Cluster) -> Result<bool> {
-    Ok(broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() == Some("true"))
+/// Does the broker create a topic that is asked for? `None`: it does not say.
+pub(crate) async fn broker_creates(cluster: &Cluster) -> Result<Option<bool>> {
+    let setting = broker_setting(cluster, "auto.create.topics.enable").await?;
+    Ok(setting.and_then(|setting| setting.parse().ok()))
 }
 
 /// Does the topic exist? Creates nothing.
@@ -79,16 +80,16 @@ pub(crate) async fn topic_exists(cluster: &Cluster, topic: &str) -> Result<bool>
 /// Errors: `unknown_topic` if nobody creates it, `unreachable`, `authentication_failed`.
 pub(crate) async fn ensure_sink_topic(settings: &SinkSettings, topic: &str, compacts: bool) -> Result<i32> {
     let asks = settings.creation.auto_create.is_none();
-    if (!asks || compacts) && !topic_exists(&settings.cluster, topic).await? {
-        match settings.creation.auto_create {
-            Some(true) => create_sink_topic(settings, topic, compacts).await?,
-            None if broker_creates(&settings.cluster).await? => {
-                if let Err(error) = create_sink_topic(settings, topic, compacts).await {
-                    tracing::warn!(topic, %error, "the broker creates the topic: check that it is compacted");
-                }
-            }
-            _ => {}
+    if settings.creation.auto_create.unwrap_or(compacts)
+        && !topic_exists(&settings.cluster, topic).await?
+        // A broker that does not say whether it does may not create one for us either.
+        && (!asks || broker_creates(&settings.cluster).await? == Some(true))
+        && let Err(error) = create_sink_topic(settings, topic, compacts).await
+    {
+        if !asks {
+            return Err(error);
         }
+        tracing::warn!(topic, %error, "the broker creates the topic: check that it is compacted");
     }
     let (cluster, topic) = (settings.cluster.clone(), topic.to_string());
     blocking(move || {

@@ -15,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::{broker_setting, creation_hint, topic_exists};
+use super::{broker_creates, broker_setting, creation_hint, topic_exists};
 use crate::kafka::client::error::{from_kafka, passes};
 use crate::kafka::client::{ClientKind, Cluster, Events, REACH, blocking, metadata, partitions};
 use crate::kafka::native;
@@ -51,8 +51,7 @@ pub(crate) async fn check_sink(settings: &SinkSettings, delivery: Delivery) -> R
     if let Some(topic) = &settings.topic
         && settings.creation.auto_create != Some(true)
         && !topic_exists(cluster, topic).await?
-        && (settings.creation.auto_create == Some(false)
-            || broker_setting(cluster, "auto.create.topics.enable").await?.as_deref() == Some("false"))
+        && (settings.creation.auto_create == Some(false) || broker_creates(cluster).await? == Some(false))
     {
         return Err(Error::new(Code::UnknownTopic, format!("kafka at {} has no topic {topic}", cluster.name()))
             .with_hint(creation_hint())

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use laminar_core::{Code, Error, Result};
+use laminar_core::{Code, Error, Health, Result};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -256,7 +256,7 @@ pub(crate) struct Events {
 #[derive(Debug, Default)]
 struct Seen {
     last_reason: Option<String>,
-    /// Why no broker can be reached, since that was last said.
+    /// No broker can be reached, in librdkafka's words.
     outage: Option<String>,
     refused: Option<Error>,
     broken: Option<Error>,
@@ -301,7 +301,9 @@ impl Events {
     }
     /// Why no broker can be reached now.
     pub fn outage(&self) -> Option<String> {
-        self.seen().outage.clone()
+        let seen = self.seen();
+        let said = seen.outage.as_ref()?;
+        Some(seen.last_reason.as_ref().unwrap_or(said).clone())
     }
     /// A connection failed, or all did without a word. Else no answer means that the brokers are slow.
     fn has_failed(&self) -> bool {
@@ -323,6 +325,20 @@ impl Events {
     }
 }
 
+/// It knows the client's credentials.
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Events({})", self.cluster)
+    }
+}
+
+/// For a client that asks all the time, as a consumer does: one with nothing to send would not hear that the brokers are back.
+impl Health for Events {
+    fn trouble(&self) -> Option<String> {
+        self.outage()
+    }
+}
+
 impl ClientContext for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error as Failed, Info, Notice, Warning};
@@ -339,10 +355,10 @@ impl ClientContext for Events {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
-        // Every broker being down follows from what was said about each; the reason is worth keeping.
+        // Every broker being down follows from what was, or will be, said about each: that is the reason.
         let mut seen = self.seen();
         match code == Some(RDKafkaErrorCode::AllBrokersDown) {
-            true => seen.outage = Some(seen.last_reason.clone().unwrap_or_else(|| reason.trim().to_string())),
+            true => seen.outage = Some(reason.trim().to_string()),
             false => seen.last_reason = Some(reason.trim().to_string()),
         }
         drop(seen);

@@ -9,14 +9,12 @@
 //! produced was delivered: the end-to-end check that exactly-once stands on, besides librdkafka's own.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use laminar_core::sink::Health;
-use laminar_core::{Code, Error, Result};
+use laminar_core::{Code, Error, Health, Result};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::Notify;
@@ -47,6 +45,8 @@ const SPARED: u64 = 1 << 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// A broker that acknowledges nothing for so long is told as one that does not answer.
 const SILENCE: Duration = Duration::from_secs(10);
+/// A broker that is there acknowledges rows within this time.
+const HEARD: Duration = Duration::from_secs(1);
 
 /// What may be on its way.
 struct Bounds {
@@ -86,7 +86,7 @@ pub(crate) struct Producer {
     topics: Mutex<HashMap<String, Vec<(&'static str, &'static str)>>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     produced_rows: AtomicU64,
     produced_bytes: AtomicU64,
@@ -307,9 +307,9 @@ impl Producer {
     /// What is asked while writers wait.
     pub fn health(&self) -> Option<Arc<dyn Health>> {
         let events = Arc::clone(self.client.as_ref()?.context());
-        let linger =
-            self.cluster.get("linger.ms").and_then(|ms| ms.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
-        Some(Arc::new(ProducerHealth { shared: Arc::clone(&self.shared), events, silence: SILENCE + linger }))
+        let linger = self.cluster.get("linger.ms").and_then(|ms| ms.parse().ok()).unwrap_or(0.0);
+        let linger = Duration::try_from_secs_f64(linger / 1000.0).unwrap_or_default();
+        Some(Arc::new(ProducerHealth { shared: Arc::clone(&self.shared), events, linger }))
     }
 
     fn miscount(&self, produced: u64, delivered: u64) -> Error {
@@ -361,18 +361,12 @@ impl Drop for Committing {
 }
 
 /// Outlives the producer, and keeps nothing of it open.
+#[derive(Debug)]
 struct ProducerHealth {
     shared: Arc<Shared>,
     events: Arc<Events>,
-    /// No acknowledgement for so long is a trouble.
-    silence: Duration,
-}
-
-/// The client's events know its credentials.
-impl fmt::Debug for ProducerHealth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ProducerHealth")
-    }
+    /// Rows may wait so long before they are sent.
+    linger: Duration,
 }
 
 impl Health for ProducerHealth {
@@ -382,10 +376,12 @@ impl Health for ProducerHealth {
         if rows == 0 && self.shared.commits.load(Ordering::SeqCst) == 0 {
             return None;
         }
-        let silent = self.shared.unheard().map_or(Duration::ZERO, |since| since.elapsed());
+        let silent = self.shared.unheard().map_or(Duration::ZERO, |since| since.elapsed()).saturating_sub(self.linger);
         let what = if rows > 0 { format!("{rows} rows wait") } else { "a commit waits".to_string() };
         let no_answer = || format!("no broker has acknowledged anything for {} s: {what}", silent.as_secs());
-        self.events.outage().or_else(|| (silent >= self.silence).then(no_answer))
+        // What was said while there was nothing to send may be over.
+        let outage = self.events.outage().filter(|_| silent >= HEARD);
+        outage.or_else(|| (silent >= SILENCE).then(no_answer))
     }
 }
 

@@ -19,9 +19,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use laminar_core::connector::SinkContext;
 use laminar_core::format::{EncodedValues, Encoder};
-use laminar_core::sink::{ChangeSupport, Committer, Delivery, Health, Sink, SinkWriter};
+use laminar_core::sink::{ChangeSupport, Committer, Delivery, Sink, SinkWriter};
 use laminar_core::table::TableSpec;
-use laminar_core::{ChangeKind, Changes, Code, Epoch, Error, Result, TaskId};
+use laminar_core::{ChangeKind, Changes, Code, Epoch, Error, Health, Result, TaskId};
 use laminar_formats::FormatContext;
 
 use crate::kafka::encoding::decode_values;

@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use laminar_core::source::{
     BatchLimit, Fetched, FetchedRecords, OwnedRecords, RawRecords, Run, SourceReader, SplitStart,
 };
-use laminar_core::{Code, Error, Position, Result, SplitId};
+use laminar_core::{Code, Error, Health, Position, Result, SplitId};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -393,8 +393,8 @@ impl SourceReader for Reader {
         self.standings.iter().map(|s| (s.split.clone(), s.next)).collect()
     }
 
-    fn trouble(&self) -> Option<String> {
-        self.queue.consumer().and_then(|consumer| consumer.context().outage())
+    fn health(&self) -> Option<Arc<dyn Health>> {
+        Some(Arc::clone(self.queue.consumer()?.context()) as Arc<dyn Health>)
     }
 
     fn behind(&self) -> BTreeSet<SplitId> {
